@@ -1,0 +1,1 @@
+"""Depth that keeps working where its training data never went."""

@@ -1,0 +1,210 @@
+"""Every option: default, meaning and range, one frozen dataclass a room."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, Field, fields, replace
+import math
+from typing import Any, Iterable, Iterator, NamedTuple, Optional, Tuple
+
+
+class Option(NamedTuple):
+    """One option as parameters, command line and documentation see it."""
+
+    name: str                       # 'room.option'
+    default: Any
+    help: str
+    low: Optional[float]
+    high: Optional[float]
+    choices: Tuple[str, ...]
+    live: bool                      # may change while running
+
+
+def option(default, help, low=None, high=None, choices=(), live=False):  # noqa: A002
+    """Declare one field of a room's configuration with its meaning and range."""
+    return field(default=default, metadata={
+        'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live})
+
+
+def _checked(room: str, declared: Field, value):
+    """Give the value in the declared type, or raise ValueError naming option, value and range."""
+    name, kind, rule = f'{room}.{declared.name}', type(declared.default), declared.metadata
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError(f'{name} is {value!r}: it must be a {kind.__name__}')
+    if rule['choices'] and value not in rule['choices']:
+        raise ValueError(f'{name} is {value!r}: it must be one of {", ".join(rule["choices"])}')
+    if kind in (int, float):
+        low, high = rule['low'], rule['high']
+        if (kind is float and math.isnan(value)) or (low is not None and value < low) or (
+                high is not None and value > high):
+            raise ValueError(f'{name} is {value}: it must be between {low} and {high}')
+    return value
+
+
+class Room:
+    """Base of the rooms' configurations: checks every field when built."""
+
+    room = ''
+
+    def __post_init__(self):
+        """Check types and ranges; whole numbers become floats where a float is meant."""
+        for declared in fields(self):
+            value = _checked(self.room, declared, getattr(self, declared.name))
+            object.__setattr__(self, declared.name, value)
+
+
+@dataclass(frozen=True)
+class DepthConfig(Room):
+    """Which network predicts depth, and where."""
+
+    room = 'depth'
+    network: str = option(
+        'lite', 'Depth network.', choices=('lite', 'resnet18', 'resnet50'))
+    weights: str = option(
+        '', 'Weights: a .safetensors file with its .json card, or a folder holding encoder.pth '
+        'and depth.pth; empty takes the shipped ones.')
+    device: str = option('auto', 'torch device; auto takes an accelerator where there is one.')
+    threads: int = option(
+        0, 'CPU threads for torch; 0 leaves torch its own choice.', low=0, high=256)
+    output_size: str = option(
+        'camera', 'Size of the published depth: the camera image\'s or the network\'s.',
+        choices=('camera', 'network'))
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Room):
+    """How one self-supervised step is taken, and what it may use."""
+
+    room = 'training'
+    scope: str = option(
+        'decoder', 'What a step trains: the depth decoder, or the whole network.',
+        choices=('decoder', 'full'))
+    learning_rate: float = option(3e-4, 'Adam learning rate.', low=0.0, high=1.0, live=True)
+    max_grad_norm: float = option(
+        1.0, 'Gradients are scaled down to this norm.', low=0.0, high=1e6)
+    photometric_weight: float = option(
+        10.0, 'Weight of the photometric loss.', low=0.0, high=1e4)
+    smoothness_weight: float = option(
+        1e-3, 'Weight of the edge-aware smoothness loss.', low=0.0, high=1e4)
+    photometric_cap: float = option(
+        0.5, 'Photometric error of a pixel counts at most this much (moving objects).',
+        low=0.01, high=10.0)
+    replay_frames: int = option(
+        2, 'Replayed frames in a training batch beside the current one.', low=0, high=16)
+    replay_capacity: int = option(300, 'Most frames in the replay buffer.', low=0, high=100000)
+    replay_megabytes: float = option(
+        384.0, 'Most memory of the replay buffer, MB (10^6 bytes).', low=0.0, high=1e6)
+    replay_similarity: float = option(
+        0.95, 'A frame enters the replay buffer if its cosine similarity to every stored one is '
+        'below this.', low=-1.0, high=1.0)
+    source_views: int = option(2, 'Source views of a training frame.', low=1, high=4)
+    history_frames: int = option(
+        120, 'Recent frames from which source views are chosen.', low=2, high=1000)
+    baseline_low: float = option(
+        0.02, 'Least distance to a source view, in median depths; below it there is no parallax '
+        'and no training.', low=0.0, high=1.0)
+    baseline_target: float = option(
+        0.05, 'Wanted distance to a source view, in median depths.', low=0.0, high=1.0)
+    baseline_high: float = option(
+        0.15, 'Greatest distance to a source view, in median depths.', low=0.0, high=2.0)
+    max_rotation_deg: float = option(
+        25.0, 'Greatest rotation to a source view, degrees.', low=0.0, high=180.0)
+    min_overlap: float = option(
+        0.6, 'Least share of the frame that a source view must see.', low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class DecisionConfig(Room):
+    """When a training step is worth its cost."""
+
+    room = 'decision'
+    policy: str = option(
+        'always', 'never, always, periodic:K (every K-th frame) or random:P (share of frames).',
+        live=True)
+
+
+@dataclass(frozen=True)
+class PoseConfig(Room):
+    """Where the camera's pose comes from (live)."""
+
+    room = 'pose'
+    source: str = option(
+        'pose', 'Type of the pose topic: pose (PoseStamped), pose_with_covariance '
+        '(PoseWithCovarianceStamped) or odometry (Odometry).',
+        choices=('pose', 'pose_with_covariance', 'odometry'))
+    wait_s: float = option(
+        0.2, 'Longest wait for poses around an image\'s stamp, s; then it goes on without one.',
+        low=0.0, high=10.0)
+    max_gap_s: float = option(
+        0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything there is to configure; seed is the only source of randomness."""
+
+    depth: DepthConfig = field(default_factory=DepthConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    seed: int = 0
+
+    def as_dict(self) -> dict:
+        """Give nested plain values, for JSON."""
+        return asdict(self)
+
+    def replaced(self, name: str, value) -> 'Config':
+        """
+        Give a copy with one option changed.
+
+        :param name: 'room.option'.
+        :raises ValueError: if there is no such option, or the value is out of its range.
+        """
+        room, _, key = name.partition('.')
+        known = {o.name for o in options()}
+        if name not in known:
+            raise ValueError(
+                f'there is no option {name!r}; known: {", ".join(sorted(known))}')
+        return replace(self, **{room: replace(getattr(self, room), **{key: value})})
+
+
+ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, PoseConfig)
+
+
+def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:
+    """List every option of the given rooms in declaration order."""
+    for room in rooms:
+        for f in fields(room):
+            m = f.metadata
+            yield Option(f'{room.room}.{f.name}', f.default, m['help'], m['low'], m['high'],
+                         m['choices'], m['live'])
+
+
+def parsed(assignments: Iterable[str], base: Optional[Config] = None) -> Config:
+    """
+    Give the configuration with 'room.option=value' texts applied in order.
+
+    :raises ValueError: naming the text that is malformed, unknown or out of range.
+    """
+    config = base or Config()
+    defaults = {o.name: o.default for o in options()}
+    for text in assignments:
+        name, equals, value = text.partition('=')
+        if not equals:
+            raise ValueError(f'{text!r} is not room.option=value, e.g. training.learning_rate=1e-4')
+        config = config.replaced(name, _from_text(name, value, defaults.get(name, '')))
+    return config
+
+
+def _from_text(name: str, text: str, default):
+    """Read a value of the default's type from text."""
+    kind = type(default)
+    if kind is bool:
+        if text.lower() not in ('true', 'false'):
+            raise ValueError(f'{name} is {text!r}: it must be true or false')
+        return text.lower() == 'true'
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f'{name} is {text!r}: it must be a {kind.__name__}') from None

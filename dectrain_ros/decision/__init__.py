@@ -1,0 +1,1 @@
+"""When a training step is worth its cost."""

@@ -1,0 +1,1 @@
+"""Depth networks, geometry, losses and metrics."""

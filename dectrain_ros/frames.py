@@ -1,0 +1,160 @@
+"""The nouns that cross between rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Optional, Tuple, TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """
+    A pinhole camera; pixel centres at integer coordinates, as in ROS CameraInfo.
+
+    :raises ValueError: if a focal length or size is not positive, or a number is not finite.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self):
+        """Refuse a camera that cannot project."""
+        numbers = (self.fx, self.fy, self.cx, self.cy)
+        if not np.all(np.isfinite(numbers)) or self.fx <= 0 or self.fy <= 0:
+            raise ValueError(
+                f'intrinsics are fx={self.fx} fy={self.fy} cx={self.cx} cy={self.cy}: they must '
+                'be finite with positive focal lengths; calibrate the camera')
+        if self.width <= 0 or self.height <= 0:
+            raise ValueError(
+                f'camera size is {self.width}x{self.height}: it must be positive; '
+                'fill width and height of camera_info')
+
+    def resized(self, width: int, height: int) -> 'Intrinsics':
+        """
+        Give the camera of the same image resampled to another size.
+
+        A pixel centre u maps to (u + 0.5) * s - 0.5, so the principal point keeps its half pixel.
+        """
+        sx, sy = width / self.width, height / self.height
+        return Intrinsics(
+            self.fx * sx, self.fy * sy,
+            (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height)
+
+    def matrix(self) -> np.ndarray:
+        """Give K, (3, 3) float64."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Frame:
+    """
+    One camera image with its camera and pose.
+
+    image is uint8 RGB, (H, W, 3); intrinsics are at H x W; world_from_camera is a rigid (4, 4)
+    float64 transform in m (optical frame: x right, y down, z forward), None where no valid pose
+    was found, and pose_problem then says why. frame_id is the ROS name of the camera frame.
+    """
+
+    stamp_ns: int
+    image: np.ndarray
+    intrinsics: Intrinsics
+    world_from_camera: Optional[np.ndarray] = None
+    frame_id: str = ''
+    pose_problem: str = ''
+
+
+@dataclass(frozen=True)
+class DepthPrediction:
+    """
+    What the network said of one frame, before any training on it.
+
+    depth is float32 metres along the optical axis at the network's size, (h, w), on the host, as
+    is feature, the pooled bottleneck of unit length, (C,). image is the network's uint8 RGB input
+    (h, w, 3) and intrinsics belong to it. log_variance (1, 1, h', w') (ln m^2) and
+    encoder_features (shallow to deep, each (1, C, h', w')) stay on the network's device.
+    """
+
+    stamp_ns: int
+    depth: np.ndarray
+    image: np.ndarray
+    intrinsics: Intrinsics
+    feature: np.ndarray
+    log_variance: 'torch.Tensor'
+    encoder_features: Tuple['torch.Tensor', ...]
+    weight_version: int
+
+
+class DecisionFeatures(NamedTuple):
+    """
+    What a policy may look at, in fixed order.
+
+    baseline_m: mean distance to the chosen source views, m. baseline_ratio: the same over the
+    median predicted depth. rotation_deg: largest rotation to a source view. novelty: 1 - highest
+    cosine similarity of the bottleneck feature to the replay buffer, 0 to 2. replay_frames: frames
+    in the buffer. frames_since_step: frames since a training step was last taken.
+    """
+
+    baseline_m: float
+    baseline_ratio: float
+    rotation_deg: float
+    novelty: float
+    replay_frames: int
+    frames_since_step: int
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One frame a policy may train on; refusal says why it must not be trained on, '' if it may."""
+
+    stamp_ns: int
+    features: DecisionFeatures
+    refusal: str = ''
+
+    @property
+    def trainable(self) -> bool:
+        """Whether a training step on this frame makes sense at all."""
+        return not self.refusal
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether to train on the frame of stamp_ns; gain, cost and alpha are nan where unused."""
+
+    stamp_ns: int
+    train: bool
+    reason: str
+    predicted_gain: float = float('nan')
+    cost: float = float('nan')
+    alpha: float = float('nan')
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """
+    The outcome of one decision.
+
+    trained: a step was taken and committed as weight_version. loss_before is the batch's loss
+    before the step, grad_norm the gradient's norm before clipping (nan if no step was taken).
+    reason: why it was or was not trained.
+    """
+
+    stamp_ns: int
+    trained: bool
+    reason: str
+    weight_version: int
+    loss_before: float = float('nan')
+    grad_norm: float = float('nan')
+
+
+def with_pose_problem(frame: Frame, problem: str) -> Frame:
+    """Give the frame without its pose, and the reason why."""
+    return replace(frame, world_from_camera=None, pose_problem=problem)

@@ -1,0 +1,1 @@
+"""Bags, synthetic places, evaluation and reports, without ROS."""

@@ -1,0 +1,1 @@
+"""Source views, replay, training steps and weight versions."""
