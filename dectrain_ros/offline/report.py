@@ -1,0 +1,205 @@
+"""An evaluation as files: JSON, CSV, plots, and one page that needs nothing beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+import csv
+import io
+import json
+import math
+import os
+from pathlib import Path
+import re
+import statistics
+import tempfile
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+from dectrain_ros.config import Config
+from dectrain_ros.offline import plots
+from dectrain_ros.offline.results import (
+    by_policy, FrameRecord, mean_over, recovery, report_json, RunResult, versions)
+import jinja2
+from rich.table import Table
+
+_MISSING = '–'
+_REASONS_SHOWN = 6
+
+
+class Row(NamedTuple):
+    """One line of a results table as text: a policy on a bag."""
+
+    policy: str
+    frames: str
+    trained: str
+    delta1: str
+    absrel: str
+    rmse: str
+    late_delta1: str
+    late_absrel: str
+    gflops: str
+    ms: str
+
+
+HEADINGS = Row('Policy', 'Frames', 'Trained', 'delta1', 'AbsRel', 'RMSE (m)', '2nd half delta1',
+               '2nd half AbsRel', 'GFLOP/frame', 'ms/frame')
+
+
+def _text(values: Sequence[Optional[float]], form: str, spread: bool) -> str:
+    """Give the mean, and ± standard deviation over seeds; a dash if any value is missing."""
+    if None in values:
+        return _MISSING
+    mean = form.format(statistics.fmean(values))
+    deviates = spread and len(values) > 1
+    return f'{mean} ± {form.format(statistics.stdev(values))}' if deviates else mean
+
+
+def row_of(runs: Sequence[RunResult], spread: bool) -> Row:
+    """Give the table's line for the runs of one bag and policy."""
+    found = [run.summary() for run in runs]
+    late = [s['second_half'] for s in found]
+    share = [None if s['share_trained'] is None else 100.0 * s['share_trained'] for s in found]
+    return Row(
+        runs[0].policy, f'{statistics.fmean(s["frames"] for s in found):.0f}',
+        _text(share, '{:.1f}', spread) + ('' if None in share else ' %'),
+        *(_text([s[m] for s in found], '{:.3f}', spread) for m in ('delta1', 'absrel', 'rmse')),
+        *(_text([s[m] for s in late], '{:.3f}', spread) for m in ('delta1', 'absrel')),
+        *(_text([s[m]['total'] for s in found], '{:.1f}', spread)
+          for m in ('gflops_per_frame', 'ms_per_frame')))
+
+
+def rows(runs: Sequence[RunResult], spread: bool) -> List[Tuple[str, Row]]:
+    """Give (bag, line) for every bag and policy, in order of first appearance."""
+    bags = dict.fromkeys(run.bag for run in runs)
+    return [(bag, row_of(group, spread)) for bag in bags
+            for group in by_policy(run for run in runs if run.bag == bag).values()]
+
+
+def results_table(runs: Sequence[RunResult]) -> Table:
+    """Give the results for a terminal: a line a bag and policy, mean over its seeds."""
+    lines = rows(runs, spread=False)
+    several = len({bag for bag, _ in lines}) > 1
+    table = Table()
+    for heading in (('Bag',) if several else ()) + tuple(HEADINGS):
+        table.add_column(heading, justify='left' if heading in ('Bag', 'Policy') else 'right')
+    last = lines[0][0] if lines else ''
+    for bag, line in lines:
+        if bag != last:
+            table.add_section()
+        table.add_row(*((bag,) if several else ()), *line)
+        last = bag
+    return table
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """
+    Write a file so that it is whole or not there.
+
+    :raises OSError: if it cannot be written; what was there before is then untouched.
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'wb') as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)              # mkstemp's 0600 would keep a web server out
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def file_names(runs: Sequence[RunResult]) -> List[str]:
+    """Give a distinct, plain name bag_policy_seed for every run; the bag's folder is left out."""
+    names: List[str] = []
+    for run in runs:
+        text = f'{Path(run.bag).name}_{run.policy}_{run.seed}'
+        name = plain = re.sub(r'[^A-Za-z0-9._-]+', '-', text)
+        number = 2
+        while name in names:
+            name, number = f'{plain}_{number}', number + 1
+        names.append(name)
+    return names
+
+
+def frames_csv(records: Sequence[FrameRecord]) -> bytes:
+    """Give the frames as CSV; nan is an empty cell."""
+    text = io.StringIO(newline='')
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(FrameRecord._fields)
+    for record in records:
+        writer.writerow('' if isinstance(v, float) and math.isnan(v) else v for v in record)
+    return text.getvalue().encode()
+
+
+def _untrained(run: RunResult) -> List[Tuple[str, int]]:
+    """Count why frames were not trained on, or not used at all; the rare reasons together."""
+    reasons = Counter(r.reason for r in run.records if not r.trained) + Counter(run.skipped)
+    common = reasons.most_common(_REASONS_SHOWN)
+    rest = sum(reasons.values()) - sum(count for _, count in common)
+    return common + ([('other reasons', rest)] if rest else [])
+
+
+def _images(runs: Sequence[RunResult], names: Sequence[str]) -> Dict[str, bytes]:
+    """Draw every figure; keys are file names."""
+    images = {'trade.png': plots.trade(runs)}
+    for number, bag in enumerate(dict.fromkeys(run.bag for run in runs)):
+        images[f'course_{number}.png'] = plots.course([run for run in runs if run.bag == bag])
+    for run, name in zip(runs, names):
+        if run.pictures:
+            images[f'pictures_{name}.png'] = plots.gallery(run.pictures)
+    return images
+
+
+def _page(runs: Sequence[RunResult], names: Sequence[str], config: Config,
+          images: Dict[str, bytes]) -> bytes:
+    """Fill the template; every image is embedded."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader('dectrain_ros.offline'), autoescape=True,
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    lines = rows(runs, spread=True)
+    bags = [{
+        'name': bag,
+        'rows': [row for name, row in lines if name == bag],
+        'course': f'course_{number}.png',
+        'galleries': [(run, f'pictures_{name}.png') for run, name in zip(runs, names)
+                      if run.bag == bag and run.pictures],
+        'untrained': [(group[0].policy, _untrained(group[0])) for group in by_policy(
+            run for run in runs if run.bag == bag).values()],
+    } for number, bag in enumerate(dict.fromkeys(run.bag for run in runs))]
+    kept = [(policy, mean_over(by_policy(runs)[policy], 'delta1'), value)
+            for policy, value in recovery(runs).items()]
+    return environment.get_template('report.html.j2').render(
+        headings=HEADINGS, bags=bags, recovery=kept, versions=versions(),
+        seeds=len({run.seed for run in runs}), missing=_MISSING,
+        config=json.dumps(config.as_dict(), indent=2),
+        images={name: base64.b64encode(data).decode() for name, data in images.items()}).encode()
+
+
+def write_report(directory: str | os.PathLike, runs: Sequence[RunResult], config: Config) -> Path:
+    """
+    Write report.html, report.json, a CSV for every run, and the plots; each whole or not at all.
+
+    :param directory: made if missing; files of an earlier report are replaced.
+    :returns: the path of report.html, which embeds everything it shows.
+    :raises ValueError: if there is no run, or a run has no frame.
+    :raises OSError: if the directory cannot be written.
+    """
+    for run in runs:
+        if not run.records:
+            raise ValueError(f'{run.bag} under {run.policy} has no frame: nothing to report; '
+                             f'skipped: {run.skipped}')
+    if not runs:
+        raise ValueError('there is no run to report: evaluate at least one policy on one bag')
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    names = file_names(runs)
+    images = _images(runs, names)
+    for name, data in images.items():
+        write_atomically(directory / name, data)
+    for run, name in zip(runs, names):
+        write_atomically(directory / f'frames_{name}.csv', frames_csv(run.records))
+    text = json.dumps(report_json(runs, config), indent=2, allow_nan=False)
+    write_atomically(directory / 'report.json', text.encode())
+    page = directory / 'report.html'
+    write_atomically(page, _page(runs, names, config, images))
+    return page
