@@ -1,0 +1,88 @@
+"""Rendered views of synthetic rooms on disk, to pre-train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator, NamedTuple
+
+from dectrain_ros.offline.synthetic.cameras import drawn_intrinsics, drawn_pose
+from dectrain_ros.offline.synthetic.places import PLACES
+from dectrain_ros.offline.synthetic.render import expose, render, Sensor
+import joblib
+import numpy as np
+
+
+class ViewsSpec(NamedTuple):
+    """What a set of views is a deterministic function of."""
+
+    seed: int
+    rooms: int
+    views_per_room: int
+    height: int
+    width: int
+    place: str = 'room'
+
+
+class Views:
+    """
+    Views of many rooms, memory-mapped: those of one room lie together.
+
+    images: uint8 RGB, (N, H, W, 3). depth: float16 m along the optical axis, (N, H, W).
+    focal_px: horizontal focal length, float32, (N,).
+
+    :param directory: where they are kept; made if missing.
+    :raises ValueError: if the directory holds views of another specification.
+    """
+
+    def __init__(self, directory: Path, spec: ViewsSpec):
+        """Open the arrays, or make them with nothing rendered yet."""
+        self.spec = spec
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        count = spec.rooms * spec.views_per_room
+        size = (spec.height, spec.width)
+        label = self.directory / 'spec.txt'
+        if label.exists() and label.read_text() != repr(spec):
+            raise ValueError(
+                f'{self.directory} holds {label.read_text()}, wanted {spec}: '
+                'remove it or name another directory')
+        self.images = self._array('images', (count, *size, 3), np.uint8)
+        self.depth = self._array('depth', (count, *size), np.float16)
+        self.focal_px = self._array('focal_px', (count,), np.float32)
+        self.done = self._array('done', (spec.rooms,), bool)
+        label.write_text(repr(spec))
+
+    def _array(self, name: str, shape, dtype) -> np.ndarray:
+        path = self.directory / f'{name}.npy'
+        if path.exists():
+            return np.load(path, mmap_mode='r+')
+        return np.lib.format.open_memmap(path, 'w+', dtype, shape)
+
+    def render(self, jobs: int) -> Iterator[int]:
+        """
+        Render what is missing, in parallel; gives the number of finished rooms after each.
+
+        May be interrupted and taken up again.
+        """
+        missing = np.flatnonzero(~self.done)
+        finished = self.spec.rooms - len(missing)
+        tasks = (joblib.delayed(_render_room)(self.directory, self.spec, int(k)) for k in missing)
+        for _ in joblib.Parallel(n_jobs=jobs, return_as='generator_unordered')(tasks):
+            finished += 1
+            yield finished
+
+
+def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
+    """Render the views of one room into their places."""
+    views = Views(directory, spec)
+    rng = np.random.default_rng((spec.seed, index))
+    place = PLACES[spec.place](rng)
+    for k in range(index * spec.views_per_room, (index + 1) * spec.views_per_room):
+        camera = drawn_intrinsics(rng, spec.width, spec.height)
+        rendered = render(place, camera, drawn_pose(place, rng))
+        views.images[k] = expose(rendered.image, Sensor.drawn(rng), rng)
+        views.depth[k] = rendered.depth
+        views.focal_px[k] = camera.fx
+    for array in (views.images, views.depth, views.focal_px):
+        array.flush()
+    views.done[index] = True
