@@ -77,10 +77,10 @@ class DepthPrediction:
     """
     What the network said of one frame, before any training on it.
 
-    depth is float32 metres along the optical axis at the network's size, (h, w), on the host, as
-    is feature, the pooled bottleneck of unit length, (C,). image is the network's uint8 RGB input
-    (h, w, 3) and intrinsics belong to it. log_variance (1, 1, h', w') (ln m^2) and
-    encoder_features (shallow to deep, each (1, C, h', w')) stay on the network's device.
+    depth is float32 metres along the optical axis as fine as the network gives it, (h', w'), on
+    the host, as is feature, the pooled bottleneck of unit length, (C,). image is the network's
+    uint8 RGB input (h, w, 3) and intrinsics belong to it. log_variance (1, 1, h', w'), ln m^2,
+    and encoder_features (shallow to deep, (1, C, ., .) each) stay on the network's device.
     """
 
     stamp_ns: int
@@ -113,11 +113,17 @@ class DecisionFeatures(NamedTuple):
 
 @dataclass(frozen=True)
 class Candidate:
-    """One frame a policy may train on; refusal says why it must not be trained on, '' if it may."""
+    """
+    One frame a policy may train on.
+
+    refusal says why it must not be trained on, '' if it may. batch_size: samples a step on it
+    would be taken on, the frame itself and those replayed.
+    """
 
     stamp_ns: int
     features: DecisionFeatures
     refusal: str = ''
+    batch_size: int = 0
 
     @property
     def trainable(self) -> bool:

@@ -214,7 +214,7 @@ class _LiteDecoder(nn.Module):
 
 class LiteNetwork(DepthNetwork):
     """
-    The default network, 4.2 M parameters, for a Jetson-class GPU or a CPU.
+    The default network, 4.5 M parameters, for a Jetson-class GPU or a CPU.
 
     Finest depth is at half the input's size.
     """

@@ -50,7 +50,8 @@ class Views:
         self.depth = self._array('depth', (count, *size), np.float16)
         self.focal_px = self._array('focal_px', (count,), np.float32)
         self.done = self._array('done', (spec.rooms,), bool)
-        label.write_text(repr(spec))
+        if not label.exists():
+            label.write_text(repr(spec))
 
     def _array(self, name: str, shape, dtype) -> np.ndarray:
         path = self.directory / f'{name}.npy'

@@ -1,0 +1,53 @@
+"""Inference: a frame in, metric depth and features out."""
+
+from __future__ import annotations
+
+import cv2
+from dectrain_ros.depth.network import DepthNetwork
+from dectrain_ros.frames import DepthPrediction, Frame
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Estimator:
+    """
+    Runs a depth network on frames.
+
+    :param network: in evaluation mode; moved to the device.
+    :param device: torch device of all inference.
+    """
+
+    def __init__(self, network: DepthNetwork, device: torch.device):
+        """Move the network to its device."""
+        self.network = network.to(device, memory_format=torch.channels_last).eval()
+        self.device = device
+
+    @torch.no_grad()
+    def predict(self, frame: Frame, weight_version: int) -> DepthPrediction:
+        """
+        Predict the depth of a frame.
+
+        :param weight_version: version of the weights in use, for the record.
+        """
+        card = self.network.card
+        image = cv2.resize(frame.image, (card.width, card.height), interpolation=cv2.INTER_AREA)
+        intrinsics = frame.intrinsics.resized(card.width, card.height)
+        focal_px = torch.tensor([intrinsics.fx], dtype=torch.float32, device=self.device)
+        features = self.network.encode(image_batch([image], self.device))
+        decoded = self.network.decode(features, focal_px)
+        pooled = F.normalize(features[-1].mean((2, 3))[0], dim=0)
+        return DepthPrediction(
+            frame.stamp_ns, decoded.depths[0][0, 0].cpu().numpy(), image, intrinsics,
+            pooled.cpu().numpy(), decoded.log_variance, features, weight_version)
+
+
+def image_batch(images, device: torch.device) -> Tensor:
+    """
+    Bring uint8 RGB images (h, w, 3) of one size to a device, (B, 3, h, w) in [0, 1].
+
+    Bytes travel, not floats; channels stay last in memory.
+    """
+    stacked = images[0][None] if len(images) == 1 else np.stack(images)
+    return torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float().div_(255)

@@ -1,0 +1,117 @@
+"""Samples of the past, so that learning a place does not unlearn the others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Iterator, List, NamedTuple, Optional, Tuple
+
+from dectrain_ros.frames import Intrinsics
+from dectrain_ros.training.views import View
+import numpy as np
+from torch import Tensor
+
+
+class Sample(NamedTuple):
+    """
+    All that a training step needs of one frame.
+
+    image is uint8 RGB at the network's size (h, w, 3), intrinsics belong to it. sources: at least
+    one earlier view. source_from_target: (S, 4, 4) float32, m. features: the frozen encoder's,
+    shallow to deep, (1, C, ., .) each, or None where the encoder is trained too.
+    """
+
+    image: np.ndarray
+    intrinsics: Intrinsics
+    sources: Tuple[View, ...]
+    source_from_target: np.ndarray
+    features: Optional[Tuple[Tensor, ...]]
+
+    def arrays(self) -> Iterator[Tuple[int, int]]:
+        """List identity and bytes of every array held."""
+        for array in (self.image, *(view.image for view in self.sources)):
+            yield id(array), array.nbytes
+        for tensor in self.features or ():
+            yield id(tensor), tensor.numel() * tensor.element_size()
+
+    def packed(self) -> 'Sample':
+        """Give the sample for keeping: features on the host, at half width."""
+        if self.features is None:
+            return self
+        return self._replace(features=tuple(f.to('cpu').half() for f in self.features))
+
+
+class ReplayBuffer:
+    """
+    Keeps samples unlike one another (CoDEPS' strategy; ALGORITHMS.md section 4).
+
+    A sample enters if its key's highest cosine similarity to the stored ones is below
+    max_similarity. When full, the most redundant one leaves: argmax_i sum_j cos(i, j).
+
+    :param capacity: most samples.
+    :param max_bytes: most memory; an image shared by several samples counts once.
+    :param max_similarity: see above.
+    """
+
+    def __init__(self, *, capacity: int, max_bytes: float, max_similarity: float):
+        """Start empty."""
+        self._capacity, self._max_bytes = capacity, max_bytes
+        self._max_similarity = max_similarity
+        self._samples: List[Sample] = []
+        self._keys = np.zeros((0, 0), np.float32)
+        self._users: Counter = Counter()
+        self._sizes: dict = {}
+
+    def __len__(self) -> int:
+        """Count the samples held."""
+        return len(self._samples)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images and features held."""
+        return sum(self._sizes.values())
+
+    def novelty(self, key: np.ndarray) -> float:
+        """
+        Give 1 - the highest cosine similarity to a stored key; 1 while empty.
+
+        :param key: of unit length, (C,).
+        """
+        count = len(self._samples)
+        return float(1 - (self._keys[:count] @ key).max()) if count else 1.0
+
+    def offer(self, key: np.ndarray, sample: Sample) -> bool:
+        """
+        Keep the sample if it is unlike those held; say whether it was kept.
+
+        :param key: its frame's bottleneck feature, of unit length, (C,).
+        """
+        if not self._capacity or (
+                len(self) and self.novelty(key) <= 1 - self._max_similarity):
+            return False
+        if not self._keys.size:
+            self._keys = np.zeros((self._capacity + 1, len(key)), np.float32)
+        sample = sample.packed()
+        for identity, size in sample.arrays():
+            self._users[identity] += 1
+            self._sizes[identity] = size
+        self._keys[len(self)] = key
+        self._samples.append(sample)
+        while len(self) > self._capacity or (self.nbytes > self._max_bytes and len(self)):
+            self._evict()
+        return True
+
+    def draw(self, count: int, rng: np.random.Generator) -> Tuple[Sample, ...]:
+        """Draw up to count different samples uniformly."""
+        chosen = rng.choice(len(self), min(count, len(self)), replace=False) if len(self) else ()
+        return tuple(self._samples[k] for k in chosen)
+
+    def _evict(self) -> None:
+        """Let the most redundant sample go."""
+        count = len(self)
+        keys = self._keys[:count]
+        worst = int((keys @ keys.sum(0)).argmax())
+        for identity, _ in self._samples.pop(worst).arrays():
+            self._users[identity] -= 1
+            if not self._users[identity]:
+                del self._users[identity], self._sizes[identity]
+        self._keys[worst:count - 1] = self._keys[worst + 1:count].copy()

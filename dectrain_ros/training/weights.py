@@ -1,0 +1,55 @@
+"""Versions of the weights, handed from training to inference between two frames."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+
+class _Commit(NamedTuple):
+    version: int
+    tensors: List[Tensor]
+
+
+class WeightVersions:
+    """
+    The way of new weights from the training thread to the inference thread.
+
+    commit and adopt may run in different threads: a commit is one reference put in place, and
+    adopting takes the newest. Version 0 is what was loaded.
+
+    :param live: parameters of the network that predicts.
+    """
+
+    def __init__(self, live: Sequence[Tensor]):
+        """Start with the loaded weights as version 0."""
+        self._live = list(live)
+        self._newest: Optional[_Commit] = None
+        self._adopted = 0
+
+    @property
+    def newest(self) -> int:
+        """Version of the newest commit."""
+        commit = self._newest
+        return commit.version if commit else 0
+
+    def commit(self, trained: Sequence[Tensor]) -> int:
+        """
+        Offer a copy of trained parameters to inference; give their version.
+
+        :param trained: in the live parameters' order and shapes.
+        """
+        version = self.newest + 1
+        self._newest = _Commit(version, [t.detach().clone() for t in trained])
+        return version
+
+    def adopt(self) -> int:
+        """Bring the newest commit into the live parameters, all at once; give their version."""
+        commit = self._newest
+        if commit and commit.version != self._adopted:
+            with torch.no_grad():
+                torch._foreach_copy_(self._live, commit.tensors)
+            self._adopted = commit.version
+        return self._adopted
