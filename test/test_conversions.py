@@ -1,0 +1,142 @@
+"""Images, cameras and poses between messages and arrays."""
+
+import array
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+import cv2                                              # noqa: E402,I100,I202
+from dectrain_ros.frames import Intrinsics              # noqa: E402
+from dectrain_ros.ros import conversions                # noqa: E402
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped     # noqa: E402
+from nav_msgs.msg import Odometry                       # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image   # noqa: E402
+from std_msgs.msg import Header                         # noqa: E402
+
+RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
+
+
+def image(encoding, pixels, padding=0):
+    """Give a message with rows of so many bytes more than they need."""
+    rows = np.ascontiguousarray(pixels).view(np.uint8).reshape(len(pixels), -1)
+    rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=99)
+    return Image(encoding=encoding, height=pixels.shape[0], width=pixels.shape[1],
+                 step=rows.shape[1], data=array.array('B', rows.tobytes()))
+
+
+@pytest.mark.parametrize('padding', [0, 5])
+def test_plain_encodings_become_rgb(padding):
+    grey = RGB[..., 0]
+    for message, wanted in (
+            (image('rgb8', RGB, padding), RGB),
+            (image('bgr8', RGB[..., ::-1], padding), RGB),
+            (image('mono8', grey, padding), np.stack([grey] * 3, -1))):
+        picture = conversions.rgb_from_image(message)
+        assert picture.dtype == np.uint8 and picture.flags.c_contiguous
+        np.testing.assert_array_equal(picture, wanted)
+
+
+def test_rgb8_is_not_copied():
+    message = image('rgb8', RGB)
+    assert np.shares_memory(
+        conversions.rgb_from_image(message), np.frombuffer(message.data, np.uint8))
+
+
+@pytest.mark.parametrize('padding', [0, 4])
+def test_rarer_encodings_become_rgb_too(padding):
+    alpha = np.full((2, 3, 1), 255, np.uint8)
+    rgba = np.concatenate([RGB, alpha], -1)
+    bgra = np.concatenate([RGB[..., ::-1], alpha], -1)
+    np.testing.assert_array_equal(
+        conversions.rgb_from_image(image('rgba8', rgba, padding)), RGB)
+    np.testing.assert_array_equal(
+        conversions.rgb_from_image(image('bgra8', bgra, padding)), RGB)
+    mono16 = np.full((2, 3), 65535, np.uint16)
+    assert (conversions.rgb_from_image(image('mono16', mono16, padding)) == 255).all()
+
+
+def test_a_bayer_image_of_pure_red_light_is_red():
+    mosaic = np.zeros((8, 8), np.uint8)
+    mosaic[::2, ::2] = 200                              # rggb: red where row and column are even
+    picture = conversions.rgb_from_image(image('bayer_rggb8', mosaic))
+    assert picture[3, 3].tolist() == [200, 0, 0]
+
+
+@pytest.mark.parametrize('encoding', ['nonsense', '', '32FC1'])
+def test_an_encoding_that_is_no_colour_is_named(encoding):
+    with pytest.raises(ValueError, match=f"encoding '{encoding}' cannot .* publish rgb8"):
+        conversions.rgb_from_image(image(encoding, np.zeros((2, 3), np.float32)))
+
+
+def test_an_image_with_too_few_bytes_is_refused():
+    message = image('rgb8', RGB)
+    message.data = message.data[:-1]
+    with pytest.raises(ValueError, match='3x2 rgb8 has 17 bytes in rows of 9'):
+        conversions.rgb_from_image(message)
+    message = image('rgb8', RGB)
+    message.step = 8
+    with pytest.raises(ValueError, match='rows of 8'):
+        conversions.rgb_from_image(message)
+    with pytest.raises(ValueError, match='image is 0x0: it must have pixels'):
+        conversions.rgb_from_image(Image(encoding='rgb8'))
+
+
+def test_compressed_colour_and_grey_become_rgb():
+    for picture, wanted in ((RGB[..., ::-1], RGB), (RGB[..., 0], RGB[..., [0, 0, 0]])):
+        data = cv2.imencode('.png', picture)[1].tobytes()
+        message = CompressedImage(format='png', data=array.array('B', data))
+        np.testing.assert_array_equal(conversions.rgb_from_image(message), wanted)
+
+
+@pytest.mark.parametrize('data', [b'', b'no picture'])
+def test_a_broken_compressed_image_is_refused(data):
+    message = CompressedImage(format='jpeg', data=array.array('B', data))
+    with pytest.raises(ValueError, match=f"format 'jpeg' with {len(data)} bytes cannot be decode"):
+        conversions.rgb_from_image(message)
+
+
+def test_a_camera_comes_from_k_and_of_rectified_images_from_p():
+    message = CameraInfo(width=64, height=48, k=[50., 0., 31., 0., 51., 23., 0., 0., 1.],
+                         p=[40., 0., 30., 0., 0., 41., 22., 0., 0., 0., 1., 0.])
+    read = conversions.intrinsics_from_camera_info
+    assert read(message) == Intrinsics(50., 51., 31., 23., 64, 48)
+    assert read(message, rectified=True) == Intrinsics(40., 41., 30., 22., 64, 48)
+    message.p = [0.] * 12
+    assert read(message, rectified=True) == Intrinsics(50., 51., 31., 23., 64, 48)
+
+
+def test_an_uncalibrated_camera_is_refused():
+    with pytest.raises(ValueError, match='fx=0.0 .* calibrate the camera'):
+        conversions.intrinsics_from_camera_info(CameraInfo(width=64, height=48))
+
+
+def test_a_camera_comes_back_from_its_message():
+    camera = Intrinsics(50., 51., 31., 23., 64, 48)
+    message = conversions.camera_info_message(Header(frame_id='c'), camera)
+    assert message.header.frame_id == 'c' and list(message.d) == [0.0] * 5
+    for rectified in (False, True):
+        assert conversions.intrinsics_from_camera_info(message, rectified) == camera
+
+
+@pytest.mark.parametrize('kind', [PoseStamped, PoseWithCovarianceStamped, Odometry])
+def test_a_pose_of_every_kind_becomes_a_transform(kind):
+    message = kind()
+    pose = message.pose if kind is PoseStamped else message.pose.pose
+    pose.position.x, pose.position.y, pose.position.z = 1.0, 2.0, 3.0
+    pose.orientation.z, pose.orientation.w = np.sqrt(0.5), np.sqrt(0.5)     # 90 degrees about z
+    np.testing.assert_allclose(conversions.pose_matrix(message), [
+        [0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], atol=1e-12)
+    pose.orientation.z = pose.orientation.w = 0.0
+    with pytest.raises(ValueError, match='it must have length 1'):
+        conversions.pose_matrix(message)
+
+
+def test_depth_becomes_32fc1_with_the_same_bytes():
+    depth = np.array([[1.5, np.nan, 2.0], [0.1, 3.0, 4.0]], np.float32)
+    message = conversions.depth_message(Header(frame_id='c'), depth)
+    assert (message.encoding, message.height, message.width, message.step) == ('32FC1', 2, 3, 12)
+    assert message.data.tobytes() == depth.tobytes() and not message.is_bigendian
+    flipped = conversions.depth_message(Header(), depth[:, ::-1])       # not contiguous
+    assert flipped.data.tobytes() == depth[:, ::-1].tobytes()
