@@ -136,6 +136,7 @@ def shots(*stamps_ms, topic='/cam/image_raw', **options):
 def frames_of(n, with_pose=True):
     """Give n smooth frames, 33 ms apart, moving 10 mm each."""
     ramp = np.linspace(40, 200, 48 * 64 * 3).reshape(48, 64, 3).astype(np.uint8)
+    ramp[..., 2] //= 4
     return [Frame(
         T0 + i * 33 * MS, np.roll(ramp, i, axis=1), Intrinsics(60, 61, 31, 23, 64, 48),
         rigid_transform((i / 100, 2, 3), (HALF, 0, 0, HALF)) if with_pose else None,
@@ -148,7 +149,7 @@ def frames_of(n, with_pose=True):
 @pytest.mark.parametrize('compress', [True, False])
 def test_what_was_written_is_read_back(tmp_path, storage, compress):
     depth = np.full((48, 64), 1.2344, np.float32)
-    depth[0, :5] = (np.nan, np.inf, 65.535, 65.536, -1.0)
+    depth[0, :5] = (np.nan, np.inf, 65.535, 70.0, -1.0)
     written = frames_of(4)
     with BagWriter(tmp_path / 'new' / 'bag', storage, compress) as writer:
         for frame in written:
@@ -300,10 +301,11 @@ def test_colour_is_preferred_and_depth_is_never_taken_for_it(tmp_path):
     assert bag.topics == Topics('/b/color', '/b/camera_info', '/pose', '/a/color/thermal')
 
 
-def test_compressed_depth_is_depth(tmp_path):
+@pytest.mark.parametrize('form', ['16UC1; compressedDepth png', 'png; compressedDepth'])
+def test_compressed_depth_is_depth(tmp_path, form):
     data = bytes(12) + png(np.full((6, 8), 1500, np.uint16))
     bag = Bag(record(tmp_path / 'bag', scene(shots(0) + [
-        ('/a/range', T0, packed(T0, data, '16UC1; compressedDepth png'))])))
+        ('/a/range', T0, packed(T0, data, form))])))
     assert bag.topics.ground_truth == '/a/range'
     assert next(bag.frames()).ground_truth == pytest.approx(np.full((6, 8), 1.5))
 
@@ -532,7 +534,9 @@ def test_a_bayer_mosaic_becomes_colour(tmp_path):
     (png(RNG_IMAGE[..., ::-1]), 'rgb8; png compressed bgr8', RNG_IMAGE),
     (png(GREY), 'mono8; png compressed mono8', np.dstack([GREY] * 3))])
 def test_compressed_colour_and_grey_become_rgb(tmp_path, data, form, rgb):
-    bag = Bag(record(tmp_path / 'bag', scene([('/cam/i/compressed', T0, packed(T0, data, form))])))
+    bag = Bag(record(tmp_path / 'bag', scene(
+        [('/cam/i/compressed', T0, packed(T0, data, form))],
+        infos=[(f'/{name}/camera_info', T0, info(T0)) for name in ('a', 'cam', 'cam/i')])))
     assert bag.topics.camera_info == '/cam/camera_info'
     assert np.array_equal(next(bag.frames()).frame.image, rgb)
 
@@ -635,6 +639,15 @@ def test_when_depth_ends_the_images_go_on(tmp_path):
     read = list(bag.frames())
     assert [(r.frame.stamp_ns - T0) // MS for r in read] == list(stamps)
     assert sum(r.ground_truth is not None for r in read) == 21       # 0 to 20 ms
+
+
+def test_images_do_not_pile_up_waiting_for_late_depth(tmp_path):
+    _, _, late = millimetres(0, 1000)
+    bag = Bag(record(tmp_path / 'bag', scene(
+        shots(*range(50)) + [('/depth', T0 + 100 * MS, late)])))
+    matched = [r.ground_truth is not None for r in bag.frames()]
+    # 32 of 50 images wait; of those at 18 to 49 ms, three are within 20 ms of the depth image.
+    assert np.flatnonzero(matched).tolist() == [18, 19, 20]
 
 
 def test_a_bag_without_depth_gives_no_ground_truth(tmp_path):
