@@ -154,6 +154,10 @@ class Config:
         """Give nested plain values, for JSON."""
         return asdict(self)
 
+    def with_seed(self, seed: int) -> 'Config':
+        """Give a copy with another seed."""
+        return replace(self, seed=seed)
+
     def replaced(self, name: str, value) -> 'Config':
         """
         Give a copy with one option changed.

@@ -1,0 +1,199 @@
+"""The `dectrain` command: evaluate on bags, synthesize bags, pre-train."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from pathlib import Path
+import shlex
+import sys
+from typing import List, Optional
+
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn)
+
+_EXAMPLES = """examples:
+  dectrain evaluate my_bag --policies never always periodic:4 --out report
+  dectrain synthesize warehouse_bag --place warehouse --frames 600
+  dectrain pretrain --out weights/lite.safetensors --work pretraining"""
+
+
+def main(arguments: Optional[List[str]] = None) -> None:
+    """Run one command; a problem a user can mend is one line on stderr and exit status 1."""
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.WARNING, format='%(message)s',
+        handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)])
+    try:
+        parsed.run(parsed)
+    except (ValueError, OSError) as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            f'[bold red]dectrain {parsed.command}:[/] ', end='')
+        sys.stderr.write(' '.join(str(error).split()) + '\n')
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write(f'dectrain {parsed.command}: interrupted\n')
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='dectrain', description='Monocular depth that adapts online, on recorded bags.',
+        epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    for add in (_add_evaluate, _add_synthesize, _add_pretrain):
+        add(commands)
+    return parser
+
+
+def _add_evaluate(commands) -> None:
+    add = commands.add_parser(
+        'evaluate', help='measure depth on bags under several policies',
+        description='Replay bags frame by frame, predicting before training on each, and compare '
+        'with the recorded ground-truth depth. One seed on one machine gives the same numbers '
+        'every time (times and memory excepted).',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    add.add_argument('--policies', nargs='+', default=['never', 'always'], metavar='POLICY',
+                     help='never, always, periodic:K, random:P')
+    add.add_argument('--seeds', type=int, default=1, metavar='N', help='run seeds 0 to N - 1')
+    add.add_argument('--out', type=Path, required=True, metavar='DIR',
+                     help='folder of report.json, report.html, per-frame CSV and plots')
+    add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
+    add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
+    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through each bag N times')
+    add.add_argument('--set', dest='assignments', action='append', default=[],
+                     metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
+                     'training.learning_rate=1e-4; may be repeated')
+    for topic, what in (('image', 'Image or CompressedImage'), ('camera-info', 'CameraInfo'),
+                        ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF'),
+                        ('ground-truth', 'depth image, 16UC1 mm or 32FC1 m')):
+        add.add_argument(f'--{topic}', default='', metavar='TOPIC',
+                         help=f'{what} topic; found by type where not named')
+    add.set_defaults(run=_evaluate)
+
+
+def _add_synthesize(commands) -> None:
+    from dectrain_ros.offline.synthetic.places import PLACES
+    add = commands.add_parser(
+        'synthesize', help='write a bag of a synthetic place',
+        description='Render a walk through a procedural place: JPEG images, camera_info, poses and '
+        'true depth.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add.add_argument('bag', type=Path, metavar='BAG', help='folder to write; must not exist')
+    add.add_argument('--place', choices=sorted(PLACES), default='warehouse', help='kind of place')
+    add.add_argument('--seed', type=int, default=0, help='another seed is another place')
+    add.add_argument('--frames', type=int, default=400, help='images to write')
+    add.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='images per second')
+    add.add_argument('--fov', type=float, default=70.0, metavar='DEG',
+                     help='horizontal field of view')
+    add.add_argument('--size', default='320x240', metavar='WxH', help='image size')
+    add.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='bag format')
+    add.set_defaults(run=_synthesize)
+
+
+def _add_pretrain(commands) -> None:
+    add = commands.add_parser(
+        'pretrain', help='train lite on rendered rooms',
+        description='Render rooms, then train the lite network on them. Interrupt it whenever you '
+        'like: the same command goes on where it stopped.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add.add_argument('--out', type=Path, required=True, metavar='FILE',
+                     help='weights to write, .safetensors; the card goes beside as .json')
+    add.add_argument('--work', type=Path, default=Path('pretraining'), metavar='DIR',
+                     help='rendered rooms and checkpoints')
+    add.add_argument('--rooms', type=int, default=2000, help='rooms to render, 12 views each')
+    add.add_argument('--steps', type=int, default=10000, help='training steps of 16 images')
+    add.add_argument('--seed', type=int, default=0, help='seed of rooms and training')
+    add.add_argument('--device', default='auto', help='torch device')
+    add.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='rendering processes')
+    add.set_defaults(run=_pretrain)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TimeRemainingColumn(), console=Console(stderr=True))
+
+
+def _evaluate(options) -> None:
+    # Imported here: a torch import must not slow --help and the other commands down.
+    from dectrain_ros.config import parsed
+    from dectrain_ros.offline.bag import Topics
+    from dectrain_ros.offline.report import results_table, write_report
+    from dectrain_ros.offline.run import evaluate, Plan
+    config = parsed(options.assignments)
+    plan = Plan(
+        tuple(options.bags), tuple(options.policies), options.seeds, options.start,
+        options.frames, options.loops, Topics(
+            options.image, options.camera_info, options.pose, options.ground_truth))
+    runs = []
+    with _progress() as progress:
+        for run in evaluate(plan, config, _Bars(progress)):
+            runs.append(run)
+            # After each run: an interrupted evaluation keeps what it has measured.
+            write_report(options.out, runs, config)
+    console = Console()
+    console.print(results_table(runs))
+    console.print(f'report: {options.out / "report.html"}', highlight=False, soft_wrap=True)
+
+
+class _Bars:
+    """Shows one bar a run."""
+
+    def __init__(self, progress: Progress):
+        self._progress, self._task = progress, None
+
+    def start(self, name: str, frames: int) -> None:
+        self._task = self._progress.add_task(name, total=frames)
+
+    def advance(self) -> None:
+        self._progress.advance(self._task)
+
+
+def _synthesize(options) -> None:
+    from dectrain_ros.offline.synthesize import Walk, write_walk
+    try:
+        width, height = (int(n) for n in options.size.split('x'))
+    except ValueError:
+        raise ValueError(f'--size {options.size!r} is not WIDTHxHEIGHT, e.g. 320x240') from None
+    walk = Walk(options.place, options.seed, options.frames, options.rate, width, height,
+                options.fov)
+    with _progress() as progress:
+        task = progress.add_task(f'rendering {options.bag.name}', total=walk.frames)
+        for written in write_walk(options.bag, walk, options.storage):
+            progress.update(task, completed=written)
+    Console().print(f'{options.bag}: {walk.frames} frames', highlight=False, soft_wrap=True)
+
+
+def _pretrain(options) -> None:
+    from dectrain_ros.offline.datasets import Views, ViewsSpec
+    from dectrain_ros.offline.pretrain import CARD, Pretraining, Recipe
+    if options.out.suffix != '.safetensors':
+        raise ValueError(f'--out {options.out} must end in .safetensors')
+    views = Views(options.work / 'views', ViewsSpec(
+        options.seed, options.rooms, 12, CARD.height, CARD.width))
+    with _progress() as progress:
+        task = progress.add_task('rendering rooms', total=options.rooms,
+                                 completed=int(views.done.sum()))
+        for finished in views.render(options.jobs):
+            progress.update(task, completed=finished)
+        run = Pretraining(
+            options.work, views, Recipe(options.seed, options.steps), options.device)
+        task = progress.add_task('training', total=options.steps, completed=run.step)
+        for step in run.run():
+            progress.update(task, completed=step.step,
+                            description=f'training, loss {step.loss:.3f}')
+    command = 'dectrain ' + shlex.join([
+        'pretrain', '--rooms', str(options.rooms), '--steps', str(options.steps), '--seed',
+        str(options.seed)])
+    metrics = run.export(options.out, command)
+    Console().print(
+        f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
+        f'AbsRel {metrics["absrel"]:.3f}', highlight=False, soft_wrap=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,216 @@
+"""Prequential evaluation: predict every frame, measure, only then train on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+import resource
+import sys
+import time
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
+
+import cv2
+from dectrain_ros.config import Config
+from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.depth.metrics import depth_metrics
+from dectrain_ros.frames import Candidate, Decision, StepResult
+from dectrain_ros.offline.bag import Bag, Recorded, Topics
+from dectrain_ros.offline.results import Amounts, FrameRecord, Picture, RunResult
+from dectrain_ros.pipeline import Observation, Pipeline
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+_PICTURES = 4
+
+
+class Plan(NamedTuple):
+    """
+    What to evaluate.
+
+    seeds: runs of every policy, with seeds 0, 1, ... start and frames cut each bag; loops repeat
+    the cut.
+    """
+
+    bags: Tuple[Path, ...]
+    policies: Tuple[str, ...]
+    seeds: int = 1
+    start: int = 0
+    frames: Optional[int] = None
+    loops: int = 1
+    topics: Topics = Topics()
+
+
+class Watcher(Protocol):
+    """Is told how a run goes."""
+
+    def start(self, name: str, frames: int) -> None:
+        """Learn that a run of so many frames begins."""
+
+    def advance(self) -> None:
+        """Learn that a frame is done."""
+
+
+def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult]:
+    """
+    Run every policy with every seed on every bag; gives each run as it ends.
+
+    Everything that can be refused is refused before the first run.
+
+    :raises ValueError: if a bag, policy, number or option is not usable.
+    """
+    if plan.seeds < 1 or plan.loops < 1:
+        raise ValueError(f'seeds is {plan.seeds} and loops {plan.loops}: both must be at least 1')
+    if not plan.policies:
+        raise ValueError('no policy is named: give at least one, e.g. always')
+    for policy in plan.policies:
+        make_policy(policy)
+    bags = [Bag(path, plan.topics, config.pose.max_gap_s) for path in plan.bags]
+    names = _distinct_names(plan.bags)
+    for bag, name in zip(bags, names):
+        before: Dict[int, np.ndarray] = {}       # depth by the untouched network, for pictures
+        for policy in plan.policies:
+            for seed in range(plan.seeds):
+                frames = _count(bag, plan)
+                watcher.start(f'{name} {policy} seed {seed}', frames * plan.loops)
+                yield _Run(name, policy, config.with_seed(seed), before).over(
+                    bag, plan, watcher)
+
+
+def _distinct_names(paths: Tuple[Path, ...]) -> List[str]:
+    """Name bags by their folder's or file's name, numbered where names repeat."""
+    names = [Path(p).name or str(p) for p in paths]
+    return [n if names.count(n) == 1 else f'{n}-{i}' for i, n in enumerate(names)]
+
+
+def _count(bag: Bag, plan: Plan) -> int:
+    left = max(len(bag) - plan.start, 0)
+    return left if plan.frames is None else min(left, plan.frames)
+
+
+class _Costs:
+    """Counts FLOPs and milliseconds of one purpose."""
+
+    def __init__(self):
+        self.flops = 0
+        self.seconds = 0.0
+        self.last_ms = 0.0
+        self._flops_of: Dict[int, int] = {}
+
+    def charge(self, kind: int, work: Callable):
+        """
+        Do the work and charge for it.
+
+        FLOPs are counted where a kind of work is executed for the first time; its shapes, and so
+        its FLOPs, are the same from then on. Counting slows work down, so that one is not timed.
+        """
+        if kind not in self._flops_of:
+            with FlopCounterMode(display=False) as counter:
+                result = work()
+            self._flops_of[kind] = counter.get_total_flops()
+            self.last_ms = float('nan')
+        else:
+            started = time.perf_counter()
+            result = work()
+            elapsed = time.perf_counter() - started
+            self.seconds += elapsed
+            self.last_ms = elapsed * 1e3
+        self.flops += self._flops_of[kind]
+        return result
+
+
+class _Run:
+    """One bag under one policy with one seed."""
+
+    def __init__(self, bag_name: str, policy: str, config: Config, before: Dict[int, np.ndarray]):
+        self._name, self._policy_text, self._config = bag_name, policy, config
+        self._before = before
+        self._policy = make_policy(policy, config.seed)
+        self._pipeline = Pipeline(config)
+        self._costs = (_Costs(), _Costs(), _Costs())        # inference, decision, training
+        self._records: List[FrameRecord] = []
+        self._pictures: List[Picture] = []
+        self._skipped: Counter = Counter()
+
+    def over(self, bag: Bag, plan: Plan, watcher: Watcher) -> RunResult:
+        """Go through the bag."""
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        frames = _count(bag, plan)
+        wanted = _picture_indices(frames, plan.loops)
+        for loop in range(plan.loops):
+            for recorded in bag.frames(plan.start, plan.frames):
+                self._frame(recorded, wanted)
+                watcher.advance()
+            self._skipped.update(bag.skipped)
+            self._pipeline.forget_views()       # the next loop starts elsewhere
+        return self._result()
+
+    def _frame(self, recorded: Recorded, wanted) -> None:
+        """Predict, measure, decide, and train if so decided."""
+        index = len(self._records)
+        inference, deciding, training = self._costs
+        observed: Observation = inference.charge(
+            0, lambda: self._pipeline.observe(recorded.frame))
+        candidate: Candidate = observed.candidate
+        decision: Decision = deciding.charge(0, lambda: self._policy.decide(candidate))
+        if decision.train:
+            result: StepResult = training.charge(
+                candidate.batch_size, lambda: self._pipeline.train(decision))
+            self._policy.learn(result)
+        else:
+            training.last_ms = 0.0
+            result = self._pipeline.train(decision)
+        if candidate.refusal:
+            self._skipped[candidate.refusal] += 1
+        truth = recorded.ground_truth
+        metrics = depth_metrics(observed.depth, truth) if truth is not None else (np.nan,) * 3
+        self._records.append(FrameRecord(
+            index, recorded.frame.stamp_ns, result.trained, result.reason, *metrics[:3],
+            result.loss_before, observed.prediction.weight_version, inference.last_ms,
+            training.last_ms))
+        if index in wanted:
+            self._picture(index, recorded, observed)
+
+    def _picture(self, index: int, recorded: Recorded, observed: Observation) -> None:
+        """Keep a frame to look at, at the network's size."""
+        prediction = observed.prediction
+        if index not in self._before:
+            self._before[index] = _untouched(self._config, recorded)
+        depth = cv2.resize(prediction.depth, prediction.image.shape[1::-1])
+        error = np.full(depth.shape, np.nan, np.float32)
+        if recorded.ground_truth is not None:
+            truth = cv2.resize(
+                recorded.ground_truth, depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
+            error = np.abs(depth - truth) / truth
+        self._pictures.append(Picture(
+            index, prediction.image, self._before[index], depth, error))
+
+    def _result(self) -> RunResult:
+        frames = max(len(self._records), 1)
+        gflops = Amounts(*(c.flops / frames / 1e9 for c in self._costs))
+        ms = Amounts(*(c.seconds * 1e3 / frames for c in self._costs))
+        return RunResult(
+            self._name, self._policy_text, self._config.seed, tuple(self._records),
+            dict(self._skipped), gflops, ms, _peak_bytes(), tuple(self._pictures))
+
+
+def _untouched(config: Config, recorded: Recorded) -> np.ndarray:
+    """Predict a frame's depth with the weights as loaded, (h, w) at the network's size."""
+    prediction = Pipeline(config).observe(recorded.frame).prediction
+    return cv2.resize(prediction.depth, prediction.image.shape[1::-1])
+
+
+def _picture_indices(frames: int, loops: int) -> frozenset:
+    """Choose frames to look at: spread over the last loop, the last one among them."""
+    first = frames * (loops - 1)
+    return frozenset(
+        first + int(k) for k in np.linspace(frames / _PICTURES, frames, _PICTURES) - 1)
+
+
+def _peak_bytes() -> int:
+    """Give the most memory held: the accelerator's, where there is one, else the process's."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else peak * 1024
