@@ -1,0 +1,79 @@
+"""Write dectrain.yaml and README.md's table of options from the declared options: `make docs`."""
+
+from pathlib import Path
+import textwrap
+from typing import Iterator
+
+from dectrain_ros.config import (
+    Config, DecisionConfig, DepthConfig, options, PoseConfig, ROOMS, TrainingConfig)
+from dectrain_ros.ros.parameters import ImageConfig
+import yaml
+
+HERE = Path(__file__).resolve().parent
+NODES = {'depth_node': (DepthConfig, TrainingConfig, PoseConfig, ImageConfig),
+         'decision_node': (DecisionConfig,)}
+TABLE_START, TABLE_END = '<!-- options: made by `make docs` -->', '<!-- end of options -->'
+HEAD = """\
+# Every parameter at its default; a profile beside it needs only what differs.
+# Made by `make docs` from the options' declarations.
+"""
+
+
+def _range(o) -> str:
+    if o.choices:
+        return ', '.join(o.choices)
+    return '' if o.low is None else f'{o.low:g} to {o.high:g}'
+
+
+def _room(room: type) -> Iterator[str]:
+    for o in options([room]):
+        limits = f' [{_range(o)}]' if _range(o) else ''
+        yield from textwrap.wrap(
+            f'{o.help}{limits}', 95, initial_indent=' ' * 6 + '# ',
+            subsequent_indent=' ' * 6 + '# ')
+        yield f'      {yaml.safe_dump({o.name.partition(".")[2]: o.default}).strip()}'
+
+
+def parameters_yaml() -> str:
+    """Give the text of dectrain.yaml."""
+    lines = []
+    for node, rooms in NODES.items():
+        lines += ['', f'/**/{node}:', '  ros__parameters:',
+                  '    # Seed of everything random.', f'    seed: {Config().seed}']
+        for room in rooms:
+            lines += [f'    # {room.__doc__.strip()}', f'    {room.room}:', *_room(room)]
+    return HEAD + '\n'.join(lines) + '\n'
+
+
+def options_table() -> str:
+    """Give README.md's table of options."""
+    lines = ['| option | default | range | meaning |', '|---|---|---|---|']
+    for o in options((*ROOMS, ImageConfig)):
+        default = f'`{o.default}`' if o.default != '' else ''
+        live = ' *Live.*' if o.live else ''
+        lines.append(f'| `{o.name}` | {default} | {_range(o)} | {o.help}{live} |')
+    return '\n'.join(lines)
+
+
+def with_table(readme: str) -> str:
+    """
+    Give README.md's text with the table of today's options.
+
+    :raises ValueError: if the marks around the table are missing.
+    """
+    before, start, rest = readme.partition(TABLE_START)
+    _, end, after = rest.partition(TABLE_END)
+    if not end:
+        raise ValueError(f'README.md lacks {TABLE_START} or {TABLE_END} around its table')
+    return f'{before}{start}\n{options_table()}\n{end}{after}'
+
+
+def main() -> None:
+    """Write both files."""
+    (HERE / 'dectrain.yaml').write_text(parameters_yaml())
+    readme = HERE.parent / 'README.md'
+    readme.write_text(with_table(readme.read_text()))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,108 @@
+"""Imports point one way between the rooms, and each outside library has its place."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / 'dectrain_ros'
+FILES = sorted(PACKAGE.rglob('*.py'))
+NOUNS = {'frames', 'config', 'poses'}
+
+# What each room may import of the others. Nouns know nothing of ours.
+ARROWS = {
+    'frames': set(), 'config': set(), 'poses': set(), 'assets': set(),
+    'depth': {'frames', 'assets'},
+    'decision': {'frames'},
+    'training': {'depth', 'frames', 'poses'},
+    'pipeline': {'depth', 'decision', 'training'} | NOUNS,
+    'offline': {'pipeline', 'decision', 'depth', 'training'} | NOUNS,
+    'ros': {'pipeline', 'decision'} | NOUNS,
+}
+# Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.
+DOORS = {
+    'ros/depth_node.py': {'training.worker'},
+    'ros/bag_player.py': {'offline.bag'},
+    'ros/demo.py': {'offline.*'},
+    'ros/live.py': {'offline.*'},
+}
+ROS = ('rclpy', 'tf2_ros', 'tf2_py', 'message_filters', 'cv_bridge', 'launch', 'launch_ros')
+
+
+def imports(path):
+    """Give every dotted name a file imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f'{path}: imports are written in full'
+            yield node.module
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
+
+
+def name_of(path):
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def room_of(path):
+    return name_of(path).partition('/')[0].removesuffix('.py')
+
+
+def strangers(name, imported):
+    """Give those of our modules that the file may not import."""
+    room = name.partition('/')[0].removesuffix('.py')
+    doors = DOORS.get(name, set())
+    for dotted in imported:
+        package, _, module = dotted.partition('.')
+        target = module.partition('.')[0]
+        if package != 'dectrain_ros' or not target or target in ARROWS[room] | {room}:
+            continue
+        if not any(module == door or module.startswith(f'{door}.') or door.endswith('*')
+                   and module.startswith(door[:-1]) or door.startswith(f'{module}.')
+                   for door in doors):
+            yield dotted
+
+
+@pytest.mark.parametrize('path', FILES, ids=name_of)
+def test_imports_point_one_way(path):
+    if name_of(path) == '__init__.py':
+        assert list(imports(path)) == []
+        return
+    assert room_of(path) in ARROWS, 'a new room: say here and in the design whom it may know'
+    assert list(strangers(name_of(path), imports(path))) == []
+
+
+def test_an_import_against_the_arrows_is_found():
+    assert list(strangers('depth/losses.py', ['dectrain_ros.training.step', 'torch'])) == [
+        'dectrain_ros.training.step']
+    assert list(strangers('frames.py', ['dectrain_ros.config'])) == ['dectrain_ros.config']
+    assert list(strangers('ros/sync.py', ['dectrain_ros.training.worker'])) != []
+    assert list(strangers('ros/depth_node.py', ['dectrain_ros.training.step'])) != []
+    assert list(strangers('ros/depth_node.py', ['dectrain_ros.training.worker.Worker'])) == []
+    assert list(strangers('ros/bag_player.py', ['dectrain_ros.offline.bag',
+                                                'dectrain_ros.offline.cli'])) != []
+    assert list(strangers('pipeline.py', ['dectrain_ros.offline.bag'])) != []
+
+
+@pytest.mark.parametrize('path', FILES, ids=name_of)
+def test_each_outside_library_keeps_to_its_place(path):
+    room, names = room_of(path), set(imports(path))
+    tops = {n.partition('.')[0] for n in names}
+    if room != 'ros':
+        assert not {t for t in tops if t in ROS or t.endswith(('_msgs', '_srvs'))}
+    if room != 'offline':
+        allowed = ('rosbags.image',) if room == 'ros' else ()
+        assert not {n for n in names if n.startswith('rosbags.') and not n.startswith(allowed)}
+    if room in ('frames', 'config', 'decision', 'poses'):
+        assert 'torch' not in tops or name_of(path) == 'frames.py'     # there for types only
+    assert not tops & {'torchvision', 'timm', 'pickle'}
+
+
+@pytest.mark.parametrize('path', FILES, ids=name_of)
+def test_no_device_is_written_down_and_nothing_unpickles(path):
+    text = path.read_text()
+    assert 'cuda:0' not in text and 'cuda()' not in text
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == 'torch.load':
+            assert any(k.arg == 'weights_only' and ast.unparse(k.value) == 'True'
+                       for k in node.keywords), f'line {node.lineno}: torch.load unpickles'
