@@ -12,7 +12,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 CANDIDATE = Candidate(
     1_700_000_000_123_456_789, DecisionFeatures(0.1, 1 / 3, 1e-300, math.pi, 17, 2 ** 40),
-    'no pose: gap "too" long')
+    'no pose: gap "too" long', 3)
 
 
 def over_the_wire(message):

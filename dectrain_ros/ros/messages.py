@@ -19,7 +19,7 @@ OUTCOME = 'training/outcome'
 
 _CANDIDATE_NUMBERS: Dict[str, type] = {
     'baseline_m': float, 'baseline_ratio': float, 'rotation_deg': float, 'novelty': float,
-    'replay_frames': int, 'frames_since_step': int}
+    'replay_frames': int, 'frames_since_step': int, 'batch_size': int}
 _DECISION_NUMBERS: Dict[str, type] = {
     'train': bool, 'predicted_gain': float, 'cost': float, 'alpha': float}
 _OUTCOME_NUMBERS: Dict[str, type] = {
@@ -39,7 +39,8 @@ def ns_from_stamp(stamp: Time) -> int:
 def candidate_message(candidate: Candidate, frame_id: str = '') -> DiagnosticArray:
     """Put a candidate on the wire; frame_id is the camera's."""
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
-                       candidate.features._asdict(), _CANDIDATE_NUMBERS)
+                       {**candidate.features._asdict(), 'batch_size': candidate.batch_size},
+                       _CANDIDATE_NUMBERS)
     message.header.frame_id = frame_id
     return message
 
@@ -51,8 +52,10 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     :raises ValueError: naming the key that is missing or malformed.
     """
     status = _status(message, CANDIDATE)
-    features = DecisionFeatures(**_numbers(status, _CANDIDATE_NUMBERS))
-    return Candidate(ns_from_stamp(message.header.stamp), features, status.message)
+    numbers = _numbers(status, _CANDIDATE_NUMBERS)
+    batch_size = numbers.pop('batch_size')
+    return Candidate(ns_from_stamp(message.header.stamp), DecisionFeatures(**numbers),
+                     status.message, batch_size)
 
 
 def decision_message(decision: Decision) -> DiagnosticArray:

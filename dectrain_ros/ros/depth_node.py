@@ -1,0 +1,149 @@
+"""The depth node: metric depth for every image, training on the side."""
+
+from __future__ import annotations
+
+import time
+from typing import List, Optional
+
+from dectrain_ros.config import Config, DepthConfig, PoseConfig, TrainingConfig
+from dectrain_ros.frames import StepResult
+from dectrain_ros.pipeline import Observation, Pipeline
+from dectrain_ros.ros import conversions, messages
+from dectrain_ros.ros.executable import no_arguments_left, run
+from dectrain_ros.ros.health import Health
+from dectrain_ros.ros.inference import Inference
+from dectrain_ros.ros.parameters import ImageConfig, Parameters
+from dectrain_ros.ros.sync import Inbox
+from dectrain_ros.training.worker import Worker
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+_POSE_TYPES = {'pose': PoseStamped, 'pose_with_covariance': PoseWithCovarianceStamped,
+               'odometry': Odometry}
+_IMAGE_TYPES = {'raw': Image, 'compressed': CompressedImage}
+
+
+class DepthNode(Node):
+    """
+    Wires topics to the pipeline.
+
+    Callbacks only enqueue; depth is published from the inference thread, outcomes from the
+    training worker.
+
+    :param ros: rclpy.node.Node's keyword arguments.
+    :raises ValueError: if a parameter is unknown or out of range, or the weights do not fit.
+    :raises OSError: if the weights cannot be read.
+    """
+
+    def __init__(self, **ros):
+        """Load the network, then listen."""
+        super().__init__('depth_node', automatically_declare_parameters_from_overrides=True, **ros)
+        parameters = Parameters(
+            self, (DepthConfig, TrainingConfig, PoseConfig, ImageConfig), self._change)
+        config = parameters.config
+        self._health = Health(self.get_logger())
+        self._pipeline = Pipeline(config)
+        self._inbox = Inbox(wait_s=config.pose.wait_s, max_gap_s=config.pose.max_gap_s)
+        self._rectified = 'rect' in self.resolve_topic_name('image')
+        self._publish()
+        self._worker = Worker(self._pipeline.train, self._on_outcome)
+        self._inference = Inference(
+            self._pipeline, self._inbox, self._health, self._on_observation)
+        self._subscribe(
+            _IMAGE_TYPES[parameters.rooms['image'].transport], _POSE_TYPES[config.pose.source])
+        self.create_timer(1.0, self._report)
+        self.get_logger().info(f'ready: {config.depth.network}, listening on '
+                               f'{self.resolve_topic_name("image")}')
+
+    def close(self) -> None:
+        """End the threads; a step still in flight after a while ends with the process."""
+        ended = self._inference.close(), self._worker.close()
+        if not all(ended):
+            self.get_logger().warning('a frame or step was still in work when the node closed')
+
+    def _change(self, config: Config) -> None:
+        self._pipeline.learning_rate = config.training.learning_rate
+
+    def _publish(self) -> None:
+        self._depth = self.create_publisher(Image, 'depth/image', 5)
+        self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', 5)
+        self._candidate = self.create_publisher(DiagnosticArray, messages.CANDIDATE, 50)
+        self._outcome = self.create_publisher(DiagnosticArray, messages.OUTCOME, 50)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
+
+    def _subscribe(self, image_type: type, pose_type: type) -> None:
+        def sensor(depth: int) -> QoSProfile:       # best effort takes from every publisher
+            return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
+        self.create_subscription(image_type, 'image', self._on_image, sensor(5))
+        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, sensor(5))
+        self.create_subscription(pose_type, 'pose', self._on_pose, sensor(200))
+        self.create_subscription(DiagnosticArray, messages.DECISION, self._on_decision, 50)
+
+    def _on_image(self, message) -> None:
+        if self._inbox.put_image(message):
+            self._health.drop('newer image came before its turn')
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        try:
+            camera = conversions.intrinsics_from_camera_info(message, self._rectified)
+        except ValueError as error:
+            self._health.problem('invalid camera_info', str(error))
+            return
+        if any(message.d) and not self._rectified:
+            self._health.problem('image is distorted', 'distortion is ignored: feed image_rect')
+        self._inbox.put_camera(camera)
+
+    def _on_pose(self, message) -> None:
+        try:
+            matrix = conversions.pose_matrix(message)
+        except ValueError as error:
+            self._health.problem('invalid pose', str(error))
+            matrix = None
+        self._inbox.put_pose(messages.ns_from_stamp(message.header.stamp), matrix)
+
+    def _on_decision(self, message: DiagnosticArray) -> None:
+        try:
+            decision = messages.decision_from(message)
+        except ValueError as error:
+            self._health.problem('malformed decision', str(error))
+            return
+        if decision.train:
+            self._worker.submit(decision)
+        else:
+            self._on_outcome(StepResult(
+                decision.stamp_ns, False, decision.reason, self._pipeline.weight_version))
+
+    def _on_observation(self, header: Header, seen: Observation, received_s: float) -> None:
+        self._depth.publish(conversions.depth_message(header, seen.depth))
+        self._depth_info.publish(conversions.camera_info_message(header, seen.intrinsics))
+        self._candidate.publish(messages.candidate_message(seen.candidate, header.frame_id))
+        self._health.count('frames')
+        self._health.latency(time.perf_counter() - received_s)
+
+    def _on_outcome(self, result: StepResult) -> None:
+        self._health.count('trained' if result.trained else 'not trained')
+        self._outcome.publish(messages.outcome_message(result))
+
+    def _report(self) -> None:
+        status = self._health.status(
+            f'{self.get_name()}: depth', weight_version=self._pipeline.weight_version)
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
+
+def main(args: Optional[List[str]] = None) -> int:
+    """Run the node; returns the exit status."""
+    def make() -> DepthNode:
+        no_arguments_left(args)
+        return DepthNode()
+    return run('depth_node', make, args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,101 @@
+"""The inference thread: newest image in, depth out, one problem never the last."""
+
+from __future__ import annotations
+
+import threading
+from typing import Callable, Optional, Tuple
+
+from dectrain_ros.frames import Frame
+from dectrain_ros.pipeline import Observation, Pipeline
+from dectrain_ros.ros.conversions import rgb_from_image
+from dectrain_ros.ros.health import Health
+from dectrain_ros.ros.messages import ns_from_stamp
+from dectrain_ros.ros.sync import Inbox, JUMP_NS, Received
+from std_msgs.msg import Header
+
+
+class _Dropped(Exception):
+    """An image gets no depth; args are one of a few fixed reasons and the detail."""
+
+
+class Inference:
+    """
+    Runs the pipeline on the newest image of the inbox until closed.
+
+    :param publish: takes the image's header and what the pipeline saw, on this thread.
+    """
+
+    def __init__(self, pipeline: Pipeline, inbox: Inbox, health: Health,
+                 publish: Callable[[Header, Observation, float], None]):
+        """Start the thread."""
+        self._pipeline = pipeline
+        self._inbox = inbox
+        self._health = health
+        self._publish = publish
+        self._stamp_ns: Optional[int] = None            # of the newest image taken
+        self._size: Optional[Tuple[int, int]] = None    # H, W of the newest image used
+        self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float = 1.5) -> bool:
+        """End after the frame in work; returns whether the thread ended in time."""
+        self._inbox.close()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            received = self._inbox.take_image()
+            if received is None:
+                return
+            try:
+                frame = self._frame(received)
+                self._publish(
+                    received.message.header, self._pipeline.observe(frame), received.at_s)
+            except _Dropped as dropped:
+                self._health.drop(*dropped.args)
+            except Exception as error:      # e.g. out of memory: the next frame may well fit
+                self._health.drop('inference failed', f'{type(error).__name__}: {error}')
+
+    def _frame(self, received: Received) -> Frame:
+        """Complete an image to a frame; raises _Dropped if that cannot be."""
+        message = received.message
+        stamp_ns = ns_from_stamp(message.header.stamp)
+        self._keep_order(stamp_ns)
+        camera = self._inbox.camera()
+        if camera is None:
+            raise _Dropped('no camera_info yet')
+        try:
+            image = rgb_from_image(message)
+        except ValueError as error:
+            raise _Dropped('unreadable image', str(error)) from error
+        size = image.shape[:2]
+        if size != (camera.height, camera.width):
+            raise _Dropped(
+                'size differs from camera_info',
+                f'image {size[1]}x{size[0]}, camera_info {camera.width}x{camera.height}')
+        if self._size not in (None, size):
+            self._health.problem(
+                'image size changed', f'from {self._size[1]}x{self._size[0]} to '
+                f'{size[1]}x{size[0]}; earlier views are not used any more')
+            self._pipeline.forget_views()
+        self._size = size
+        pose = self._inbox.pose_at(stamp_ns)
+        if pose.matrix is None:
+            self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
+        return Frame(stamp_ns, image, camera, pose.matrix, message.header.frame_id, pose.problem)
+
+    def _keep_order(self, stamp_ns: int) -> None:
+        """Drop images that are not newer; far back in time, start the views afresh instead."""
+        last_ns, self._stamp_ns = self._stamp_ns, stamp_ns
+        if last_ns is None or stamp_ns > last_ns:
+            return
+        if last_ns - stamp_ns <= JUMP_NS:
+            self._stamp_ns = last_ns
+            raise _Dropped('stamp not after the previous image',
+                           f'{stamp_ns} ns after {last_ns} ns')
+        self._health.problem(
+            'time jumped back', f'by {(last_ns - stamp_ns) * 1e-9:.1f} s (a looping bag?); '
+            'earlier poses and views are forgotten, the weights stay')
+        self._inbox.rewind(stamp_ns)
+        self._pipeline.forget_views()

@@ -1,0 +1,126 @@
+"""Configuration rooms as ROS parameters: described, in range, and refused when misspelt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+import difflib
+import sys
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Type
+
+from dectrain_ros.config import Config, Option, option, options, Room, ROOMS
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+
+@dataclass(frozen=True)
+class ImageConfig(Room):
+    """How images come in (live)."""
+
+    room = 'image'
+    transport: str = option(
+        'raw', 'Type of the image topic: raw (Image) or compressed (CompressedImage).',
+        choices=('raw', 'compressed'))
+
+
+_SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False)
+_OF_ROS = ('use_sim_time', 'start_type_description_service')
+_ALL_ROOMS = (*ROOMS, ImageConfig)
+
+
+class Parameters:
+    """
+    The parameters of a node made with automatically_declare_parameters_from_overrides=True.
+
+    :param node: where they are declared.
+    :param rooms: the rooms whose options the node takes; an override for another room is left
+        alone, so that nodes can share a parameter file.
+    :param changed: called with the new configuration when a live option is set, and only then; a
+        ValueError it raises rejects the set. Without it every parameter is read-only.
+    :raises ValueError: if an override names no option, or its value is out of range.
+    """
+
+    def __init__(self, node: Node, rooms: Sequence[Type[Room]],
+                 changed: Optional[Callable[[Config], None]] = None):
+        """Check the overrides, then declare every option."""
+        known = [*options(rooms), _SEED]
+        given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
+        _refuse_unknown(given, [o.name for o in (*options(_ALL_ROOMS), _SEED)])
+        values = {o.name: given[o.name] for o in known if o.name in given}
+        self.rooms: Dict[str, Room] = {
+            room.room: room(**_of_room(room.room, values)) for room in rooms}
+        self.config = Config(
+            seed=_seed(values.get('seed', 0)),
+            **{room.room: self.rooms[room.room] for room in ROOMS if room.room in self.rooms})
+        self._live = {o.name for o in known if o.live and changed is not None}
+        self._changed = changed
+        for o in known:
+            if o.name in given:
+                node.undeclare_parameter(o.name)        # ROS declared it without a descriptor
+            node.declare_parameter(
+                o.name, self._value(o.name), _descriptor(o, o.name in self._live),
+                ignore_override=True)
+        node.add_on_set_parameters_callback(self._set)
+
+    def _value(self, name: str):
+        room, _, key = name.partition('.')
+        return getattr(self.rooms[room], key) if key else getattr(self.config, name)
+
+    def _set(self, parameters: List[Parameter]) -> SetParametersResult:
+        """Take all of the new values, or none and say why."""
+        changes = [p for p in parameters if p.name in self._live]
+        config = self.config
+        try:
+            for p in changes:
+                config = config.replaced(p.name, p.value)
+            if changes:
+                self._changed(config)
+        except ValueError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        self.config = config
+        return SetParametersResult(successful=True)
+
+
+def _of_room(room: str, values: Dict[str, Any]) -> Dict[str, Any]:
+    prefix = f'{room}.'
+    return {name[len(prefix):]: v for name, v in values.items() if name.startswith(prefix)}
+
+
+def _seed(value) -> int:
+    if type(value) is not int or not _SEED.low <= value <= _SEED.high:
+        raise ValueError(
+            f'seed is {value!r}: it must be a whole number from {_SEED.low} to {_SEED.high}')
+    return value
+
+
+def _refuse_unknown(given: Iterable[str], known: List[str]) -> None:
+    """Raise ValueError for overrides that name no option, with what was probably meant."""
+    for name in sorted(given):
+        if name in known or name in _OF_ROS or name.startswith('qos_overrides.'):
+            continue
+        close = difflib.get_close_matches(name, known, n=3)
+        hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
+        raise ValueError(f'there is no parameter {name!r}: {hint}')
+
+
+def _descriptor(o: Option, live: bool) -> ParameterDescriptor:
+    """Describe one option; a double may be set by an integer, as people write 800 for 800.0."""
+    is_float = isinstance(o.default, float)
+    descriptor = ParameterDescriptor(
+        name=o.name, description=o.help, read_only=not live, dynamic_typing=is_float)
+    if o.choices:
+        descriptor.additional_constraints = f'one of {", ".join(o.choices)}'
+    if o.low is None and o.high is None:
+        return descriptor
+    if is_float:
+        most = sys.float_info.max
+        descriptor.floating_point_range = [FloatingPointRange(
+            from_value=float(-most if o.low is None else o.low),
+            to_value=float(most if o.high is None else o.high))]
+    else:
+        most = 2**63 - 1
+        descriptor.integer_range = [IntegerRange(
+            from_value=int(-most if o.low is None else o.low),
+            to_value=int(most if o.high is None else o.high), step=1)]
+    return descriptor

@@ -1,0 +1,123 @@
+"""Real nodes on real topics for tests: a context and a network domain of their own."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from rclpy.context import Context                       # noqa: E402,I100,I202
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor    # noqa: E402
+from rclpy.node import Node                             # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy     # noqa: E402
+
+DOMAIN = 1 + os.getpid() % 100
+LOCAL = {'ROS_DOMAIN_ID': str(DOMAIN), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+         'OMP_NUM_THREADS': '1'}
+BEST_EFFORT = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Ros:
+    """A context whose nodes are spun in the background."""
+
+    def __init__(self):
+        """Start without nodes."""
+        os.environ.update(LOCAL)
+        self.context = Context()
+        self.context.init(args=[], domain_id=DOMAIN)
+        self._executor = SingleThreadedExecutor(context=self.context)
+        self._nodes = []
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+        self.tester = self.add(Node('tester', context=self.context))
+
+    def _spin(self):
+        with contextlib.suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def add(self, node):
+        """Spin a node until the end of the test."""
+        self._nodes.append(node)
+        self._executor.add_node(node)
+        return node
+
+    def close(self):
+        """End the nodes and the context."""
+        self._executor.shutdown(2.0)
+        self._thread.join(5.0)
+        for node in self._nodes:
+            if hasattr(node, 'close'):
+                node.close()
+            node.destroy_node()
+        self.context.try_shutdown()
+
+    def listen(self, kind, topic, qos=50):
+        """Collect the messages of a topic."""
+        heard = Heard()
+        self.tester.create_subscription(kind, topic, heard, qos)
+        return heard
+
+    def speak(self, kind, topic, qos=50):
+        """Give a publisher that somebody listens to."""
+        publisher = self.tester.create_publisher(kind, topic, qos)
+        wait_until(lambda: publisher.get_subscription_count() > 0)
+        return publisher
+
+
+class Heard:
+    """The messages of one topic."""
+
+    def __init__(self):
+        """Start empty."""
+        self.messages = []
+        self._changed = threading.Condition()
+
+    def __call__(self, message):
+        """Take one."""
+        with self._changed:
+            self.messages.append(message)
+            self._changed.notify_all()
+
+    def wait_for(self, count=1, timeout_s=15.0):
+        """Give the messages once there are so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.messages) >= count, timeout_s), (
+                f'{len(self.messages)} of {count} messages in {timeout_s} s')
+            return list(self.messages)
+
+
+def wait_until(true, timeout_s=15.0):
+    """Wait for a condition."""
+    until = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < until, f'not true within {timeout_s} s'
+        time.sleep(0.01)
+
+
+def start(module, *arguments):
+    """Start an executable of ours as a process."""
+    return subprocess.Popen(
+        [sys.executable, '-m', f'dectrain_ros.ros.{module}', *arguments],
+        env={**os.environ, **LOCAL}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def output(process, timeout_s=30.0):
+    """Give exit status and stderr of a process that ends."""
+    try:
+        _, errors = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+    return process.returncode, errors
+
+
+@pytest.fixture
+def ros():
+    """Give a context of its own."""
+    parts = Ros()
+    yield parts
+    parts.close()

@@ -1,0 +1,248 @@
+"""Newest image wins, poses are waited for but not for ever, and no image is the last."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from dectrain_ros.frames import Candidate, DecisionFeatures, Intrinsics     # noqa: E402,I100
+from dectrain_ros.poses import AFTER_LAST, INVALID, NO_POSES                # noqa: E402
+from dectrain_ros.ros.conversions import rgb_from_image                     # noqa: E402
+from dectrain_ros.ros.health import Health                                  # noqa: E402
+from dectrain_ros.ros.inference import Inference                            # noqa: E402
+from dectrain_ros.ros.messages import stamp_from_ns                         # noqa: E402
+from dectrain_ros.ros.sync import Inbox                                     # noqa: E402
+from rclpy.logging import get_logger                                        # noqa: E402
+from ros_parts import Heard, wait_until                                     # noqa: E402
+from sensor_msgs.msg import Image                                           # noqa: E402
+from std_msgs.msg import Header                                             # noqa: E402
+
+S = 1_000_000_000
+CAMERA = Intrinsics(4.0, 4.0, 1.5, 0.5, 4, 2)
+
+
+class Brightness:
+    """A pipeline whose depth is the image's red, in m."""
+
+    def __init__(self):
+        """Start with nothing seen."""
+        self.frames = []
+        self.forgotten = 0
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
+        self.problem = None
+
+    def observe(self, frame):
+        """Take note of the frame."""
+        self.frames.append(frame)
+        assert self.may_go_on.wait(10.0)
+        if self.problem:
+            raise self.problem
+        depth = frame.image[..., 0].astype(np.float32)
+        return depth, Candidate(frame.stamp_ns, DecisionFeatures(0, 0, 0, 0, 0, 0))
+
+    def forget_views(self):
+        """Count that."""
+        self.forgotten += 1
+
+
+class Bench:
+    """Inbox, inference thread and what it published."""
+
+    def __init__(self, wait_s):
+        """Start the thread."""
+        self.pipeline, self.inbox = Brightness(), Inbox(wait_s=wait_s, max_gap_s=10.0)
+        self.health, self.published = Health(get_logger('bench')), Heard()
+        self.inference = Inference(
+            self.pipeline, self.inbox, self.health,
+            lambda header, seen, at_s: self.published((header, seen)))
+
+    def image(self, stamp_ns, red=1, encoding='rgb8', size=(2, 4)):
+        """Put an image."""
+        return self.inbox.put_image(Image(
+            header=Header(stamp=stamp_from_ns(stamp_ns), frame_id='cam'), encoding=encoding,
+            height=size[0], width=size[1], step=3 * size[1],
+            data=bytes([red]) * (3 * size[0] * size[1])))
+
+    def pose(self, stamp_ns, x=0.0):
+        """Put a pose."""
+        matrix = np.eye(4)
+        matrix[0, 3] = x
+        self.inbox.put_pose(stamp_ns, matrix)
+
+    def counts(self):
+        """Give what was counted."""
+        return {v.key: int(v.value) for v in self.health.status('x').values
+                if not v.key.startswith('latency')}
+
+
+@pytest.fixture
+def bench():
+    """Give a bench without patience, with camera."""
+    made = Bench(wait_s=0.02)
+    made.inbox.put_camera(CAMERA)
+    yield made
+    made.pipeline.may_go_on.set()
+    assert made.inference.close()
+
+
+@pytest.fixture
+def patient():
+    """Give a bench that waits long for poses, with camera."""
+    made = Bench(wait_s=10.0)
+    made.inbox.put_camera(CAMERA)
+    yield made
+    assert made.inference.close()
+
+
+def test_an_image_becomes_a_frame_with_camera_pose_and_name(bench):
+    bench.pose(1 * S, x=1.0)
+    bench.pose(3 * S, x=3.0)
+    bench.image(2 * S, red=7)
+    header, (depth, candidate) = bench.published.wait_for()[0]
+    frame = bench.pipeline.frames[0]
+    assert (header.frame_id, frame.frame_id, frame.stamp_ns) == ('cam', 'cam', 2 * S)
+    assert frame.intrinsics == CAMERA and (frame.image[..., 0] == 7).all()
+    assert frame.world_from_camera[0, 3] == 2.0 and frame.pose_problem == ''
+    assert (depth == 7).all() and candidate.stamp_ns == 2 * S
+
+
+def test_the_newest_image_wins_while_one_is_in_work(bench):
+    bench.pipeline.may_go_on.clear()
+    assert not bench.image(1 * S)
+    wait_until(lambda: bench.pipeline.frames)
+    assert not bench.image(2 * S)
+    assert bench.image(3 * S) and bench.image(4 * S)
+    bench.pipeline.may_go_on.set()
+    bench.published.wait_for(2)
+    assert [f.stamp_ns for f in bench.pipeline.frames] == [1 * S, 4 * S]
+
+
+def test_an_image_waits_for_the_pose_after_its_stamp(patient):
+    patient.pose(1 * S, x=1.0)
+    patient.image(2 * S)
+    time.sleep(0.05)
+    assert not patient.pipeline.frames
+    patient.pose(3 * S, x=3.0)
+    patient.published.wait_for()
+    assert patient.pipeline.frames[0].world_from_camera[0, 3] == 2.0
+
+
+def test_without_a_pose_in_time_it_goes_on_and_says_why(bench):
+    bench.image(1 * S)
+    bench.published.wait_for(1)
+    bench.pose(1 * S)
+    bench.image(2 * S)
+    bench.published.wait_for(2)
+    bench.inbox.put_pose(4 * S, None)
+    bench.image(3 * S)
+    bench.published.wait_for(3)
+    assert [(f.world_from_camera, f.pose_problem) for f in bench.pipeline.frames] == [
+        (None, NO_POSES), (None, AFTER_LAST), (None, INVALID)]
+    assert bench.counts() == {f'problem: no pose, {reason}': 1
+                              for reason in (NO_POSES, AFTER_LAST, INVALID)}
+
+
+def test_without_camera_info_an_image_is_dropped():
+    bench = Bench(wait_s=0.02)
+    bench.image(1 * S)
+    wait_until(lambda: bench.counts() == {'dropped: no camera_info yet': 1})
+    bench.inbox.put_camera(CAMERA)
+    bench.image(2 * S)
+    bench.published.wait_for()
+    assert bench.inference.close() and len(bench.pipeline.frames) == 1
+
+
+def test_the_first_camera_info_may_come_just_after_its_image():
+    bench = Bench(wait_s=10.0)
+    bench.pose(1 * S)
+    bench.image(1 * S)
+    time.sleep(0.05)
+    bench.inbox.put_camera(CAMERA)
+    bench.published.wait_for()
+    assert bench.inference.close()
+
+
+@pytest.mark.parametrize('image, reason', [
+    ({'encoding': 'nonsense'}, 'unreadable image'),
+    ({'size': (4, 4)}, 'size differs from camera_info')])
+def test_a_bad_image_is_dropped_and_the_next_one_taken(bench, image, reason):
+    bench.image(1 * S, **image)
+    wait_until(lambda: bench.counts() == {f'dropped: {reason}': 1})
+    bench.image(2 * S)
+    bench.published.wait_for()
+
+
+def test_a_failing_pipeline_drops_the_image_and_the_next_one_is_taken(bench):
+    bench.pose(9 * S)
+    bench.pipeline.problem = RuntimeError('out of memory')
+    bench.image(1 * S)
+    wait_until(lambda: bench.counts().get('dropped: inference failed'))
+    bench.pipeline.problem = None
+    bench.image(2 * S)
+    bench.published.wait_for()
+
+
+def test_a_new_image_size_forgets_the_views_and_goes_on(bench):
+    bench.image(1 * S)
+    bench.published.wait_for(1)
+    assert bench.pipeline.forgotten == 0
+    bench.inbox.put_camera(CAMERA.resized(8, 4))
+    bench.image(2 * S, size=(4, 8))
+    bench.published.wait_for(2)
+    assert bench.pipeline.forgotten == 1
+    assert bench.counts()['problem: image size changed'] == 1
+
+
+@pytest.mark.parametrize('stamp_ns', [5 * S, 5 * S - 1, 4 * S])
+def test_an_image_not_newer_than_the_last_is_dropped(bench, stamp_ns):
+    bench.image(5 * S)
+    bench.published.wait_for(1)
+    bench.image(stamp_ns)
+    wait_until(lambda: bench.counts().get('dropped: stamp not after the previous image'))
+    bench.image(5 * S + 1)
+    bench.published.wait_for(2)
+    assert bench.pipeline.forgotten == 0
+
+
+def test_a_far_jump_back_forgets_views_and_old_poses_and_goes_on(patient):
+    patient.pose(1 * S, x=1.0)
+    patient.pose(6 * S, x=6.0)
+    patient.image(5 * S)
+    patient.published.wait_for(1)
+    patient.image(1 * S)                    # first image of the next loop, before its pose
+    time.sleep(0.05)
+    assert len(patient.pipeline.frames) == 1 and patient.pipeline.forgotten == 1
+    patient.pose(1 * S, x=10.0)
+    patient.published.wait_for(2)
+    assert patient.pipeline.frames[1].world_from_camera[0, 3] == 10.0
+    assert patient.counts() == {'problem: time jumped back': 1}
+
+
+def test_poses_that_jumped_back_before_their_image_are_kept(patient):
+    patient.pose(6 * S, x=6.0)
+    patient.image(6 * S)
+    patient.published.wait_for(1)
+    patient.pose(1 * S, x=10.0)             # poses of the next loop come first
+    patient.pose(2 * S, x=20.0)
+    patient.image(1 * S)
+    patient.published.wait_for(2)
+    assert patient.pipeline.frames[1].world_from_camera[0, 3] == 10.0
+
+
+def test_closing_ends_a_wait_for_poses_at_once(patient):
+    patient.image(1 * S)
+    time.sleep(0.05)
+    start_s = time.monotonic()
+    assert patient.inference.close(timeout_s=5.0)
+    assert time.monotonic() - start_s < 4.0
+
+
+def test_rgb_images_reach_the_pipeline_without_a_copy(bench):
+    message = Image(encoding='rgb8', height=2, width=4, step=12, data=bytes(24))
+    bench.inbox.put_image(message)
+    bench.published.wait_for()
+    assert np.shares_memory(bench.pipeline.frames[0].image, rgb_from_image(message))
