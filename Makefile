@@ -3,12 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-# Nodes of another run, or of another machine, must not be heard: a domain of its own (0 to 101).
-ifndef ROS_DOMAIN_ID
-ROS_DOMAIN_ID := $(shell echo $$(( $$$$ % 101 + 1 )))
-endif
-export ROS_DOMAIN_ID
-export ROS_AUTOMATIC_DISCOVERY_RANGE ?= LOCALHOST
+# Nodes of another run or machine must not be heard, a robot's least of all: a domain of its own
+# (1 to 101), and nothing of a sourced ROS installation beside the one in the environment.
+export ROS_DOMAIN_ID := $(shell echo $$(( $$$$ % 101 + 1 )))
+export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
+unexport PYTHONPATH AMENT_PREFIX_PATH LD_LIBRARY_PATH
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test lint bench docs clean

@@ -33,14 +33,14 @@ def arguments():
         return DeclareLaunchArgument(
             name, default_value=default, description=description, choices=choices)
     return [
-        argument('image', '', 'Topic of the rectified image; else image, or the bag\'s own.'),
-        argument('camera_info', '', 'Topic of its calibration; else camera_info, or the bag\'s.'),
-        argument('pose', '', 'Topic of the pose, of type pose_source; else pose, or the bag\'s.'),
+        argument('image', '', 'Topic of the rectified image; else as in the bag, or image.'),
+        argument('camera_info', '', 'Topic of its calibration; else likewise.'),
+        argument('pose', '', 'Topic of the pose, a pose_source; else likewise.'),
         argument('image_transport', '', 'Type of the image topic: Image or CompressedImage.',
                  ('', 'raw', 'compressed')),
         argument('pose_source', '', 'Type of the pose topic.', CHOICES['pose.source']),
         argument('params_file', os.path.join(share, 'config', 'dectrain.yaml'),
-                 'Parameters of both nodes; profiles: jetson.yaml and cpu.yaml beside the default.'),
+                 'Parameters of both nodes; beside the default: jetson.yaml and cpu.yaml.'),
         argument('namespace', '', 'Namespace of the nodes.'),
         argument('network', '', 'Depth network.', CHOICES['depth.network']),
         argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '

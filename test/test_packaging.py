@@ -194,4 +194,5 @@ def test_colcon_installs_executables_launch_and_parameters(tmp_path):
     assert (share / 'launch' / 'online_depth.launch.py').is_file()
     assert (share / 'config' / 'dectrain.yaml').is_file()
     assert list(prefix.rglob('templates/report.html.j2'))
-    assert len(list(prefix.rglob('*.safetensors'))) == len(glob('dectrain_ros/assets/*.safetensors'))
+    weights = glob('dectrain_ros/assets/*.safetensors')
+    assert len(list((prefix / 'lib').rglob('*.safetensors'))) == len(weights)

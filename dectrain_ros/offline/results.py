@@ -118,7 +118,7 @@ def _accuracy(records: Sequence[FrameRecord]) -> dict:
 
 def mean_over(runs: Iterable[RunResult], metric: str) -> Optional[float]:
     """
-    Give a metric's mean over seeds and then bags, so that a bag run with more seeds weighs no more.
+    Give a metric's mean over seeds, then bags: a bag run with more seeds weighs no more.
 
     :param metric: one of METRICS.
     :returns: None without runs, or if any of them lacks ground truth.
