@@ -56,10 +56,10 @@ class Ros:
             node.destroy_node()
         self.context.try_shutdown()
 
-    def listen(self, kind, topic, qos=50):
-        """Collect the messages of a topic."""
+    def listen(self, kind, topic, qos=50, raw=False):
+        """Collect the messages of a topic, or their bytes."""
         heard = Heard()
-        self.tester.create_subscription(kind, topic, heard, qos)
+        self.tester.create_subscription(kind, topic, heard, qos, raw=raw)
         return heard
 
     def speak(self, kind, topic, qos=50):

@@ -1,0 +1,144 @@
+"""The bag player: recorded bytes on recorded names, in time or as fast as depth comes."""
+
+import threading
+
+from dectrain_ros.frames import Frame, Intrinsics
+from dectrain_ros.offline.bag import Bag, BagWriter, header_stamp_ns, RawMessage
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from dectrain_ros.ros.bag_player import BagPlayer, hold_images, Play     # noqa: E402,I100,I202
+from dectrain_ros.ros.messages import ns_from_stamp     # noqa: E402
+from geometry_msgs.msg import PoseStamped               # noqa: E402
+from ros_parts import BEST_EFFORT, output, ros, start   # noqa: E402,F401
+from rosgraph_msgs.msg import Clock                     # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
+
+MS = 1_000_000
+T0 = 1_700_000_000 * 1000 * MS
+CAMERA = Intrinsics(8.0, 8.0, 3.5, 2.5, 8, 6)
+IMAGE, INFO = '/camera/image_raw', '/camera/camera_info'
+POSE, DEPTH = '/camera/pose', '/camera/depth/image_raw'
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """Write three frames, 10 ms apart, with true depth."""
+    path = tmp_path / 'bag'
+    with BagWriter(path, compress_images=False) as writer:
+        for number in range(3):
+            image = np.full((6, 8, 3), number, np.uint8)
+            writer.write(Frame(T0 + number * 10 * MS, image, CAMERA, np.eye(4), 'cam'),
+                         np.ones((6, 8), np.float32))
+    return Bag(path)
+
+
+class Ended(threading.Event):
+    """An event that is set by being called."""
+
+    def __call__(self):
+        """Happen."""
+        self.set()
+
+
+def play(ros, bag, **how):                              # noqa: F811
+    """Start playing; gives the player and the event of its end."""
+    ended = Ended()
+    return ros.add(BagPlayer(bag, Play(**how), ended, context=ros.context)), ended
+
+
+def stamps(heard):
+    """Give the header stamps of messages, in ms after the start."""
+    return [(ns_from_stamp(m.header.stamp) - T0) // MS for m in heard.messages]
+
+
+def test_recorded_bytes_are_published_under_recorded_names(ros, bag):   # noqa: F811
+    heard = {topic: ros.listen(kind, topic, raw=True) for topic, kind in (
+        (IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped), (DEPTH, Image))}
+    clock = ros.listen(Clock, '/clock')
+    player, ended = play(ros, bag)
+    for topic in (IMAGE, INFO, POSE):
+        recorded = [bytes(m.data) for m in bag.messages([topic])]
+        assert heard[topic].wait_for(3) == recorded
+    assert ended.wait(10.0) and player.problem == '' and player.images == 3
+    assert heard[DEPTH].messages == []                  # true depth only if asked
+    times = [ns_from_stamp(m.clock) for m in clock.wait_for(9)]
+    assert times == sorted(times) and {times[0], times[-1]} == {T0, T0 + 20 * MS}
+
+
+def test_true_depth_is_played_if_asked(ros, bag):       # noqa: F811
+    for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
+        ros.listen(kind, topic)
+    depth = ros.listen(Image, DEPTH)
+    play(ros, bag, ground_truth=True)
+    assert [m.encoding for m in depth.wait_for(3)] == ['16UC1'] * 3
+
+
+def test_loops_start_again_with_the_recorded_stamps(ros, bag):  # noqa: F811
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE)
+    _, ended = play(ros, bag, rate=100.0, loops=2)
+    images.wait_for(6)
+    assert stamps(images) == [0, 10, 20, 0, 10, 20] and ended.wait(10.0)
+
+
+def test_at_rate_0_the_next_image_waits_for_depth_of_the_one_before(ros, bag):  # noqa: F811
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE, BEST_EFFORT)
+    depth = ros.tester.create_publisher(Image, 'depth/image', 10)
+    player, ended = play(ros, bag, rate=0.0, depth_timeout_s=30.0)
+    for count in (1, 2, 3):
+        newest = images.wait_for(count)[-1]
+        assert len(images.messages) == count and not ended.is_set()
+        while depth.get_subscription_count() == 0:
+            pass
+        depth.publish(Image(header=newest.header))
+    assert ended.wait(10.0) and player.without_depth == 0 and stamps(images) == [0, 10, 20]
+
+
+def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, bag):   # noqa: F811, E501
+    for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
+        ros.listen(kind, topic)
+    ros.tester.create_publisher(Image, 'depth/image', 10)
+    player, ended = play(ros, bag, rate=0.0, depth_timeout_s=0.05)
+    assert ended.wait(10.0) and (player.images, player.without_depth) == (3, 3)
+
+
+def test_if_nobody_listens_it_says_to_what_and_ends(ros, bag):  # noqa: F811
+    ros.listen(Image, IMAGE)
+    player, ended = play(ros, bag, wait_s=0.3)
+    assert ended.wait(10.0) and player.images == 0
+    assert player.problem == f'nobody subscribed to {INFO}, {POSE} in 0.3 s'
+
+
+def test_a_rate_or_loops_that_cannot_be_is_refused(ros, bag):   # noqa: F811
+    for how in ({'rate': -1.0}, {'rate': float('nan')}, {'loops': 0}):
+        with pytest.raises(ValueError, match='rate .* must be at least 0 and loops .* at least 1'):
+            BagPlayer(bag, Play(**how), context=ros.context)
+
+
+def test_images_are_held_until_a_pose_not_before_their_stamp():
+    def message(topic, ms):
+        sec, nanosec = divmod(ms * MS, 1000 * MS)
+        header = b'\0\1\0\0' + sec.to_bytes(4, 'little') + nanosec.to_bytes(4, 'little')
+        return RawMessage(topic, '', 0, header)
+    given = [message('i', 10), message('c', 10), message('p', 5), message('i', 20),
+             message('p', 15), message('p', 20), message('i', 30), message('c', 30)]
+    order = [(m.topic, header_stamp_ns(m.data) // MS) for m in hold_images(given, 'i', 'p')]
+    assert order == [('c', 10), ('p', 5), ('p', 15), ('i', 10), ('p', 20), ('i', 20), ('c', 30),
+                     ('i', 30)]
+    many = [message('i', ms) for ms in range(100)]
+    assert next(hold_images(iter(many), 'i', 'p')) == many[0]
+    assert list(hold_images(many, 'i', 'p')) == many
+
+
+def test_the_executable_plays_to_the_end_and_exits_0(bag):
+    status, errors = output(start('bag_player', str(bag.path), '--wait', '0', '--rate', '10'))
+    assert status == 0 and 'played 3 images' in errors and 'Traceback' not in errors
+
+
+def test_the_executable_exits_1_for_a_bag_that_is_none(tmp_path):
+    status, errors = output(start('bag_player', str(tmp_path / 'no_bag')))
+    assert status == 1 and 'no_bag does not exist' in errors and 'Traceback' not in errors

@@ -1,0 +1,296 @@
+"""The depth and the decision node on real topics."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+import cv2                                              # noqa: E402,I100
+from dectrain_ros.config import Config                  # noqa: E402
+from dectrain_ros.depth.checkpoints import save_network     # noqa: E402
+from dectrain_ros.depth.network import LiteNetwork, ModelCard   # noqa: E402
+from dectrain_ros.frames import Decision, Frame, Intrinsics     # noqa: E402
+from dectrain_ros.pipeline import Pipeline              # noqa: E402
+from dectrain_ros.ros import conversions, messages      # noqa: E402
+from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
+from dectrain_ros.ros.depth_node import DepthNode       # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped    # noqa: E402
+from nav_msgs.msg import Odometry                       # noqa: E402
+from rclpy.parameter import Parameter                   # noqa: E402
+from ros_parts import BEST_EFFORT, output, ros, start, wait_until   # noqa: E402,F401
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image      # noqa: E402
+from std_msgs.msg import Header                         # noqa: E402
+import torch                                            # noqa: E402
+
+MS = 1_000_000
+T0 = 1_700_000_000 * 1000 * MS
+CAMERA = Intrinsics(60.0, 60.0, 47.5, 35.5, 96, 72)
+TEXTURE = np.random.default_rng(0).integers(0, 256, (72, 400, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    """Give the path of small, untrained weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    save_network(path, LiteNetwork(ModelCard('lite', 64, 96, focal_px=60.0)), {})
+    return str(path)
+
+
+def picture(number):
+    """Give the image seen after so many small steps to the right past a wall."""
+    return np.ascontiguousarray(TEXTURE[:, 4 * number:4 * number + 96])
+
+
+class Camera:
+    """Publishes frames of a camera that moves to the right, each with its pose first."""
+
+    def __init__(self, ros, image_type=Image, pose_type=PoseStamped, qos=50):   # noqa: F811
+        """Wait until somebody listens."""
+        self.images = ros.speak(image_type, 'image', qos)
+        self.infos = ros.speak(CameraInfo, 'camera_info', qos)
+        self.poses = ros.speak(pose_type, 'pose', qos)
+        self._image_type, self._pose_type = image_type, pose_type
+
+    def info(self, number, camera=CAMERA):
+        """Publish a calibration."""
+        self.infos.publish(conversions.camera_info_message(header(number), camera))
+
+    def pose(self, number, x=None, w=1.0):
+        """Publish a pose."""
+        message = self._pose_type(header=header(number))
+        pose = message.pose if self._pose_type is PoseStamped else message.pose.pose
+        pose.position.x = 0.2 * number if x is None else x
+        pose.orientation.w = w
+        self.poses.publish(message)
+
+    def image(self, number, encoding='rgb8'):
+        """Publish an image."""
+        if self._image_type is CompressedImage:
+            data = cv2.imencode('.png', picture(number)[..., ::-1])[1].tobytes()
+            self.images.publish(CompressedImage(header=header(number), format='png', data=data))
+            return
+        self.images.publish(Image(
+            header=header(number), encoding=encoding, height=72, width=96, step=288,
+            data=picture(number).tobytes()))
+
+    def frame(self, number):
+        """Publish everything of one frame."""
+        self.info(number)
+        self.pose(number)
+        self.image(number)
+
+
+def header(number):
+    """Give the header of a frame, 100 ms apart."""
+    return Header(stamp=messages.stamp_from_ns(T0 + number * 100 * MS), frame_id='optical')
+
+
+def depth_node(ros, weights, **overrides):              # noqa: F811
+    """Start a depth node on small weights."""
+    overrides = {'depth.weights': weights, 'depth.device': 'cpu', 'pose.wait_s': 0.3,
+                 **overrides}
+    return ros.add(DepthNode(context=ros.context, parameter_overrides=[
+        Parameter(name, value=value) for name, value in overrides.items()]))
+
+
+def decision_node(ros, policy):                         # noqa: F811
+    """Start a decision node."""
+    return ros.add(DecisionNode(context=ros.context, parameter_overrides=[
+        Parameter('decision.policy', value=policy)]))
+
+
+def counter(node):
+    """Give a function that looks up one of the node's counters."""
+    def look(key):
+        values = {v.key: v.value for v in node._health.status('').values}
+        return float(values.get(key, 0))
+    return look
+
+
+@pytest.mark.parametrize('qos', [50, BEST_EFFORT], ids=['reliable', 'best effort'])
+def test_an_image_gives_the_pipelines_depth_with_its_stamp_and_frame(ros, weights, qos):  # noqa: F811, E501
+    depth_node(ros, weights)
+    depths, infos = ros.listen(Image, 'depth/image'), ros.listen(CameraInfo, 'depth/camera_info')
+    Camera(ros, qos=qos).frame(1)
+    depth, info = depths.wait_for()[0], infos.wait_for()[0]
+    assert depth.header == info.header == header(1)
+    assert (depth.encoding, depth.height, depth.width, depth.step) == ('32FC1', 72, 96, 384)
+    assert conversions.intrinsics_from_camera_info(info) == CAMERA
+    pipeline = Pipeline(Config().replaced('depth.weights', weights))
+    direct = pipeline.observe(Frame(T0 + 100 * MS, picture(1), CAMERA)).depth
+    assert depth.data.tobytes() == direct.tobytes()
+
+
+@pytest.mark.parametrize('source, pose_type', [
+    ('pose_with_covariance', PoseWithCovarianceStamped), ('odometry', Odometry)])
+def test_compressed_images_and_other_poses_are_taken(ros, weights, source, pose_type):  # noqa: F811, E501
+    depth_node(ros, weights, **{'image.transport': 'compressed', 'pose.source': source})
+    depths = ros.listen(Image, 'depth/image')
+    candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
+    Camera(ros, CompressedImage, pose_type).frame(1)
+    pipeline = Pipeline(Config().replaced('depth.weights', weights))
+    seen = pipeline.observe(Frame(T0 + 100 * MS, picture(1), CAMERA, np.eye(4)))
+    assert depths.wait_for()[0].data.tobytes() == seen.depth.tobytes()
+    assert messages.candidate_from(candidates.wait_for()[0]) == seen.candidate
+
+
+def test_a_candidate_is_decided_on_trained_on_and_its_outcome_told(ros, weights):   # noqa: F811
+    node = depth_node(ros, weights)
+    decision_node(ros, 'always')
+    depths = ros.listen(Image, 'depth/image')
+    diagnostics = ros.listen(DiagnosticArray, '/diagnostics')
+    candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
+    outcomes = ros.listen(DiagnosticArray, messages.OUTCOME)
+    wait_until(lambda: node.count_subscribers('training/candidate') == 2)
+    wait_until(lambda: node.count_publishers('training/decision') == 1)
+    camera = Camera(ros)
+    time.sleep(0.3)                         # both ends of a topic may match one after the other
+    for number in range(1, 5):
+        camera.frame(number)
+        depths.wait_for(number)
+        outcomes.wait_for(number)
+    told = [messages.outcome_from(m) for m in outcomes.messages]
+    asked = [messages.candidate_from(m) for m in candidates.messages]
+    assert [o.stamp_ns for o in told] == [c.stamp_ns for c in asked]
+    assert not asked[0].trainable and not told[0].trained
+    assert told[0].reason == asked[0].refusal
+    trained = [o for o in told if o.trained]
+    assert trained and trained[0].weight_version == 1
+    assert all(o.reason == 'policy always' and np.isfinite(o.loss_before) for o in trained)
+    assert len(told) == 4
+    seen = len(diagnostics.messages)
+    told = [status for message in diagnostics.wait_for(seen + 3)[seen:]
+            for status in message.status if status.name == 'depth_node: depth'][-1]
+    values = {v.key: float(v.value) for v in told.values}
+    assert values['frames'] == 4 and values['latency_ms_median'] > 0
+    assert values['trained'] == len(trained) == values['weight_version']
+
+
+def test_a_decision_to_skip_is_answered_and_a_malformed_one_counted(ros, weights):  # noqa: F811
+    look = counter(depth_node(ros, weights))
+    outcomes = ros.listen(DiagnosticArray, messages.OUTCOME)
+    decisions = ros.speak(DiagnosticArray, messages.DECISION)
+    decisions.publish(DiagnosticArray())
+    wait_until(lambda: look('problem: malformed decision') == 1)
+    decisions.publish(messages.decision_message(Decision(T0, False, 'not worth it')))
+    decisions.publish(messages.decision_message(Decision(T0, True, 'for a frame never seen')))
+    first, second = map(messages.outcome_from, outcomes.wait_for(2))
+    assert (first.stamp_ns, first.trained, first.reason) == (T0, False, 'not worth it')
+    assert not second.trained and second.weight_version == 0
+
+
+def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):   # noqa: F811
+    look = counter(depth_node(ros, weights))
+    depths = ros.listen(Image, 'depth/image')
+    candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
+    camera = Camera(ros)
+    camera.info(0, Intrinsics(1e-9, 1.0, 0.0, 0.0, 96, 72))
+    camera.infos.publish(CameraInfo(header=header(0), width=96, height=72))
+    wait_until(lambda: look('problem: invalid camera_info') == 1)
+    camera.info(1)
+    camera.image(1, encoding='nonsense')
+    wait_until(lambda: look('dropped: unreadable image') == 1)
+    for number, w in ((2, 0.0), (3, float('nan')), (4, 0.5)):
+        camera.pose(number, w=w)
+        camera.image(number)
+        depths.wait_for(number - 1)
+    wait_until(lambda: look('problem: invalid pose') == 3)
+    camera.image(3)                         # 100 ms back
+    wait_until(lambda: look('dropped: stamp not after the previous image') == 1)
+    camera.info(5, CAMERA.resized(48, 36))
+    camera.image(5)
+    wait_until(lambda: look('dropped: size differs from camera_info') == 1)
+    camera.frame(6)
+    assert depths.wait_for(4)[-1].header == header(6)
+    refused = [messages.candidate_from(m).refusal for m in candidates.wait_for(4)]
+    assert refused[:3] == ['invalid pose'] * 3 and refused[3] != 'invalid pose'
+    assert look('frames') == 4
+
+
+def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):     # noqa: F811
+    node = depth_node(ros, weights)
+    decision_node(ros, 'always')
+    depths, look = ros.listen(Image, 'depth/image'), counter(node)
+    outcomes = ros.listen(DiagnosticArray, messages.OUTCOME)
+    wait_until(lambda: node.count_subscribers('training/candidate') == 1)
+    camera = Camera(ros)
+    time.sleep(0.3)
+    for count, number in enumerate((20, 21, 22, 1, 2), 1):
+        camera.frame(number)
+        depths.wait_for(count)
+        outcomes.wait_for(count)
+    told = [messages.outcome_from(m) for m in outcomes.messages]
+    versions = [o.weight_version for o in told]
+    assert versions == sorted(versions) and versions[2] > 0
+    assert not told[3].trained              # the first of a loop has no views
+    wait_until(lambda: look('problem: time jumped back') == 1)
+
+
+def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros, weights):  # noqa: F811, E501
+    node = depth_node(ros, weights)
+    rate, network = node.set_parameters([
+        Parameter('training.learning_rate', value=0.5), Parameter('depth.network', value='x')])
+    assert rate.successful and node._pipeline.learning_rate == 0.5
+    assert not network.successful and 'read-only' in network.reason
+
+
+def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):     # noqa: F811
+    node = decision_node(ros, 'never')
+    decisions = ros.listen(DiagnosticArray, messages.DECISION)
+    candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
+    time.sleep(0.3)
+    from dectrain_ros.frames import Candidate, DecisionFeatures
+    candidate = messages.candidate_message(Candidate(T0, DecisionFeatures(1, 1, 1, 1, 1, 1)))
+    candidates.publish(DiagnosticArray())           # malformed: nothing comes of it
+    candidates.publish(candidate)
+    decisions.wait_for(1)
+    refused, = node.set_parameters([Parameter('decision.policy', value='perhaps')])
+    assert not refused.successful and "'perhaps' is not a policy: use never" in refused.reason
+    assert node.get_parameter('decision.policy').value == 'never'
+    taken, = node.set_parameters([Parameter('decision.policy', value='always')])
+    assert taken.successful
+    candidates.publish(candidate)
+    told = [messages.decision_from(m) for m in decisions.wait_for(2)]
+    assert [(d.train, d.reason) for d in told] == [
+        (False, 'policy never'), (True, 'policy always')]
+
+
+def test_the_decision_node_and_the_bag_player_start_without_torch():
+    for module in ('decision_node', 'bag_player'):
+        code = f'import dectrain_ros.ros.{module}, sys; sys.exit("torch" in sys.modules)'
+        assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+@pytest.mark.parametrize('module, arguments, line', [
+    ('depth_node', ['-p', 'depht.network:=lite'], "no parameter 'depht.network': did you mean "
+     'depth.network'),
+    ('depth_node', ['-p', 'depth.weights:=/no/such.safetensors'], '/no/such.safetensors'),
+    ('decision_node', ['-p', 'decision.policy:=perhaps'], "'perhaps' is not a policy"),
+    ('decision_node', ['-p', 'nonsense'], "Couldn't parse parameter override rule"),
+    ('decision_node', ['--nonsense'], '--nonsense')])
+def test_a_bad_start_is_one_line_and_exit_status_1(module, arguments, line):
+    status, errors = output(start(module, '--ros-args', *arguments))
+    assert status == 1 and line in errors
+    assert 'Traceback' not in errors and errors.count('[FATAL]') == 1
+
+
+def test_arguments_that_are_not_for_ros_are_refused():
+    status, errors = output(start('decision_node', 'decision.policy:=never'))
+    assert status == 1 and 'unknown arguments decision.policy:=never' in errors
+
+
+@pytest.mark.parametrize('module, number, topic', [
+    ('depth_node', signal.SIGINT, 'image'), ('decision_node', signal.SIGTERM, messages.CANDIDATE)])
+def test_a_signal_ends_a_node_cleanly(ros, weights, module, number, topic):     # noqa: F811
+    process = start(module, '--ros-args', '-p', f'depth.weights:={weights}')
+    wait_until(lambda: ros.tester.count_subscribers(topic) == 1, 30.0)
+    process.send_signal(number)
+    status, errors = output(process)
+    assert status == 0 and 'Traceback' not in errors, errors
