@@ -1,0 +1,201 @@
+"""`make demo`: the real nodes on a sample bag of a strange place, with and without adaptation."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+from typing import Dict, List, NamedTuple, Optional
+
+from dectrain_ros.config import Config, parsed
+from dectrain_ros.offline.bag import Bag
+from dectrain_ros.offline.report import results_table, write_report
+from dectrain_ros.offline.results import RunResult
+from dectrain_ros.offline.synthesize import Walk, write_walk
+from dectrain_ros.ros.live import LiveEvaluation
+import numpy as np
+import rclpy
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+_SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
+
+
+class Part(NamedTuple):
+    """One process of the demo."""
+
+    name: str
+    arguments: List[str]
+
+
+class Failed(RuntimeError):
+    """A part of the demo ended with an error; the message says which, and where its log is."""
+
+
+def main(args: Optional[List[str]] = None) -> int:
+    """Run the demo; returns the exit status."""
+    options = _parser().parse_args(args)
+    # Nodes of other runs and other machines must not be heard.
+    os.environ.setdefault('ROS_DOMAIN_ID', str(os.getpid() % 101 + 1))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    console = Console(stderr=True)
+    try:
+        _demo(options, console)
+    except KeyboardInterrupt:
+        console.print('demo: interrupted; its processes were ended')
+        return 130
+    except (ValueError, OSError, Failed) as error:
+        console.print(f'demo: {error}', style='bold red', markup=False, soft_wrap=True)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser('dectrain_demo', description=__doc__)
+    parser.add_argument('--out', type=Path, default=Path('out/demo'),
+                        help='folder of sample bag, logs and report (default: %(default)s)')
+    parser.add_argument('--frames', type=int, default=400,
+                        help='images in the sample bag (default: %(default)s)')
+    parser.add_argument('--seed', type=int, default=0, help='another seed is another place')
+    parser.add_argument('--rate', type=float, default=1.0,
+                        help='times the recorded speed while adapting (default: %(default)s)')
+    parser.add_argument('--set', dest='assignments', action='append', default=[],
+                        metavar='ROOM.OPTION=VALUE', help='override configuration')
+    return parser
+
+
+def _demo(options, console: Console) -> None:
+    config = parsed(options.assignments)
+    walk = Walk(seed=options.seed, frames=options.frames)
+    path = options.out / f'{walk.place}_{walk.seed}_{walk.frames}'
+    progress = Progress(
+        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        console=console)
+    runs: List[RunResult] = []
+    with progress:
+        _write_sample(path, walk, progress)
+        bag = Bag(path)
+        wanted = frozenset(int(k) for k in np.linspace(0.25, 0.98, 4) * len(bag))
+        before: Dict[int, np.ndarray] = {}
+        # Without training, frames are played as fast as depth comes: there is nothing to lose.
+        for policy, rate in (('never', 0.0), ('always', options.rate)):
+            runs.append(_live(bag, policy, rate, options, LiveOptions(wanted, before), progress))
+    report = write_report(options.out, runs, _with_policy(config, 'always'))
+    out = Console(width=None if sys.stdout.isatty() else 120)
+    out.print(results_table(runs))
+    out.print(f'report: {report or options.out / "report.html"}', highlight=False,
+              soft_wrap=True)
+
+
+def _with_policy(config: Config, policy: str) -> Config:
+    return config.replaced('decision.policy', policy)
+
+
+def _write_sample(path: Path, walk: Walk, progress: Progress) -> None:
+    """Write the sample bag, unless a demo before did."""
+    if path.exists():
+        return
+    task = progress.add_task('writing a bag of a place never seen', total=walk.frames)
+    for written in write_walk(path, walk):
+        progress.update(task, completed=written)
+
+
+class LiveOptions(NamedTuple):
+    """Frames to look at, by index, and their depth by the shipped weights once it is known."""
+
+    wanted: frozenset
+    before: Dict[int, np.ndarray]
+
+
+def _parts(bag: Bag, policy: str, rate: float, assignments: List[str]) -> List[Part]:
+    """Give the commands of the depth node, the decision node and the player."""
+    topics = bag.topics
+    parameters = [f'image.transport:={"compressed" if "compressed" in topics.image else "raw"}']
+    parameters += [text.replace('=', ':=', 1) for text in assignments]
+    remap = [f'image:={topics.image}', f'camera_info:={topics.camera_info}',
+             f'pose:={topics.pose}']
+    depth = ['--ros-args'] + [a for p in parameters for a in ('-p', p)]
+    depth += [a for r in remap for a in ('-r', r)]
+    return [
+        Part('depth_node', depth),
+        Part('decision_node', ['--ros-args', '-p', f'decision.policy:={policy}']),
+        Part('bag_player', [str(bag.path), '--rate', str(rate)])]
+
+
+def _live(bag: Bag, policy: str, rate: float, options, look: LiveOptions, progress: Progress
+          ) -> RunResult:
+    """Run nodes and player to the end of the bag and keep score."""
+    task = progress.add_task(f'live, policy {policy}', total=len(bag))
+    rclpy.init()
+    with ExitStack() as stack:
+        stack.callback(rclpy.try_shutdown)
+        node = LiveEvaluation(bag, look.wanted, look.before)
+        stack.callback(node.destroy_node)
+        running = {
+            part.name: stack.enter_context(_Process(part, options.out / f'{policy}.logs'))
+            for part in _parts(bag, policy, rate, options.assignments)}
+        heard, heard_s = -1, time.monotonic()
+        while True:
+            rclpy.spin_once(node, timeout_sec=0.1)
+            if node.frames != heard:
+                heard, heard_s = node.frames, time.monotonic()
+                progress.update(task, completed=heard, description=(
+                    f'live, policy {policy}, {node.trained} steps'))
+            for process in running.values():
+                process.check()
+            over = running['bag_player'].ended
+            if over and (heard == len(bag) and not _still_training(node, heard_s)
+                         or time.monotonic() - heard_s > _SILENCE_S):
+                return node.result(bag.path.name, policy)
+
+
+def _still_training(node: LiveEvaluation, heard_s: float) -> bool:
+    """Say whether the last frame's outcome may still be on its way."""
+    return time.monotonic() - heard_s < 1.0
+
+
+class _Process:
+    """A part as a process of its own, ended with the context; its output goes to a log."""
+
+    def __init__(self, part: Part, logs: Path):
+        logs.mkdir(parents=True, exist_ok=True)
+        self._part, self._log = part, logs / f'{part.name}.log'
+
+    def __enter__(self) -> '_Process':
+        command = [sys.executable, '-m', f'dectrain_ros.ros.{self._part.name}']
+        with open(self._log, 'w') as log:
+            self._process = subprocess.Popen(
+                command + self._part.arguments, stdout=log, stderr=subprocess.STDOUT)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def check(self) -> None:
+        """Raise Failed if it ended with an error; only the player may end at all."""
+        status = self._process.poll()
+        if status is None or (status == 0 and self._part.name == 'bag_player'):
+            return
+        lines = self._log.read_text().strip().splitlines()
+        raise Failed(f'{self._part.name} ended with status {status}: '
+                     f'{lines[-1] if lines else "no output"} (log: {self._log})')
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())
