@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Tuple
 
 from dectrain_ros.depth.checkpoints import (
     fill, read_tensors, resolve_device, save_network, write_json, write_tensors)
@@ -195,11 +195,10 @@ class Pretraining:
 
 def supervised_loss(depths, log_variance: Tensor, target: Tensor) -> Tensor:
     """
-    Compare depth at every scale with the rendered one.
+    Compare depth at every scale with the rendered one, and log-variance with the error.
 
-    Relative error as |log d - log d_hat|, its gradients (so that edges are sharp and planes
-    flat), and the Gaussian likelihood of the finest depth for the log-variance head
-    (ALGORITHMS.md section 3); the latter does not touch depth.
+    The log-variance head learns the Gaussian likelihood of the finest depth (ALGORITHMS.md
+    section 3), which does not touch depth.
 
     :param depths: m, finest first, (B, 1, h, w) each.
     :param log_variance: ln m^2, of the finest.
@@ -207,16 +206,31 @@ def supervised_loss(depths, log_variance: Tensor, target: Tensor) -> Tensor:
     """
     total = target.new_zeros(())
     for scale, depth in enumerate(depths):
-        wanted = F.interpolate(target, depth.shape[-2:], mode='nearest')
-        known = (wanted > 0.05).float()
-        error = (torch.log(depth) - torch.log(wanted.clamp_min(0.05))) * known
-        term = error.abs().sum() / known.sum().clamp_min(1)
-        term = term + 0.5 * _slope(error, known)
-        total = total + term / 2 ** scale
-    finest, wanted = depths[0].detach(), F.interpolate(target, depths[0].shape[-2:], mode='nearest')
-    known = (wanted > 0.05).float()
-    spread = 0.5 * torch.exp(-log_variance) * (wanted - finest) ** 2 + 0.5 * log_variance
-    return total + 0.05 * (spread * known).sum() / known.sum().clamp_min(1)
+        total = total + _depth_loss(depth, *_known(target, depth.shape[-2:])) / 2 ** scale
+    wanted, known = _known(target, depths[0].shape[-2:])
+    error = (wanted - depths[0].detach()) * known
+    spread = 0.5 * torch.exp(-log_variance) * error ** 2 + 0.5 * log_variance * known
+    return total + 0.05 * spread.sum() / known.sum().clamp_min(1)
+
+
+def _known(target: Tensor, size) -> Tuple[Tensor, Tensor]:
+    """Give the rendered depth at a size, and 1 where it is known."""
+    wanted = F.interpolate(target, size, mode='nearest')
+    return wanted, (wanted > 0.05).float()
+
+
+def _depth_loss(depth: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
+    """
+    Give the error of log depth: of its shape, of its scale, and of its slopes.
+
+    Apart, because the scale of a single view is mostly a guess: in a plain mean of |log d - log
+    d_hat| that guess decides the sign of almost every pixel's gradient and drowns the shape.
+    """
+    error = (torch.log(depth) - torch.log(wanted.clamp_min(0.05))) * known
+    count = known.sum((1, 2, 3), keepdim=True).clamp_min(1)
+    scale = error.sum((1, 2, 3), keepdim=True) / count
+    shape = ((error - scale).abs() * known).sum((1, 2, 3), keepdim=True) / count
+    return (shape + 0.5 * scale.abs()).mean() + 0.5 * _slope(error, known)
 
 
 def _slope(error: Tensor, known: Tensor) -> Tensor:
