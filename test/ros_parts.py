@@ -113,11 +113,3 @@ def output(process, timeout_s=30.0):
     finally:
         process.kill()
     return process.returncode, errors
-
-
-@pytest.fixture
-def ros():
-    """Give a context of its own."""
-    parts = Ros()
-    yield parts
-    parts.close()

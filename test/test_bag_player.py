@@ -12,10 +12,11 @@ pytest.importorskip('rclpy')
 from dectrain_ros.ros.bag_player import BagPlayer, hold_images, Play     # noqa: E402,I100,I202
 from dectrain_ros.ros.messages import ns_from_stamp     # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402
-from ros_parts import BEST_EFFORT, output, ros, start   # noqa: E402,F401
+from ros_parts import BEST_EFFORT, output, start         # noqa: E402
 from rosgraph_msgs.msg import Clock                     # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
 
+pytest_plugins = ('ros_fixture',)
 MS = 1_000_000
 T0 = 1_700_000_000 * 1000 * MS
 CAMERA = Intrinsics(8.0, 8.0, 3.5, 2.5, 8, 6)
@@ -43,7 +44,7 @@ class Ended(threading.Event):
         self.set()
 
 
-def play(ros, bag, **how):                              # noqa: F811
+def play(ros, bag, **how):
     """Start playing; gives the player and the event of its end."""
     ended = Ended()
     return ros.add(BagPlayer(bag, Play(**how), ended, context=ros.context)), ended
@@ -54,7 +55,7 @@ def stamps(heard):
     return [(ns_from_stamp(m.header.stamp) - T0) // MS for m in heard.messages]
 
 
-def test_recorded_bytes_are_published_under_recorded_names(ros, bag):   # noqa: F811
+def test_recorded_bytes_are_published_under_recorded_names(ros, bag):
     heard = {topic: ros.listen(kind, topic, raw=True) for topic, kind in (
         (IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped), (DEPTH, Image))}
     clock = ros.listen(Clock, '/clock')
@@ -68,7 +69,7 @@ def test_recorded_bytes_are_published_under_recorded_names(ros, bag):   # noqa: 
     assert times == sorted(times) and {times[0], times[-1]} == {T0, T0 + 20 * MS}
 
 
-def test_true_depth_is_played_if_asked(ros, bag):       # noqa: F811
+def test_true_depth_is_played_if_asked(ros, bag):
     for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
         ros.listen(kind, topic)
     depth = ros.listen(Image, DEPTH)
@@ -76,7 +77,7 @@ def test_true_depth_is_played_if_asked(ros, bag):       # noqa: F811
     assert [m.encoding for m in depth.wait_for(3)] == ['16UC1'] * 3
 
 
-def test_loops_start_again_with_the_recorded_stamps(ros, bag):  # noqa: F811
+def test_loops_start_again_with_the_recorded_stamps(ros, bag):
     ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
     images = ros.listen(Image, IMAGE)
     _, ended = play(ros, bag, rate=100.0, loops=2)
@@ -84,7 +85,7 @@ def test_loops_start_again_with_the_recorded_stamps(ros, bag):  # noqa: F811
     assert stamps(images) == [0, 10, 20, 0, 10, 20] and ended.wait(10.0)
 
 
-def test_at_rate_0_the_next_image_waits_for_depth_of_the_one_before(ros, bag):  # noqa: F811
+def test_at_rate_0_the_next_image_waits_for_depth_of_the_one_before(ros, bag):
     ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
     images = ros.listen(Image, IMAGE, BEST_EFFORT)
     depth = ros.tester.create_publisher(Image, 'depth/image', 10)
@@ -98,7 +99,7 @@ def test_at_rate_0_the_next_image_waits_for_depth_of_the_one_before(ros, bag):  
     assert ended.wait(10.0) and player.without_depth == 0 and stamps(images) == [0, 10, 20]
 
 
-def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, bag):   # noqa: F811, E501
+def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, bag):
     for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
         ros.listen(kind, topic)
     ros.tester.create_publisher(Image, 'depth/image', 10)
@@ -106,14 +107,14 @@ def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, 
     assert ended.wait(10.0) and (player.images, player.without_depth) == (3, 3)
 
 
-def test_if_nobody_listens_it_says_to_what_and_ends(ros, bag):  # noqa: F811
+def test_if_nobody_listens_it_says_to_what_and_ends(ros, bag):
     ros.listen(Image, IMAGE)
     player, ended = play(ros, bag, wait_s=0.3)
     assert ended.wait(10.0) and player.images == 0
     assert player.problem == f'nobody subscribed to {INFO}, {POSE} in 0.3 s'
 
 
-def test_a_rate_or_loops_that_cannot_be_is_refused(ros, bag):   # noqa: F811
+def test_a_rate_or_loops_that_cannot_be_is_refused(ros, bag):
     for how in ({'rate': -1.0}, {'rate': float('nan')}, {'loops': 0}):
         with pytest.raises(ValueError, match='rate .* must be at least 0 and loops .* at least 1'):
             BagPlayer(bag, Play(**how), context=ros.context)

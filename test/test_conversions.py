@@ -107,6 +107,13 @@ def test_a_camera_comes_from_k_and_of_rectified_images_from_p():
     assert read(message, rectified=True) == Intrinsics(50., 51., 31., 23., 64, 48)
 
 
+@pytest.mark.parametrize('topic, rectified', [
+    ('/camera/image_rect', True), ('/camera/image_rect_color/compressed', True),
+    ('/camera/image_raw/compressed', False), ('/rectangle/image_raw', False)])
+def test_rectified_images_are_known_by_their_topics_name(topic, rectified):
+    assert conversions.is_rectified(topic) == rectified
+
+
 def test_an_uncalibrated_camera_is_refused():
     with pytest.raises(ValueError, match='fx=0.0 .* calibrate the camera'):
         conversions.intrinsics_from_camera_info(CameraInfo(width=64, height=48))

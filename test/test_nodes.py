@@ -23,11 +23,12 @@ from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped    # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
-from ros_parts import BEST_EFFORT, output, ros, start, wait_until   # noqa: E402,F401
+from ros_parts import BEST_EFFORT, output, start, wait_until     # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image      # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
 import torch                                            # noqa: E402
 
+pytest_plugins = ('ros_fixture',)
 MS = 1_000_000
 T0 = 1_700_000_000 * 1000 * MS
 CAMERA = Intrinsics(60.0, 60.0, 47.5, 35.5, 96, 72)
@@ -51,7 +52,7 @@ def picture(number):
 class Camera:
     """Publishes frames of a camera that moves to the right, each with its pose first."""
 
-    def __init__(self, ros, image_type=Image, pose_type=PoseStamped, qos=50):   # noqa: F811
+    def __init__(self, ros, image_type=Image, pose_type=PoseStamped, qos=50):
         """Wait until somebody listens."""
         self.images = ros.speak(image_type, 'image', qos)
         self.infos = ros.speak(CameraInfo, 'camera_info', qos)
@@ -92,7 +93,7 @@ def header(number):
     return Header(stamp=messages.stamp_from_ns(T0 + number * 100 * MS), frame_id='optical')
 
 
-def depth_node(ros, weights, **overrides):              # noqa: F811
+def depth_node(ros, weights, **overrides):
     """Start a depth node on small weights."""
     overrides = {'depth.weights': weights, 'depth.device': 'cpu', 'pose.wait_s': 0.3,
                  **overrides}
@@ -100,7 +101,7 @@ def depth_node(ros, weights, **overrides):              # noqa: F811
         Parameter(name, value=value) for name, value in overrides.items()]))
 
 
-def decision_node(ros, policy):                         # noqa: F811
+def decision_node(ros, policy):
     """Start a decision node."""
     return ros.add(DecisionNode(context=ros.context, parameter_overrides=[
         Parameter('decision.policy', value=policy)]))
@@ -115,7 +116,7 @@ def counter(node):
 
 
 @pytest.mark.parametrize('qos', [50, BEST_EFFORT], ids=['reliable', 'best effort'])
-def test_an_image_gives_the_pipelines_depth_with_its_stamp_and_frame(ros, weights, qos):  # noqa: F811, E501
+def test_an_image_gives_the_pipelines_depth_with_its_stamp_and_frame(ros, weights, qos):
     depth_node(ros, weights)
     depths, infos = ros.listen(Image, 'depth/image'), ros.listen(CameraInfo, 'depth/camera_info')
     Camera(ros, qos=qos).frame(1)
@@ -130,7 +131,7 @@ def test_an_image_gives_the_pipelines_depth_with_its_stamp_and_frame(ros, weight
 
 @pytest.mark.parametrize('source, pose_type', [
     ('pose_with_covariance', PoseWithCovarianceStamped), ('odometry', Odometry)])
-def test_compressed_images_and_other_poses_are_taken(ros, weights, source, pose_type):  # noqa: F811, E501
+def test_compressed_images_and_other_poses_are_taken(ros, weights, source, pose_type):
     depth_node(ros, weights, **{'image.transport': 'compressed', 'pose.source': source})
     depths = ros.listen(Image, 'depth/image')
     candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
@@ -141,7 +142,7 @@ def test_compressed_images_and_other_poses_are_taken(ros, weights, source, pose_
     assert messages.candidate_from(candidates.wait_for()[0]) == seen.candidate
 
 
-def test_a_candidate_is_decided_on_trained_on_and_its_outcome_told(ros, weights):   # noqa: F811
+def test_a_candidate_is_decided_on_trained_on_and_its_outcome_told(ros, weights):
     node = depth_node(ros, weights)
     decision_node(ros, 'always')
     depths = ros.listen(Image, 'depth/image')
@@ -173,7 +174,7 @@ def test_a_candidate_is_decided_on_trained_on_and_its_outcome_told(ros, weights)
     assert values['trained'] == len(trained) == values['weight_version']
 
 
-def test_a_decision_to_skip_is_answered_and_a_malformed_one_counted(ros, weights):  # noqa: F811
+def test_a_decision_to_skip_is_answered_and_a_malformed_one_counted(ros, weights):
     look = counter(depth_node(ros, weights))
     outcomes = ros.listen(DiagnosticArray, messages.OUTCOME)
     decisions = ros.speak(DiagnosticArray, messages.DECISION)
@@ -186,7 +187,7 @@ def test_a_decision_to_skip_is_answered_and_a_malformed_one_counted(ros, weights
     assert not second.trained and second.weight_version == 0
 
 
-def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):   # noqa: F811
+def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):
     look = counter(depth_node(ros, weights))
     depths = ros.listen(Image, 'depth/image')
     candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
@@ -214,7 +215,7 @@ def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):   # noqa: 
     assert look('frames') == 4
 
 
-def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):     # noqa: F811
+def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):
     node = depth_node(ros, weights)
     decision_node(ros, 'always')
     depths, look = ros.listen(Image, 'depth/image'), counter(node)
@@ -233,7 +234,7 @@ def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):     # noqa: 
     wait_until(lambda: look('problem: time jumped back') == 1)
 
 
-def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros, weights):  # noqa: F811, E501
+def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros, weights):
     node = depth_node(ros, weights)
     rate, network = node.set_parameters([
         Parameter('training.learning_rate', value=0.5), Parameter('depth.network', value='x')])
@@ -241,7 +242,7 @@ def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros,
     assert not network.successful and 'read-only' in network.reason
 
 
-def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):     # noqa: F811
+def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):
     node = decision_node(ros, 'never')
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
@@ -288,7 +289,7 @@ def test_arguments_that_are_not_for_ros_are_refused():
 
 @pytest.mark.parametrize('module, number, topic', [
     ('depth_node', signal.SIGINT, 'image'), ('decision_node', signal.SIGTERM, messages.CANDIDATE)])
-def test_a_signal_ends_a_node_cleanly(ros, weights, module, number, topic):     # noqa: F811
+def test_a_signal_ends_a_node_cleanly(ros, weights, module, number, topic):
     process = start(module, '--ros-args', '-p', f'depth.weights:={weights}')
     wait_until(lambda: ros.tester.count_subscribers(topic) == 1, 30.0)
     process.send_signal(number)

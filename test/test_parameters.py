@@ -10,13 +10,13 @@ from dectrain_ros.config import options                                 # noqa: 
 from dectrain_ros.ros.parameters import ImageConfig, Parameters         # noqa: E402
 from rclpy.node import Node                                             # noqa: E402
 from rclpy.parameter import Parameter                                   # noqa: E402
-from ros_parts import ros                                               # noqa: E402,F401
 
+pytest_plugins = ('ros_fixture',)
 ROOMS = (DepthConfig, TrainingConfig, PoseConfig, ImageConfig)
 
 
 @pytest.fixture
-def node(ros):                                                          # noqa: F811
+def node(ros):
     """Give a maker of nodes with overrides."""
     def make(**overrides):
         return ros.add(Node(
@@ -76,6 +76,7 @@ def test_a_misspelt_override_is_refused_with_what_was_meant(node, name, hint):
 def test_an_override_for_another_node_of_ours_is_left_alone(node):
     made = node(decision__policy='never')
     assert Parameters(made, ROOMS).config == Config()
+    assert not made.has_parameter('decision.policy')
 
 
 def test_overrides_out_of_range_or_of_another_type_are_refused(node):

@@ -93,6 +93,9 @@ def test_a_failing_step_is_reported_with_its_reason_and_the_worker_goes_on(outco
     assert 'the training step for stamp 1 failed' in caplog.text
     worker.submit(request(2))
     assert outcomes.wait_for(2)[1].trained
+    worker.submit(request(1))
+    assert outcomes.wait_for(3)[2].reason == failed.reason
+    assert caplog.text.count('the training step') == 1      # a kind of failure is logged once
     worker.close()
 
 

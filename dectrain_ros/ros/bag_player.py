@@ -75,12 +75,13 @@ class BagPlayer(Node):
         self._thread = threading.Thread(target=self._run, name='play', daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Stop playing."""
+    def close(self) -> bool:
+        """Stop playing; returns whether it did in time."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         self._thread.join(1.5)
+        return not self._thread.is_alive()
 
     def _on_depth(self, data: bytes) -> None:
         with self._changed:

@@ -87,15 +87,22 @@ def _decompressed(message: CompressedImage) -> np.ndarray:
 @functools.lru_cache(maxsize=1)
 def _converter() -> Callable[[Image, np.ndarray], np.ndarray]:
     """Choose who converts rarer encodings: cv_bridge where it works, else rosbags-image."""
-    if importlib.util.find_spec('cv_bridge') is not None:
-        tried = subprocess.run(
-            [sys.executable, '-c', _TRY_CV_BRIDGE], capture_output=True, timeout=60)
-        if tried.returncode == 0:
-            from cv_bridge import CvBridge
-            bridge = CvBridge()
-            return lambda message, rows: bridge.imgmsg_to_cv2(message, 'rgb8')
+    if _cv_bridge_works():
+        from cv_bridge import CvBridge
+        bridge = CvBridge()
+        return lambda message, rows: bridge.imgmsg_to_cv2(message, 'rgb8')
     from rosbags.image import image_to_cvimage
     return lambda message, rows: image_to_cvimage(_unpadded(message, rows), 'rgb8')
+
+
+def _cv_bridge_works() -> bool:
+    if importlib.util.find_spec('cv_bridge') is None:
+        return False
+    try:
+        return subprocess.run([sys.executable, '-c', _TRY_CV_BRIDGE], capture_output=True,
+                              timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def _unpadded(message: Image, rows: np.ndarray) -> SimpleNamespace:
@@ -106,6 +113,11 @@ def _unpadded(message: Image, rows: np.ndarray) -> SimpleNamespace:
     return SimpleNamespace(
         encoding=message.encoding, width=message.width, height=message.height,
         is_bigendian=message.is_bigendian, data=np.ascontiguousarray(rows[:, :width]).data)
+
+
+def is_rectified(image_topic: str) -> bool:
+    """Tell by ROS' naming whether a topic's images are rectified: .../image_rect_color."""
+    return 'rect' in image_topic.removesuffix('/compressed').rpartition('/')[2]
 
 
 def intrinsics_from_camera_info(message: CameraInfo, rectified: bool = False) -> Intrinsics:

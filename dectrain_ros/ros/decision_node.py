@@ -11,6 +11,7 @@ from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.parameters import Parameters
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 
@@ -34,10 +35,11 @@ class DecisionNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_subscription(DiagnosticArray, messages.CANDIDATE, self._on_candidate, 50)
         self.create_subscription(DiagnosticArray, messages.OUTCOME, self._on_outcome, 50)
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Do nothing: there are no threads."""
+        return True
 
     def _change(self, config: Config) -> None:
         """Start the named policy afresh; raises ValueError if there is none of that name."""

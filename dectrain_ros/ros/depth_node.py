@@ -18,6 +18,7 @@ from dectrain_ros.training.worker import Worker
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -49,22 +50,20 @@ class DepthNode(Node):
         self._health = Health(self.get_logger())
         self._pipeline = Pipeline(config)
         self._inbox = Inbox(wait_s=config.pose.wait_s, max_gap_s=config.pose.max_gap_s)
-        self._rectified = 'rect' in self.resolve_topic_name('image')
+        self._rectified = conversions.is_rectified(self.resolve_topic_name('image'))
         self._publish()
         self._worker = Worker(self._pipeline.train, self._on_outcome)
         self._inference = Inference(
             self._pipeline, self._inbox, self._health, self._on_observation)
         self._subscribe(
             _IMAGE_TYPES[parameters.rooms['image'].transport], _POSE_TYPES[config.pose.source])
-        self.create_timer(1.0, self._report)
+        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'ready: {config.depth.network}, listening on '
                                f'{self.resolve_topic_name("image")}')
 
-    def close(self) -> None:
-        """End the threads; a step still in flight after a while ends with the process."""
-        ended = self._inference.close(), self._worker.close()
-        if not all(ended):
-            self.get_logger().warning('a frame or step was still in work when the node closed')
+    def close(self) -> bool:
+        """End the threads; returns whether they did, as a step may take longer than is waited."""
+        return all([self._inference.close(0.9), self._worker.close(0.9)])
 
     def _change(self, config: Config) -> None:
         self._pipeline.learning_rate = config.training.learning_rate
@@ -119,6 +118,8 @@ class DepthNode(Node):
                 decision.stamp_ns, False, decision.reason, self._pipeline.weight_version))
 
     def _on_observation(self, header: Header, seen: Observation, received_s: float) -> None:
+        if not self.context.ok():       # shutting down
+            return
         self._depth.publish(conversions.depth_message(header, seen.depth))
         self._depth_info.publish(conversions.camera_info_message(header, seen.intrinsics))
         self._candidate.publish(messages.candidate_message(seen.candidate, header.frame_id))
@@ -127,7 +128,8 @@ class DepthNode(Node):
 
     def _on_outcome(self, result: StepResult) -> None:
         self._health.count('trained' if result.trained else 'not trained')
-        self._outcome.publish(messages.outcome_message(result))
+        if self.context.ok():           # else shutting down
+            self._outcome.publish(messages.outcome_message(result))
 
     def _report(self) -> None:
         status = self._health.status(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Callable, List, Optional
 
@@ -17,8 +18,8 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
     """
     Spin a node until SIGINT, SIGTERM or its own shutdown.
 
-    :param make_node: makes the node, which has close() to join its threads; it says by
-        ValueError or OSError, in one line, why it cannot start.
+    :param make_node: makes the node; it says by ValueError or OSError, in one line, why it cannot
+        start. The node's close() joins its threads and returns whether they ended.
     :param args: command line; None takes the process's.
     :returns: exit status: 0, or 1 if the node could not start.
     """
@@ -37,14 +38,18 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
         if not rclpy.ok():              # a signal while starting took the context away
             return 0
         raise
+    ended = False
     try:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.close()
-        node.destroy_node()
+        ended = node.close()
+        if ended:
+            node.destroy_node()
         rclpy.try_shutdown()
+    if not ended:
+        _leave_at_once(name)
     return 0
 
 
@@ -59,6 +64,14 @@ def no_arguments_left(args: Optional[List[str]]) -> None:
         raise ValueError(
             f'unknown arguments {" ".join(left)}: parameters are given as '
             '--ros-args -p room.option:=value')
+
+
+def _leave_at_once(name: str) -> None:
+    """End the process under a thread that is deep in a library, where Python's end would abort."""
+    get_logger(name).warning('a frame or training step was still in work: left it undone')
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _stopped() -> int:

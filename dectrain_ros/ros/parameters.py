@@ -53,6 +53,9 @@ class Parameters:
         self.config = Config(
             seed=_seed(values.get('seed', 0)),
             **{room.room: self.rooms[room.room] for room in ROOMS if room.room in self.rooms})
+        for name in set(given) - set(values) - set(_OF_ROS):
+            if not name.startswith('qos_overrides.'):
+                node.undeclare_parameter(name)          # another node's: setting it does nothing
         self._live = {o.name for o in known if o.live and changed is not None}
         self._changed = changed
         for o in known:

@@ -38,6 +38,8 @@ class Inbox:
         self._image: Optional[Received] = None
         self._camera: Optional[Intrinsics] = None
         self._poses = PoseTrack(max_gap_s=max_gap_s)
+        self._poses_put = 0
+        self._silent = False            # a whole wait passed and no pose came since
         self._closed = False
 
     def put_image(self, message) -> bool:
@@ -60,6 +62,8 @@ class Inbox:
             if self._poses.newest_ns is not None and stamp_ns < self._poses.newest_ns - JUMP_NS:
                 self._poses.clear()
             self._poses.add(stamp_ns, world_from_camera)
+            self._poses_put += 1
+            self._silent = False
             self._condition.notify_all()
 
     def take_image(self) -> Optional[Received]:
@@ -77,9 +81,19 @@ class Inbox:
             return self._camera
 
     def pose_at(self, stamp_ns: int) -> PoseLookup:
-        """Give the pose at a stamp, waiting for a pose that is not before it."""
+        """
+        Give the pose at a stamp, waiting for a pose that is not before it.
+
+        Where poses ceased to come only the first image waits: depth does not need them.
+        """
+        def is_known() -> bool:
+            newest_ns = self._poses.newest_ns
+            return self._closed or newest_ns is not None and newest_ns >= stamp_ns
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._reaches(stamp_ns), self._wait_s)
+            if not self._silent:
+                before = self._poses_put
+                in_time = self._condition.wait_for(is_known, self._wait_s)
+                self._silent = not in_time and self._poses_put == before
             return self._poses.at(stamp_ns)
 
     def rewind(self, stamp_ns: int) -> None:
@@ -94,7 +108,3 @@ class Inbox:
         with self._condition:
             self._closed = True
             self._condition.notify_all()
-
-    def _reaches(self, stamp_ns: int) -> bool:
-        newest_ns = self._poses.newest_ns
-        return newest_ns is not None and newest_ns >= stamp_ns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Callable, Optional
+from typing import Callable, Optional, Set
 
 from dectrain_ros.frames import Decision, StepResult
 
@@ -21,7 +21,8 @@ class Worker:
     Every submitted decision is reported exactly once: on the worker's thread if its turn came,
     else on the thread that submitted the newer one or closed the worker.
 
-    :param step: carries out one decision; what it raises is logged and becomes the outcome.
+    :param step: carries out one decision; what it raises becomes the outcome, and is logged the
+        first time it is of its kind.
     :param done: takes every outcome.
     """
 
@@ -33,6 +34,7 @@ class Worker:
         self._waiting: Optional[Decision] = None
         self._closed = False
         self._version = 0               # of the newest outcome, for requests never carried out
+        self._logged: Set[type] = set()
         self._thread = threading.Thread(target=self._run, name='training', daemon=True)
         self._thread.start()
 
@@ -74,7 +76,9 @@ class Worker:
                 result = self._step(decision)
                 self._version = result.weight_version
             except Exception as error:      # a failed step must not end training for good
-                _logger.exception('the training step for stamp %d failed', decision.stamp_ns)
+                if type(error) not in self._logged:
+                    self._logged.add(type(error))
+                    _logger.exception('the training step for stamp %d failed', decision.stamp_ns)
                 result = StepResult(
                     decision.stamp_ns, False, f'step failed: {type(error).__name__}: {error}',
                     self._version)

@@ -1,0 +1,12 @@
+"""The fixture `ros`, for `pytest_plugins`: ros_parts is imported by name, which a plugin must not."""
+
+import pytest
+from ros_parts import Ros
+
+
+@pytest.fixture
+def ros():
+    """Give a context of its own."""
+    parts = Ros()
+    yield parts
+    parts.close()
