@@ -23,7 +23,7 @@ test: $(VENV)/ready  ## Run the whole suite.
 	$(RUN) -m pytest
 
 bench: $(VENV)/ready  ## Measure speed on this machine.
-	@set -e; for file in benchmarks/bench_*.py; do $(RUN) $$file; done
+	@set -e; for file in benchmarks/*.py; do $(RUN) $$file; done
 
 docs: $(VENV)/ready  ## Write config/dectrain.yaml and README.md's table anew from the options.
 	$(RUN) config/generate.py
