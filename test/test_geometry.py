@@ -54,8 +54,9 @@ def test_a_step_down_shifts_by_fy(image):
 
 
 def test_a_pixel_reaches_half_a_pixel_beyond_its_centre(image):
-    _, inside = warp(image, depth_of(5.0), CAMERA, moved(x=0.24))        # 0.48 px
+    rebuilt, inside = warp(image, depth_of(5.0), CAMERA, moved(x=0.24))  # 0.48 px
     assert inside.all()
+    torch.testing.assert_close(rebuilt[..., 7], image[..., 7])           # the border goes on
     _, inside = warp(image, depth_of(5.0), CAMERA, moved(x=0.26))        # 0.52 px
     assert inside[..., :7].all() and not inside[..., 7:].any()
 
@@ -81,6 +82,18 @@ def test_a_quarter_turn_about_the_optical_axis_turns_the_image():
 def test_points_behind_the_source_camera_are_not_trusted(image):
     rebuilt, inside = warp(image, depth_of(5.0), CAMERA, moved(z=-6.0))
     assert not inside.any() and rebuilt.isfinite().all()
+
+
+def test_points_on_the_axis_behind_the_camera_are_not_trusted_either(image):
+    camera = Intrinsics(10.0, 10.0, 3.0, 2.0, 8, 6)
+    assert not warp(image, depth_of(5.0), camera, moved(z=-6.0))[1].any()
+
+
+def test_points_in_the_plane_of_the_source_camera_have_finite_values_and_gradients(image):
+    depth = depth_of(5.0).requires_grad_()
+    rebuilt, inside = warp(image, depth, CAMERA, moved(x=0.1, z=-5.0))
+    rebuilt.sum().backward()
+    assert not inside.any() and rebuilt.isfinite().all() and depth.grad.isfinite().all()
 
 
 def test_every_sample_has_its_own_camera_and_motion(image):

@@ -48,6 +48,8 @@ def plane(depth=DEPTH, size=(48, 64)):
 
 def test_equal_images_have_no_error():
     assert photometric_error(textured(), textured()).abs().max() < 1e-12
+    rounded = photometric_error(textured().float(), textured().float())
+    assert rounded.abs().max() < 1e-6
 
 
 def test_the_error_of_flat_images_follows_from_the_formula():
@@ -192,6 +194,15 @@ def test_pixels_that_explain_themselves_best_unwarped_teach_nothing():
     target, _, transforms = scene((2,))
     depth = plane().requires_grad_()
     loss = loss_of([depth], target, target.unsqueeze(1), cameras(), transforms)
+    loss.sum().backward()
+    assert loss.item() < 1e-9 and not depth.grad.any()
+
+
+def test_unwarped_sources_are_aligned_in_brightness_too():
+    # As before, and the camera's exposure has changed: that is no reason to learn.
+    target, _, transforms = scene((2,))
+    depth = plane().requires_grad_()
+    loss = loss_of([depth], target, 0.7 * target.unsqueeze(1), cameras(), transforms)
     loss.sum().backward()
     assert loss.item() < 1e-9 and not depth.grad.any()
 

@@ -155,6 +155,15 @@ def test_a_view_that_sees_too_little_of_the_frame_is_refused():
             assert held.choose(view(9), DEPTH).refusal == 'not enough overlap'
 
 
+def test_overlap_is_judged_up_and_down_too():
+    # Rows of 8 px: 40 px * y / 2 m = 8 px needs 0.4 m; one of six is left out from 4 px on.
+    tall = {'baseline_high': 2.0, 'sources': 1}
+    for y in (0.3, -0.3):
+        assert filled([view(0, y=y)], min_overlap=0.83, **tall).choose(view(9), DEPTH).sources
+        held = filled([view(0, y=y)], min_overlap=0.84, **tall)
+        assert held.choose(view(9), DEPTH).refusal == 'not enough overlap'
+
+
 def test_a_view_that_has_passed_the_scene_sees_nothing_of_it():
     held = filled([view(0, z=3.0)], baseline_high=2.0, min_overlap=0.01)
     assert held.choose(view(9), DEPTH).refusal == 'not enough overlap'
@@ -183,6 +192,8 @@ def test_a_cleared_history_is_empty():
     held = filled([view(0, x=0.1)])
     held.clear()
     assert len(held) == 0 and held.choose(view(9), DEPTH).refusal == 'no earlier views'
+    held.add(view(1, x=0.1))
+    assert [v.stamp_ns for v in held.choose(view(9), DEPTH).sources] == [1]
 
 
 def test_a_frame_without_a_pose_or_a_depth_is_refused():

@@ -33,12 +33,12 @@ def photometric_error(a: Tensor, b: Tensor) -> Tensor:
     """
     Give 0.85 * DSSIM + 0.15 * absolute difference, both averaged over channels, pixel by pixel.
 
-    DSSIM = (1 - SSIM) / 2 clipped to [0, 1], in 3 x 3 windows (Godard et al., CVPR 2017); a
+    DSSIM = (1 - SSIM) / 2 in 3 x 3 windows (Godard et al., CVPR 2017); a
     border pixel takes the nearest window that lies in the image.
 
     :param a: RGB in [0, 1], (..., 3, H, W), H and W at least 3.
     :param b: the same, with leading dimensions that broadcast.
-    :returns: error in [0, 1], (..., 1, H, W).
+    :returns: error in [0, 1] but for rounding, (..., 1, H, W).
     :raises ValueError: if heights or widths differ or are below 3.
     """
     if a.shape[-2:] != b.shape[-2:] or min(a.shape[-2:]) < 3:
@@ -66,9 +66,8 @@ def align_brightness(source: Tensor, target: Tensor, mask: Optional[Tensor] = No
         weight = weight / (3 * weight.sum((-2, -1), keepdim=True)).clamp(min=1.0)
         source_mean, source_spread = _moments(source, weight)
         target_mean, target_spread = _moments(target, weight)
-        known = (weight.sum((-2, -1), keepdim=True) > 0) & (source_spread > 1e-3)
-        gain = torch.where(known, target_spread / source_spread.clamp(min=1e-3), 1.0)
-        gain = gain.clamp(*_GAIN_LIMITS)
+        gain = (target_spread / source_spread.clamp(min=1e-6)).clamp(*_GAIN_LIMITS)
+        gain = torch.where(source_spread > 1e-3, gain, 1.0)         # flat, or an empty mask
         bias = target_mean - gain * source_mean
     return source * gain + bias
 
@@ -134,7 +133,7 @@ def _least_error(
     depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor,
     valid_sources: Optional[Tensor]
 ) -> Tuple[Tensor, Tensor]:
-    """Give each pixel's least error over warped and un-warped sources, and where it counts."""
+    """Give each pixel's least error, warped or not, (B, 1, h, w), and a mask where it counts."""
     views = sources.shape[1]
     rebuilt, inside = warp(
         sources.flatten(0, 1), depth.repeat_interleave(views, dim=0), cameras.repeated(views),
@@ -155,7 +154,7 @@ def _least_error(
         still = still.amin(1)
     warped, seen = warped.amin(1), inside.any(1)                    # (B, 1, h, w)
     error = torch.where(warped < still - _TIE, warped, still)
-    return error.masked_fill(~seen, 0.0), seen
+    return error, seen
 
 
 def _photometric_error(a: _Local, b: _Local) -> Tensor:
@@ -164,7 +163,7 @@ def _photometric_error(a: _Local, b: _Local) -> Tensor:
     covariance = _mean_3x3(a.image * b.image) - product
     ssim = (2 * product + _SSIM_C1) * (2 * covariance + _SSIM_C2) / (
         (a.square + b.square + _SSIM_C1) * (a.variance + b.variance + _SSIM_C2))
-    dssim = ((1 - ssim) / 2).clamp(0, 1).mean(-3)
+    dssim = (1 - ssim).mean(-3) / 2
     # replicate padding needs a batch and channels: (..., H - 2, W - 2) -> (N, 1, H, W)
     dssim = F.pad(dssim.flatten(0, -3).unsqueeze(1), (1, 1, 1, 1), mode='replicate')
     difference = (a.image - b.image).abs().mean(-3, keepdim=True)
