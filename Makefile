@@ -37,8 +37,8 @@ clean:  ## Remove what make and builds have made; results stay.
 
 # A stamp is touched last: a half-made environment has none, and is made anew.
 $(VENV)/ready: requirements.txt setup.py setup.cfg pyproject.toml
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v < (3, 13) else \
-		f"Python 3.10 to 3.12 is needed, this is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 13) else \
+		f"Python 3.11 or 3.12 is needed, this is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install --quiet --requirement requirements.txt
 	$(RUN) -m pip install --quiet --no-deps --editable .
