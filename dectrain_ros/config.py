@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, Field, fields, replace
+from dataclasses import asdict, dataclass, Field, field, fields, replace
 import math
 from typing import Any, Iterable, Iterator, NamedTuple, Optional, Tuple
 
@@ -68,7 +68,7 @@ class DepthConfig(Room):
     threads: int = option(
         0, 'CPU threads for torch; 0 leaves torch its own choice.', low=0, high=256)
     output_size: str = option(
-        'camera', 'Size of the published depth: the camera image\'s or the network\'s.',
+        'camera', "Size of the published depth: the camera image's or the network's.",
         choices=('camera', 'network'))
 
 
@@ -134,7 +134,7 @@ class PoseConfig(Room):
         '(PoseWithCovarianceStamped) or odometry (Odometry).',
         choices=('pose', 'pose_with_covariance', 'odometry'))
     wait_s: float = option(
-        0.2, 'Longest wait for poses around an image\'s stamp, s; then it goes on without one.',
+        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one.",
         low=0.0, high=10.0)
     max_gap_s: float = option(
         0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)
@@ -196,7 +196,8 @@ def parsed(assignments: Iterable[str], base: Optional[Config] = None) -> Config:
     for text in assignments:
         name, equals, value = text.partition('=')
         if not equals:
-            raise ValueError(f'{text!r} is not room.option=value, e.g. training.learning_rate=1e-4')
+            raise ValueError(
+                f'{text!r} is not room.option=value, e.g. training.learning_rate=1e-4')
         config = config.replaced(name, _from_text(name, value, defaults.get(name, '')))
     return config
 
