@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 import logging
 import os
 from pathlib import Path
@@ -113,9 +114,24 @@ def _add_pretrain(commands) -> None:
 
 
 def _progress() -> Progress:
+    console = Console(stderr=True)
     return Progress(
         TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TimeRemainingColumn(), console=Console(stderr=True))
+        TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+
+
+def _out() -> Console:
+    """Give the console of results; where there is no terminal, tables must not be squeezed."""
+    console = Console(highlight=False, soft_wrap=True)
+    return console if console.is_terminal else Console(
+        highlight=False, soft_wrap=True, width=max(console.width, 160))
+
+
+def _check_folder(path: Path) -> None:
+    """Refuse a folder that cannot be written, before hours of work for it."""
+    existing = next(p for p in (path, *path.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f'--out {path}: {existing} is no folder one can write to; name another')
 
 
 def _evaluate(options) -> None:
@@ -124,6 +140,7 @@ def _evaluate(options) -> None:
     from dectrain_ros.offline.bag import Topics
     from dectrain_ros.offline.report import results_table, write_report
     from dectrain_ros.offline.run import evaluate, Plan
+    _check_folder(options.out)
     config = parsed(options.assignments)
     plan = Plan(
         tuple(options.bags), tuple(options.policies), options.seeds, options.start,
@@ -135,9 +152,9 @@ def _evaluate(options) -> None:
             runs.append(run)
             # After each run: an interrupted evaluation keeps what it has measured.
             write_report(options.out, runs, config)
-    console = Console()
-    console.print(results_table(runs))
-    console.print(f'report: {options.out / "report.html"}', highlight=False, soft_wrap=True)
+    out = _out()
+    out.print(results_table(runs), soft_wrap=False)
+    out.print(f'report: {options.out / "report.html"}')
 
 
 class _Bars:
@@ -161,11 +178,13 @@ def _synthesize(options) -> None:
         raise ValueError(f'--size {options.size!r} is not WIDTHxHEIGHT, e.g. 320x240') from None
     walk = Walk(options.place, options.seed, options.frames, options.rate, width, height,
                 options.fov)
-    with _progress() as progress:
+    # Closed whatever happens: an interrupted bag is removed before the command ends.
+    with _progress() as progress, closing(
+            write_walk(options.bag, walk, options.storage)) as frames:
         task = progress.add_task(f'rendering {options.bag.name}', total=walk.frames)
-        for written in write_walk(options.bag, walk, options.storage):
+        for written in frames:
             progress.update(task, completed=written)
-    Console().print(f'{options.bag}: {walk.frames} frames', highlight=False, soft_wrap=True)
+    _out().print(f'{options.bag}: {walk.frames} frames')
 
 
 def _pretrain(options) -> None:
@@ -173,6 +192,7 @@ def _pretrain(options) -> None:
     from dectrain_ros.offline.pretrain import CARD, Pretraining, Recipe
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
+    _check_folder(options.out.parent)
     views = Views(options.work / 'views', ViewsSpec(
         options.seed, options.rooms, 12, CARD.height, CARD.width))
     with _progress() as progress:
@@ -190,9 +210,8 @@ def _pretrain(options) -> None:
         'pretrain', '--rooms', str(options.rooms), '--steps', str(options.steps), '--seed',
         str(options.seed)])
     metrics = run.export(options.out, command)
-    Console().print(
-        f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
-        f'AbsRel {metrics["absrel"]:.3f}', highlight=False, soft_wrap=True)
+    _out().print(f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
+                 f'AbsRel {metrics["absrel"]:.3f}')
 
 
 if __name__ == '__main__':

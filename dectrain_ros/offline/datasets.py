@@ -46,12 +46,13 @@ class Views:
             raise ValueError(
                 f'{self.directory} holds {label.read_text()}, wanted {spec}: '
                 'remove it or name another directory')
+        # Before the arrays: an interruption must not leave some without saying whose they are.
+        if not label.exists():
+            label.write_text(repr(spec))
         self.images = self._array('images', (count, *size, 3), np.uint8)
         self.depth = self._array('depth', (count, *size), np.float16)
         self.focal_px = self._array('focal_px', (count,), np.float32)
         self.done = self._array('done', (spec.rooms,), bool)
-        if not label.exists():
-            label.write_text(repr(spec))
 
     def _array(self, name: str, shape, dtype) -> np.ndarray:
         path = self.directory / f'{name}.npy'

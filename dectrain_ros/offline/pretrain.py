@@ -45,6 +45,13 @@ class Recipe(NamedTuple):
         return self.learning_rate * rise * fall
 
 
+    def agrees(self, other: 'Recipe', steps: int) -> bool:
+        """Say whether both come to the same weights after so many steps."""
+        return (self.seed, self.batch, self.weight_decay) == (
+            other.seed, other.batch, other.weight_decay) and all(
+                self.rate(k) == other.rate(k) for k in range(steps))
+
+
 class Progress(NamedTuple):
     """One finished step: its number and running loss."""
 
@@ -76,13 +83,18 @@ class Pretraining:
         self.recipe, self.views = recipe, views
         self.directory = Path(directory)
         self.device = resolve_device(device)
-        torch.manual_seed(recipe.seed)
-        self.network = LiteNetwork(CARD).to(self.device, memory_format=torch.channels_last)
+        with torch.random.fork_rng(devices=()):         # the caller's random stream is theirs
+            torch.manual_seed(recipe.seed)
+            network = LiteNetwork(CARD)
+        self.network = network.to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.step = 0
         rooms = views.spec.rooms
         held_out = max(1, rooms // 40)
+        if rooms <= held_out:
+            raise ValueError(
+                f'there is {rooms} room: render at least 2, one of them is held out')
         self._training_views = (rooms - held_out) * views.spec.views_per_room
         self._resume()
 
@@ -161,20 +173,21 @@ class Pretraining:
             tensors.update({f'adam.{names[index]}.{k}': v for k, v in moments.items()})
         self.directory.mkdir(parents=True, exist_ok=True)
         tensors['step'] = torch.tensor(self.step)
-        write_tensors(self.directory / 'checkpoint.safetensors', tensors)
+        # The recipe first: a checkpoint without one could not be taken up.
         write_json(self.directory / 'checkpoint.json', self.recipe._asdict())
+        write_tensors(self.directory / 'checkpoint.safetensors', tensors)
 
     def _resume(self) -> None:
         path = self.directory / 'checkpoint.safetensors'
         if not path.exists():
             return
-        made_with = json.loads((self.directory / 'checkpoint.json').read_text())
-        if made_with['seed'] != self.recipe.seed or made_with['batch'] != self.recipe.batch:
-            raise ValueError(
-                f'{path} was made with seed {made_with["seed"]} and batch {made_with["batch"]}: '
-                'use them again, or name another directory')
+        made_with = Recipe(**json.loads((self.directory / 'checkpoint.json').read_text()))
         tensors = read_tensors(path)
         self.step = int(tensors['step'])
+        if not made_with.agrees(self.recipe, self.step):
+            raise ValueError(
+                f'{path} was made with {made_with}: after {self.step} steps {self.recipe} would '
+                'have come elsewhere; use the former again, or name another directory')
         fill(self.network, {k[len('network.'):]: v for k, v in tensors.items()
                             if k.startswith('network.')}, path)
         names = [name for name, _ in self.network.named_parameters()]

@@ -66,6 +66,11 @@ def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult
     for policy in plan.policies:
         make_policy(policy)
     bags = [Bag(path, plan.topics, config.pose.max_gap_s) for path in plan.bags]
+    for bag in bags:
+        if not 0 <= plan.start < len(bag) or (plan.frames is not None and plan.frames < 1):
+            raise ValueError(
+                f'{bag.path} has {len(bag)} images: start is {plan.start} and frames '
+                f'{plan.frames}, they must be below that, and at least 1')
     names = _distinct_names(plan.bags)
     for bag, name in zip(bags, names):
         before: Dict[int, np.ndarray] = {}       # depth by the untouched network, for pictures
@@ -84,7 +89,7 @@ def _distinct_names(paths: Tuple[Path, ...]) -> List[str]:
 
 
 def _count(bag: Bag, plan: Plan) -> int:
-    left = max(len(bag) - plan.start, 0)
+    left = len(bag) - plan.start
     return left if plan.frames is None else min(left, plan.frames)
 
 
@@ -93,8 +98,10 @@ class _Costs:
 
     def __init__(self):
         self.flops = 0
-        self.seconds = 0.0
+        self.calls = 0
         self.last_ms = 0.0
+        self._timed = 0
+        self._seconds = 0.0
         self._flops_of: Dict[int, int] = {}
 
     def charge(self, kind: int, work: Callable):
@@ -113,10 +120,19 @@ class _Costs:
             started = time.perf_counter()
             result = work()
             elapsed = time.perf_counter() - started
-            self.seconds += elapsed
+            self._timed += 1
+            self._seconds += elapsed
             self.last_ms = elapsed * 1e3
+        self.calls += 1
         self.flops += self._flops_of[kind]
         return result
+
+    @property
+    def ms(self) -> float:
+        """Time of all calls, those not timed taken as the mean of the others; nan if none was."""
+        if not self.calls:
+            return 0.0
+        return self._seconds * 1e3 * self.calls / self._timed if self._timed else float('nan')
 
 
 class _Run:
@@ -189,7 +205,7 @@ class _Run:
     def _result(self) -> RunResult:
         frames = max(len(self._records), 1)
         gflops = Amounts(*(c.flops / frames / 1e9 for c in self._costs))
-        ms = Amounts(*(c.seconds * 1e3 / frames for c in self._costs))
+        ms = Amounts(*(c.ms / frames for c in self._costs))
         return RunResult(
             self._name, self._policy_text, self._config.seed, tuple(self._records),
             dict(self._skipped), gflops, ms, _peak_bytes(), tuple(self._pictures))

@@ -1,13 +1,10 @@
-"""Where a camera is held in a place: single views to train on, and trajectories for bags."""
+"""Where a camera is held in a place: single views to train on."""
 
 from __future__ import annotations
-
-from typing import Iterator
 
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.offline.synthetic.places import Place
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 _CLEARANCE_M = 0.25
 
@@ -33,16 +30,21 @@ def looking(position: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.n
     return pose
 
 
-def is_free(place: Place, position: np.ndarray) -> bool:
-    """Say whether a camera can be held there: in the room and away from solids."""
-    local = np.abs(position - place.room.centre)
-    if (local > place.room.half_size - _CLEARANCE_M).any():
-        return False
+def are_free(
+    place: Place, positions: np.ndarray, clearance_m: float = _CLEARANCE_M
+) -> np.ndarray:
+    """Say where a camera can be held: in the room and away from solids, (N, 3) to bool (N,)."""
+    local = np.abs(positions - place.room.centre)
+    free = (local <= place.room.half_size - clearance_m).all(-1)
     for solid in place.solids:
-        local = np.abs((position - solid.centre) @ solid.rotation)
-        if (local < solid.half_size + _CLEARANCE_M).all():
-            return False
-    return True
+        local = np.abs((positions - solid.centre) @ solid.rotation)
+        free &= ~(local < solid.half_size + clearance_m).all(-1)
+    return free
+
+
+def is_free(place: Place, position: np.ndarray) -> bool:
+    """Say whether a camera can be held at one position, (3,)."""
+    return bool(are_free(place, position[None])[0])
 
 
 def _free_position(place: Place, rng: np.random.Generator, tries: int = 200) -> np.ndarray:
@@ -78,50 +80,3 @@ def drawn_pose(place: Place, rng: np.random.Generator) -> np.ndarray:
                 position = nearer
                 break
     return looking(position, target, rng.normal(0, np.radians(6)))
-
-
-def trajectory(
-    place: Place, rng: np.random.Generator, frames: int, rate_hz: float, speed_mps: float = 0.5
-) -> Iterator[np.ndarray]:
-    """
-    Walk through a place on a smooth path that stays free, hand-held.
-
-    :param frames: number of poses.
-    :param rate_hz: poses per second.
-    :param speed_mps: mean speed.
-    :returns: world_from_camera, (4, 4) each.
-    """
-    spacing = 0.6                                       # m between way points
-    count = int(np.ceil(frames / rate_hz * speed_mps / spacing)) + 4
-    points, targets = [_free_position(place, rng)], []
-    heading = rng.uniform(-np.pi, np.pi)
-    for _ in range(count):
-        for _ in range(60):
-            heading += rng.normal(0, 0.5)
-            step = spacing * np.array([np.cos(heading), np.sin(heading), 0])
-            step[2] = rng.normal(0, 0.08)
-            ahead = points[-1] + step
-            ahead[2] = np.clip(ahead[2], *place.eye_height_m)
-            if is_free(place, ahead) and is_free(place, (ahead + points[-1]) / 2):
-                break
-        else:
-            ahead = points[-1] + rng.normal(0, 0.02, 3)
-        points.append(ahead)
-    for here, ahead in zip(points, points[1:] + points[-1:]):
-        aside = np.array([*(ahead - here)[:2], 0]) @ np.array(
-            [[0, 1, 0], [-1, 0, 0], [0, 0, 1]]) * rng.choice([-1, 1])
-        targets.append(here + 3 * aside + 2 * (ahead - here) + [0, 0, rng.normal(-0.5, 0.3)])
-    at = np.arange(len(points), dtype=float) * spacing / speed_mps
-    path, gaze = CubicSpline(at, points), CubicSpline(at, _smoothed(np.array(targets)))
-    shake = CubicSpline(np.arange(0, at[-1] + 1, 0.25), rng.normal(
-        0, 1, (len(np.arange(0, at[-1] + 1, 0.25)), 4)) * [0.004, 0.004, 0.004, 0.02])
-    for k in range(frames):
-        t = k / rate_hz
-        jitter = shake(t)
-        yield looking(path(t) + jitter[:3], gaze(t), jitter[3])
-
-
-def _smoothed(points: np.ndarray) -> np.ndarray:
-    """Average each point with its neighbours, so that the gaze turns gently."""
-    padded = np.concatenate((points[:1].repeat(2, 0), points, points[-1:].repeat(2, 0)))
-    return sum(w * padded[k:k + len(points)] for k, w in enumerate((.1, .2, .4, .2, .1)))

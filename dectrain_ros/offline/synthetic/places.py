@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
 from dectrain_ros.offline.synthetic.solids import box, Shape, Solid
-from dectrain_ros.offline.synthetic.textures import Atlas
+from dectrain_ros.offline.synthetic.textures import Atlas, GOODS
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -179,6 +179,49 @@ class _Furnisher:
             self.texture(), rng.uniform(0.1, 1.0)))
 
 
+class _Storekeeper(_Furnisher):
+    """Fills a warehouse."""
+
+    def __init__(self, rng, size, textures):
+        super().__init__(rng, size, textures)
+        self.post, self.pallet = self.texture(), self.texture()
+
+    def rack(self, y: float):
+        """Stand a rack of two floors along x, with an aisle's width free at both ends."""
+        bay = 2.2
+        count = int((self.size[0] - 3.6) / bay)
+        first = -count * bay / 2
+        for k in range(count + 1):
+            for side in (-0.4, 0.4):
+                self.add((first + k * bay, y + side, 1.4), (0.1, 0.1, 2.8), self.post, period=0.4)
+        for k in range(count):
+            x = first + (k + 0.5) * bay
+            for z in (0.1, 1.5):
+                self.add((x, y, z), (bay, 0.9, 0.12), self.pallet, period=0.8)
+                if self.rng.random() < 0.9:
+                    self.goods(x, y, z + 0.06, bay - 0.3)
+
+    def goods(self, x: float, y: float, z: float, width: float):
+        """Put one big carton, or a row of small ones, on a pallet."""
+        rng = self.rng
+        count = int(rng.integers(1, 4))
+        wide = width / count
+        same = self.texture()
+        for k in range(count):
+            height = rng.uniform(0.3, 1.15)
+            self.add((x + (k + 0.5) * wide - width / 2, y + rng.uniform(-0.1, 0.1), z + height / 2),
+                     (wide * rng.uniform(0.7, 0.95), rng.uniform(0.5, 0.8), height),
+                     same if rng.random() < 0.5 else None, rng.normal(0, 0.05),
+                     rng.uniform(0.4, 1.0))
+
+    def drum(self):
+        """Stand a drum by the walls at the aisles' ends."""
+        rng = self.rng
+        x = rng.choice([-1, 1]) * (self.size[0] / 2 - 0.35)
+        y = rng.uniform(-0.5, 0.5) * (self.size[1] - 1)
+        self.add((x, y, 0.45), (0.6, 0.6, 0.9), period=rng.uniform(0.5, 1.0), shape=Shape.CYLINDER)
+
+
 def _lights(rng, size, count, strength) -> Tuple[Light, ...]:
     """Hang lights near the ceiling."""
     lights = []
@@ -216,29 +259,21 @@ def room(rng: np.random.Generator) -> Place:
 
 
 def warehouse(rng: np.random.Generator) -> Place:
-    """Make aisles of pallet racks in a hall: longer, higher and plainer than any room."""
-    size = np.array([rng.uniform(9, 14), rng.uniform(7, 9), rng.uniform(4, 5.5)])
-    atlas = Atlas(rng, 14)
-    furnisher = _Furnisher(rng, size, atlas.count)
-    post, pallet = furnisher.texture(), furnisher.texture()
-    for y in np.arange(-size[1] / 2 + 0.7, size[1] / 2 - 0.4, 2.6):
-        for x in np.arange(-size[0] / 2 + 2.2, size[0] / 2 - 2.4, 2.0):
-            for dx in (0, 1.9):
-                furnisher.add((x + dx, y, 1.6), (0.08, 0.8, 3.2), post)
-            for z in (0.15, 1.5, 2.85):
-                furnisher.add((x + 0.95, y, z), (1.9, 0.9, 0.1), pallet)
-                high = rng.uniform(0.4, 1.1)
-                wide = rng.uniform(0.6, 1.7)
-                if rng.random() < 0.8:
-                    furnisher.add((x + 0.95, y, z + 0.05 + high / 2), (wide, 0.8, high),
-                                  period=rng.uniform(0.3, 1.0))
+    """Make aisles of pallet racks in a hall: longer and higher than any room, and full of goods."""
+    size = np.array([rng.uniform(11, 14), rng.uniform(8.5, 10), rng.uniform(4.5, 5.5)])
+    atlas = Atlas(rng, 24, GOODS)
+    stock = _Storekeeper(rng, size, atlas.count)
+    for y in np.linspace(-size[1] / 2 + 0.6, size[1] / 2 - 0.6, 4):
+        stock.rack(y)
+    for _ in range(8):
+        stock.drum()
     centre = (0, 0, size[2] / 2)
-    wall = furnisher.texture()
+    wall = stock.texture()
     return Place(
         box(centre, size, 0, 1.0),
-        np.array([furnisher.texture(), furnisher.texture(), *[wall] * 4]),
-        np.full(6, 2.0, np.float32), tuple(furnisher.solids), atlas,
-        _lights(rng, size, 4, 2.0), np.full(3, 0.35, np.float32), (0.4, 1.2))
+        np.array([stock.texture(), stock.texture(), *[wall] * 4]),
+        np.full(6, 1.5, np.float32), tuple(stock.solids), atlas,
+        _lights(rng, size, 3, 4.0), np.full(3, 0.4, np.float32), (0.8, 1.5))
 
 
 PLACES: Dict[str, Callable[[np.random.Generator], Place]] = {'room': room, 'warehouse': warehouse}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import cv2
 from dectrain_ros.frames import Intrinsics
@@ -52,12 +52,19 @@ def render(place: Place, camera: Intrinsics, world_from_camera: np.ndarray) -> R
                     hits.t)
 
 
-def expose(radiance: np.ndarray, sensor: Sensor, rng: np.random.Generator) -> np.ndarray:
-    """Turn radiance into a uint8 RGB image, (H, W, 3)."""
+def expose(
+    radiance: np.ndarray, sensor: Sensor, rng: np.random.Generator,
+    level: Optional[float] = None
+) -> np.ndarray:
+    """
+    Turn radiance into a uint8 RGB image, (H, W, 3).
+
+    :param level: mean radiance to expose for; the image's own if None.
+    """
     height, width = radiance.shape[:2]
     y, x = np.ogrid[-1:1:height * 1j, -1:1:width * 1j]
     falloff = 1 - sensor.vignette * (x * x + y * y).astype(np.float32) / 2
-    level = radiance.mean()
+    level = radiance.mean() if level is None else level
     image = radiance * (falloff[..., None] * (sensor.tint * sensor.exposure ** 2.2 / max(
         level, 1e-4)).astype(np.float32))
     if sensor.blur_px > 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -203,9 +203,27 @@ def shadowed(solids: Sequence[Solid], points: np.ndarray, light: np.ndarray) -> 
     """
     dark = np.zeros(points.shape[1:], bool)
     to_light = points - light.reshape(3, *[1] * dark.ndim)
-    for solid in solids:
-        if solid.glow or solid.half_size.max() < 0.04:
-            continue
+    opaque = [s for s in solids if not s.glow and s.half_size.max() >= 0.04]
+    for solid in _in_cone(opaque, light, to_light.reshape(3, -1)):
         o, d = _to_local(solid, light, to_light)
         dark |= _entry(solid.shape, o, d) < 0.995
     return dark
+
+
+def _in_cone(solids: Sequence[Solid], apex: np.ndarray, rays: np.ndarray) -> List[Solid]:
+    """Leave out solids that no ray (3, N) from apex can meet: outside their cone, or beyond."""
+    length = np.linalg.norm(rays, axis=0)
+    unit = rays / np.maximum(length, 1e-6)
+    axis = unit.mean(1)
+    axis = axis / max(np.linalg.norm(axis), 1e-6)
+    spread = np.arccos(np.clip((axis @ unit).min(), -1, 1)) + 0.01
+    kept = []
+    for solid in solids:
+        towards = solid.centre - apex
+        distance, radius = np.linalg.norm(towards), np.linalg.norm(solid.half_size)
+        if distance > radius:
+            aside = np.arccos(np.clip(axis @ towards / distance, -1, 1))
+            if distance - radius > length.max() or aside - np.arcsin(radius / distance) > spread:
+                continue
+        kept.append(solid)
+    return kept

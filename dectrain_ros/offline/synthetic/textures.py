@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Tuple
+from typing import Callable, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -100,6 +100,8 @@ def _speckle(rng):
 _MAKERS: Tuple[Callable, ...] = (
     _plain, _plain, _cloudy, _wood, _stripes, _tiles, _bricks, _clutter, _clutter, _books,
     _speckle)
+# What is stored in a warehouse is printed on, taped and stacked: nothing is plain.
+GOODS: Tuple[Callable, ...] = (_cloudy, _wood, _tiles, _bricks, _clutter, _clutter, _clutter)
 
 
 def _coloured(rng: np.random.Generator, tone: np.ndarray) -> np.ndarray:
@@ -121,16 +123,19 @@ class Atlas:
 
     :param rng: its source of randomness.
     :param count: number of textures.
+    :param makers: kinds of texture to draw from.
     """
 
-    def __init__(self, rng: np.random.Generator, count: int):
+    def __init__(
+        self, rng: np.random.Generator, count: int, makers: Sequence[Callable] = _MAKERS
+    ):
         """Paint the textures and shrink each to its mip levels."""
         self.count = count
         widths = [(SIZE >> level) + 2 for level in range(LEVELS)]
         self._starts = np.concatenate(([0], np.cumsum(widths)[:-1])).astype(np.float32)
         self._image = np.zeros((count * _PITCH, sum(widths), 3), np.float32)
         for k in range(count):
-            texture = _coloured(rng, _MAKERS[rng.integers(len(_MAKERS))](rng))
+            texture = _coloured(rng, makers[rng.integers(len(makers))](rng))
             for level in range(LEVELS):
                 side = SIZE >> level
                 y, x = k * _PITCH, int(self._starts[level])
