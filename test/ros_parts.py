@@ -106,7 +106,7 @@ def start(module, *arguments):
         env={**os.environ, **LOCAL}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def output(process, timeout_s=30.0):
+def output(process, timeout_s=120.0):
     """Give exit status and stderr of a process that ends."""
     try:
         _, errors = process.communicate(timeout=timeout_s)

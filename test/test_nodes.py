@@ -291,7 +291,9 @@ def test_arguments_that_are_not_for_ros_are_refused():
     ('depth_node', signal.SIGINT, 'image'), ('decision_node', signal.SIGTERM, messages.CANDIDATE)])
 def test_a_signal_ends_a_node_cleanly(ros, weights, module, number, topic):
     process = start(module, '--ros-args', '-p', f'depth.weights:={weights}')
-    wait_until(lambda: ros.tester.count_subscribers(topic) == 1, 30.0)
-    process.send_signal(number)
-    status, errors = output(process)
+    try:
+        wait_until(lambda: ros.tester.count_subscribers(topic) == 1, 120.0)
+        process.send_signal(number)
+    finally:
+        status, errors = output(process)
     assert status == 0 and 'Traceback' not in errors, errors
