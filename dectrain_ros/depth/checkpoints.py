@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 import json
 import os
 from pathlib import Path
-from typing import Mapping
+from typing import Iterator, Mapping
 
 from dectrain_ros.depth.network import DepthNetwork, LiteNetwork, ModelCard
 from safetensors import safe_open, SafetensorError
@@ -106,32 +107,36 @@ def save_network(path: Path, network: DepthNetwork, story: Mapping) -> None:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {k: (v.half() if v.dim() > 1 else v).contiguous()
-               for k, v in network.state_dict().items()}
+    tensors = {k: v.half() if v.dim() > 1 else v for k, v in network.state_dict().items()}
     write_tensors(path, tensors)
     write_json(path.with_suffix('.json'), {'model': asdict(network.card), 'training': dict(story)})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + '.partial')
-    save_file({k: v.detach().to('cpu', copy=False).contiguous() for k, v in tensors.items()},
-              str(partial))
-    _settle(partial, path)
+    whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    with _whole_or_not_at_all(path) as partial:
+        save_file(whole, str(partial))
 
 
 def write_json(path: Path, values: Mapping) -> None:
     """Write JSON so that it is there whole or not at all."""
+    text = json.dumps(values, indent=2) + '\n'
+    with _whole_or_not_at_all(path) as partial:
+        partial.write_text(text)
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """Give a path to write to; what was written is brought to the disk, then to its name."""
     partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps(values, indent=2) + '\n')
-    _settle(partial, path)
-
-
-def _settle(partial: Path, path: Path) -> None:
-    """Bring a finished file to the disk, then to its name."""
-    with open(partial, 'rb+') as written:
-        os.fsync(written.fileno())
-    os.replace(partial, path)
+    try:
+        yield partial
+        with open(partial, 'rb+') as written:
+            os.fsync(written.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)         # there only if something failed
 
 
 def resolve_device(name: str) -> torch.device:

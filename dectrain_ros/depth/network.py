@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+import math
 from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import torch
@@ -22,7 +23,8 @@ class ModelCard:
     for; depth scales with the actual one over it. None: depth does not depend on the camera.
     scale: factor on depth, for checkpoints trained in other units.
 
-    :raises ValueError: if a size is no multiple of 32 or the depth range is empty.
+    :raises ValueError: if a size is no multiple of 32, the depth range is empty, or a number
+        cannot be what it stands for.
     """
 
     network: str
@@ -37,14 +39,22 @@ class ModelCard:
 
     def __post_init__(self):
         """Refuse sizes and ranges no network can have."""
-        if self.height <= 0 or self.width <= 0 or self.height % 32 or self.width % 32:
+        if any(type(n) is not int or n <= 0 or n % 32 for n in (self.height, self.width)):
             raise ValueError(
                 f'network input is {self.width}x{self.height}: width and height must be '
                 'positive multiples of 32')
-        if not 0.0 < self.min_depth_m < self.max_depth_m:
+        if not 0.0 < self.min_depth_m < self.max_depth_m < math.inf:
             raise ValueError(
                 f'depth range is {self.min_depth_m} to {self.max_depth_m} m: '
-                'it must be positive and not empty')
+                'it must be positive, finite and not empty')
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(
+                math.isfinite(m) and 0.0 < s < math.inf for m, s in zip(self.mean, self.std)):
+            raise ValueError(
+                f'mean is {self.mean} and std {self.std}: each must be three finite numbers, '
+                'and std positive')
+        for name, value in (('focal_px', self.focal_px), ('scale', self.scale)):
+            if value is not None and not 0.0 < value < math.inf:
+                raise ValueError(f'{name} is {value}: it must be positive and finite')
 
 
 class Decoded(NamedTuple):
@@ -97,15 +107,18 @@ class DepthNetwork(nn.Module, ABC):
         :param depth_only: leave the log-variance out (it is then empty); training needs no more.
         """
         outputs, last = self._decoded(features)
-        a, b = 1.0 / self.card.max_depth_m, 1.0 / self.card.min_depth_m - 1.0 / self.card.max_depth_m
+        a = 1.0 / self.card.max_depth_m
+        b = 1.0 / self.card.min_depth_m - a
         scale = torch.full_like(focal_px, self.card.scale)
         if self.card.focal_px is not None:
             scale = scale * focal_px / self.card.focal_px
         scale = scale.view(-1, 1, 1, 1)
         depths = tuple(scale / (a + b * torch.sigmoid(x.float())) for x in outputs)
-        # Detached: uncertainty must never pull on depth.
-        log_variance = last.new_empty(0) if depth_only else self.variance_head(last.detach())
-        return Decoded(depths, log_variance.float())
+        if depth_only:
+            return Decoded(depths, depths[0].new_empty(0))
+        # Detached: uncertainty must never pull on depth. It is in m^2 and grows as depth does.
+        log_variance = self.variance_head(last.detach()).float() + 2 * scale.log()
+        return Decoded(depths, log_variance)
 
     def forward(self, image: Tensor, focal_px: Tensor) -> Decoded:
         """Encode and decode."""

@@ -37,7 +37,7 @@ class Sample(NamedTuple):
         """Give the sample for keeping: features on the host, at half width."""
         if self.features is None:
             return self
-        return self._replace(features=tuple(f.to('cpu').half() for f in self.features))
+        return self._replace(features=tuple(f.half().cpu() for f in self.features))
 
 
 class ReplayBuffer:
@@ -96,22 +96,25 @@ class ReplayBuffer:
             self._sizes[identity] = size
         self._keys[len(self)] = key
         self._samples.append(sample)
-        while len(self) > self._capacity or (self.nbytes > self._max_bytes and len(self)):
-            self._evict()
-        return True
+        kept = True
+        while len(self) > self._capacity or self.nbytes > self._max_bytes:
+            kept &= self._evict() is not sample
+        return kept
 
     def draw(self, count: int, rng: np.random.Generator) -> Tuple[Sample, ...]:
         """Draw up to count different samples uniformly."""
         chosen = rng.choice(len(self), min(count, len(self)), replace=False) if len(self) else ()
         return tuple(self._samples[k] for k in chosen)
 
-    def _evict(self) -> None:
+    def _evict(self) -> Sample:
         """Let the most redundant sample go."""
         count = len(self)
         keys = self._keys[:count]
         worst = int((keys @ keys.sum(0)).argmax())
-        for identity, _ in self._samples.pop(worst).arrays():
+        gone = self._samples.pop(worst)
+        for identity, _ in gone.arrays():
             self._users[identity] -= 1
             if not self._users[identity]:
                 del self._users[identity], self._sizes[identity]
         self._keys[worst:count - 1] = self._keys[worst + 1:count].copy()
+        return gone

@@ -77,14 +77,19 @@ class Trainer:
         :param samples: at least one.
         """
         self._optimizer.zero_grad(set_to_none=True)
+        # Before the backward pass: that of grid_sample reads beyond its memory at nan, on a CPU.
+        if not all(np.isfinite(s.source_from_target).all() for s in samples):
+            return Outcome(math.nan, math.nan, False)
         loss = self._losses(samples).mean()
+        before = float(loss.detach())
+        if not math.isfinite(before):
+            return Outcome(before, math.nan, False)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
-        before, size = float(loss.detach()), float(norm)
-        applied = math.isfinite(before) and math.isfinite(size)
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm))
+        applied = math.isfinite(norm)
         if applied:
             self._optimizer.step()
-        return Outcome(before, size, applied)
+        return Outcome(before, norm, applied)
 
     def _losses(self, samples: Sequence[Sample]) -> Tensor:
         """Give the self-supervised loss of every sample, (B,)."""

@@ -1,0 +1,147 @@
+"""One training step: what it changes, what it must not, and that depth gets better."""
+
+import copy
+
+from dectrain_ros.training.step import Trainer
+import numpy as np
+import pytest
+from scenes import lite, sample, WALL_M
+import torch
+
+
+def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0):
+    return Trainer(
+        network, scope=scope, learning_rate=learning_rate, max_grad_norm=max_grad_norm,
+        photometric_weight=10.0, smoothness_weight=1e-3, photometric_cap=0.5)
+
+
+def copied(network):
+    return copy.deepcopy(network.state_dict())
+
+
+def same(one, two):
+    return all(torch.equal(one[k], two[k]) for k in two)
+
+
+def values(trainer):
+    return [p.detach().clone() for p in trainer.parameters]
+
+
+@pytest.fixture
+def network():
+    return lite()
+
+
+def test_steps_on_a_wall_bring_its_depth_to_the_truth(network):
+    trainer = make(network)
+    wall = sample(network, 0.2, (0.0, 0.4))
+    outcomes = [trainer.step([wall]) for _ in range(20)]
+    with torch.no_grad():
+        for live, trained in zip((p for _, p in network.trainable('decoder')), trainer.parameters):
+            live.copy_(trained)
+        depth = network.decode(wall.features, torch.tensor([80.0])).depths[0]
+    assert all(o.applied for o in outcomes)
+    assert outcomes[-1].loss < outcomes[0].loss / 4
+    assert (depth - WALL_M).abs().mean() < 0.3          # 1.6 m before
+
+
+@pytest.mark.parametrize('scope', ['decoder', 'full'])
+def test_the_network_that_predicts_is_not_touched(network, scope):
+    before = copied(network)
+    trainer = make(network, scope)
+    assert trainer.step([sample(network)]).applied
+    assert same(network.state_dict(), before)
+    trained = [p for _, p in network.trainable(scope)]
+    assert all(p.shape == t.shape for p, t in zip(trained, trainer.parameters))
+    assert len(trained) == len(trainer.parameters)
+    assert all((p != t).any() for p, t in zip(trained, trainer.parameters))
+
+
+def test_a_frozen_encoder_is_shared_and_a_trained_one_is_not(network):
+    encoder = {p.data_ptr() for p in network.encoder.parameters()}
+    decoder = {p.data_ptr() for p in network.decoder.parameters()}
+    frozen, full = make(network)._shadow, make(network, 'full')._shadow
+    assert frozen.encoder is network.encoder
+    assert not decoder & {p.data_ptr() for p in frozen.decoder.parameters()}
+    assert not (encoder | decoder) & {p.data_ptr() for p in full.parameters()}
+
+
+def test_the_log_variance_head_is_never_trained(network):
+    trainer = make(network, 'full')
+    trainer.step([sample(network, features=False)])
+    assert torch.equal(trainer._shadow.variance_head.weight, network.variance_head.weight)
+
+
+def test_training_the_encoder_leaves_batch_norms_statistics(network):
+    trainer = make(network, 'full')
+    trainer.step([sample(network, features=False)])
+    statistics = dict(trainer._shadow.named_buffers())
+    assert any(name.endswith('running_var') for name in statistics)
+    for name, buffer in network.named_buffers():
+        assert torch.equal(statistics[name], buffer), name
+
+
+def test_stored_features_give_the_loss_of_the_image(network):
+    wall = sample(network)
+    encoded = make(network, 'full').step([wall._replace(features=None)])
+    stored = make(network).step([wall])
+    packed = make(network).step([wall.packed()])
+    assert stored.loss == pytest.approx(encoded.loss, rel=1e-5)
+    assert packed.loss == pytest.approx(stored.loss, rel=1e-2)
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_samples(network):
+    # of one source and of two: the missing one must not count
+    one, two = sample(network, 0.2, (0.0,)), sample(network, 0.9, (1.0, 0.7))
+    losses = [make(network).step([s]).loss for s in (one, two)]
+    assert losses[0] != pytest.approx(losses[1], rel=0.05)
+    for batch in ([one, two], [two, one]):
+        assert make(network).step(batch).loss == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+def test_the_loss_is_that_before_the_step(network):
+    trainer, wall = make(network), sample(network)
+    trainer.learning_rate = 0.0
+    first = trainer.step([wall])
+    assert trainer.step([wall]).loss == first.loss
+    trainer.learning_rate = 1e-3
+    assert trainer.step([wall]).loss == first.loss
+    assert trainer.step([wall]).loss < first.loss
+    assert trainer.learning_rate == 1e-3
+
+
+def test_gradients_are_scaled_down_to_the_greatest_norm_and_never_up(network):
+    wall = sample(network)
+    for limit in (0.01, 1e6):
+        trainer = make(network, max_grad_norm=limit)
+        norm = trainer.step([wall]).grad_norm
+        used = torch.stack([p.grad.norm() for p in trainer.parameters]).norm().item()
+        assert 0.1 < norm < 1e3
+        assert used == pytest.approx(min(norm, limit), rel=1e-3)
+
+
+@pytest.mark.parametrize('broken', ['motion', 'features', 'infinite features'])
+def test_a_step_that_is_not_finite_leaves_no_trace(network, broken):
+    wall = sample(network)
+    if broken == 'motion':
+        bad = wall._replace(source_from_target=np.full_like(wall.source_from_target, np.nan))
+    else:
+        value = np.nan if broken == 'features' else np.inf
+        bad = wall._replace(features=tuple(torch.full_like(f, value) for f in wall.features))
+    disturbed, undisturbed = make(network), make(network)
+    for trainer in (disturbed, undisturbed):
+        trainer.step([wall])
+    before = values(disturbed)
+    outcome = disturbed.step([wall, bad])
+    assert not outcome.applied
+    assert not (np.isfinite(outcome.loss) and np.isfinite(outcome.grad_norm))
+    assert all(torch.equal(a, b) for a, b in zip(values(disturbed), before))
+    for trainer in (disturbed, undisturbed):            # equal moments: equal second steps
+        trainer.step([wall])
+    assert all(torch.equal(a, b) for a, b in zip(values(disturbed), values(undisturbed)))
+
+
+def test_channels_stay_last_in_the_copy():
+    network = lite().to(memory_format=torch.channels_last)
+    weight = make(network)._shadow.decoder.joined[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
