@@ -20,7 +20,7 @@ _CLEARANCE_M = 0.4          # of planned paths; smoothing may cut corners down t
 _CORNER_M = 0.35            # paths are smoothed over this length
 _GLANCE_S = 2.0             # the gaze turns to something else this often
 _GAZE_SMOOTHING_S = 0.8
-_MIN_FREE_M2 = 1.0
+_MIN_FREE_M2 = 5.0
 _GLIMPSE = Intrinsics(17.0, 17.0, 11.5, 8.5, 24, 18)        # a quick look, 70 degrees wide
 _TURNS = np.radians([-70, -45, -22, 0, 22, 45, 70])
 
@@ -143,10 +143,11 @@ def _gaze(place: Place, rng: np.random.Generator, positions: np.ndarray, rate_hz
     at = np.minimum((times * rate_hz).astype(int), frames - 1)
     ahead = np.minimum(at + max(1, int(rate_hz)), frames - 1)
     heading = positions[ahead, :2] - positions[np.maximum(ahead - max(1, int(rate_hz)), 0), :2]
-    yaws = [_best_yaw(place, positions[0], heading[0], rng.uniform(-np.pi, np.pi) + np.radians(
-        np.arange(0, 360, 30)), 0.0)]
-    for k in range(1, len(at)):
-        yaws.append(_best_yaw(place, positions[at[k]], heading[k], yaws[-1] + _TURNS, 0.4))
+    yaws: List[float] = []
+    for k, here in enumerate(at):
+        choice = yaws[-1] + _TURNS if yaws else rng.uniform(-np.pi, np.pi) + 2 * _TURNS
+        near = np.linalg.norm(positions[at[:k]] - positions[here], axis=1) < 1.5
+        yaws.append(_best_yaw(place, positions[here], heading[k], choice, np.array(yaws)[near]))
     pitches = np.radians(rng.normal(-7, 4, len(at)))
     smoothing = _GAZE_SMOOTHING_S * rate_hz
     clock = np.arange(frames) / rate_hz
@@ -154,12 +155,13 @@ def _gaze(place: Place, rng: np.random.Generator, positions: np.ndarray, rate_hz
                  for values in (yaws, pitches))
 
 
-def _best_yaw(place: Place, position, heading, yaws: np.ndarray, inertia: float) -> float:
+def _best_yaw(place: Place, position, heading, yaws: np.ndarray, seen: np.ndarray) -> float:
     """
     Choose where most is to be seen.
 
     :param heading: direction of walking, (2,), m.
-    :param yaws: what there is to choose from, rad; turning far from the middle one costs inertia.
+    :param yaws: what there is to choose from, rad; turning far from the middle one counts less.
+    :param seen: where it was looked to from near here, rad; that bores.
     """
     scores = []
     for yaw in yaws:
@@ -171,7 +173,8 @@ def _best_yaw(place: Place, position, heading, yaws: np.ndarray, inertia: float)
         turn = (yaw - np.median(yaws)) / _TURNS[-1]
         scores.append(
             ((depth > 0.9) & (depth < 6)).mean() - 3 * (depth < 0.7).mean() + np.log(depth).std()
-            + 0.5 * (hits.solid >= 0).mean() + 0.5 * aside - inertia * turn ** 2)
+            + 0.5 * (hits.solid >= 0).mean() + 0.5 * aside - 0.4 * turn ** 2
+            - 0.25 * min((np.cos(seen - yaw) > 0.85).sum(), 4))
     return float(yaws[int(np.argmax(scores))])
 
 
