@@ -54,8 +54,10 @@ def write_walk(path: Path, walk: Walk, storage: str = 'mcap') -> Iterator[int]:
         raise ValueError(
             f'frames is {walk.frames}, rate {walk.rate_hz} Hz and field of view {walk.fov_deg} '
             'degrees: they must be at least 1, within 0 to 1000 and within 10 to 150')
-    if walk.seed < 0:
-        raise ValueError(f'seed is {walk.seed}: it must be 0 or more')
+    if min(walk.width, walk.height) < 1 or walk.seed < 0:
+        raise ValueError(
+            f'size is {walk.width}x{walk.height} and seed {walk.seed}: sides must be at least 1, '
+            'the seed 0 or more')
     camera, rng = walk.camera, np.random.default_rng((walk.seed, 2))
     sensor = Sensor(0.5, 1 + rng.uniform(-0.05, 0.05, 3), 0.008, 0.5, 0.15)
     writer = BagWriter(path, storage)                   # refuses a path that exists at once
