@@ -9,12 +9,11 @@ import sys
 import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
 
-import cv2
 from dectrain_ros.config import Config
 from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.depth.metrics import depth_metrics
 from dectrain_ros.frames import Candidate, Decision, StepResult
 from dectrain_ros.offline.bag import Bag, Recorded, Topics
+from dectrain_ros.offline.measure import measure, picture
 from dectrain_ros.offline.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.pipeline import Observation, Pipeline
 import numpy as np
@@ -179,8 +178,7 @@ class _Run:
             result = self._pipeline.train(decision)
         if candidate.refusal:
             self._skipped[candidate.refusal] += 1
-        truth = recorded.ground_truth
-        metrics = depth_metrics(observed.depth, truth) if truth is not None else (np.nan,) * 3
+        metrics = measure(observed.depth, recorded.ground_truth)
         self._records.append(FrameRecord(
             index, recorded.frame.stamp_ns, result.trained, result.reason, *metrics[:3],
             result.loss_before, observed.prediction.weight_version, inference.last_ms,
@@ -189,18 +187,12 @@ class _Run:
             self._picture(index, recorded, observed)
 
     def _picture(self, index: int, recorded: Recorded, observed: Observation) -> None:
-        """Keep a frame to look at, at the network's size."""
-        prediction = observed.prediction
+        """Keep a frame to look at."""
         if index not in self._before:
-            self._before[index] = _untouched(self._config, recorded)
-        depth = cv2.resize(prediction.depth, prediction.image.shape[1::-1])
-        error = np.full(depth.shape, np.nan, np.float32)
-        if recorded.ground_truth is not None:
-            truth = cv2.resize(
-                recorded.ground_truth, depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
-            error = np.abs(depth - truth) / truth
-        self._pictures.append(Picture(
-            index, prediction.image, self._before[index], depth, error))
+            self._before[index] = Pipeline(self._config).observe(recorded.frame).depth
+        self._pictures.append(picture(
+            index, recorded.frame.image, self._before[index], observed.depth,
+            recorded.ground_truth))
 
     def _result(self) -> RunResult:
         frames = max(len(self._records), 1)
@@ -209,12 +201,6 @@ class _Run:
         return RunResult(
             self._name, self._policy_text, self._config.seed, tuple(self._records),
             dict(self._skipped), gflops, ms, _peak_bytes(), tuple(self._pictures))
-
-
-def _untouched(config: Config, recorded: Recorded) -> np.ndarray:
-    """Predict a frame's depth with the weights as loaded, (h, w) at the network's size."""
-    prediction = Pipeline(config).observe(recorded.frame).prediction
-    return cv2.resize(prediction.depth, prediction.image.shape[1::-1])
 
 
 def _picture_indices(frames: int, loops: int) -> frozenset:
