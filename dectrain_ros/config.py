@@ -110,6 +110,9 @@ class TrainingConfig(Room):
         0.15, 'Greatest distance to a source view, in median depths.', low=0.0, high=2.0)
     max_rotation_deg: float = option(
         25.0, 'Greatest rotation to a source view, degrees.', low=0.0, high=180.0)
+    max_turn: float = option(
+        4.0, 'Greatest rotation to a source view, in parallaxes: the angle under which the median '
+        'depth sees the distance to it.', low=0.0, high=1000.0)
     min_overlap: float = option(
         0.6, 'Least share of the frame that a source view must see.', low=0.0, high=1.0)
 
