@@ -102,7 +102,9 @@ class Driver(Node):
                 self.lost = 0
                 return
             if time.monotonic() > until_s:
-                raise TimeoutError(f'{self.get_name()}: no answer in {timeout_s} s')
+                raise TimeoutError(
+                    f'{self.get_name()}: no answer in {timeout_s} s; on a busy machine fragments '
+                    'of large images get lost: raise net.core.rmem_default, or wait for rest')
 
 
 def bare_forward(options) -> Callable[[], float]:
@@ -154,7 +156,10 @@ def process(*command: str):
         yield
     finally:
         started.terminate()
-        started.wait(10.0)
+        try:
+            started.wait(60.0)
+        finally:
+            started.kill()
 
 
 def machine(options) -> dict:
