@@ -65,7 +65,7 @@ def _add_evaluate(commands) -> None:
                      help='folder of report.json, report.html, per-frame CSV and plots')
     add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
     add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
-    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through each bag N times')
+    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
     add.add_argument('--set', dest='assignments', action='append', default=[],
                      metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
                      'training.learning_rate=1e-4; may be repeated')
@@ -81,8 +81,8 @@ def _add_synthesize(commands) -> None:
     from dectrain_ros.offline.synthetic.places import PLACES
     add = commands.add_parser(
         'synthesize', help='write a bag of a synthetic place',
-        description='Render a walk through a procedural place: JPEG images, camera_info, poses and '
-        'true depth.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description='Render a walk through a procedural place: JPEG images, camera_info, poses '
+        'and true depth.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add.add_argument('bag', type=Path, metavar='BAG', help='folder to write; must not exist')
     add.add_argument('--place', choices=sorted(PLACES), default='warehouse', help='kind of place')
     add.add_argument('--seed', type=int, default=0, help='another seed is another place')

@@ -44,7 +44,6 @@ class Recipe(NamedTuple):
         fall = min(1.0, (self.steps - step) / max(self.decay * self.steps, 1))
         return self.learning_rate * rise * fall
 
-
     def agrees(self, other: 'Recipe', steps: int) -> bool:
         """Say whether both come to the same weights after so many steps."""
         return (self.seed, self.batch, self.weight_decay) == (
@@ -193,7 +192,8 @@ class Pretraining:
         names = [name for name, _ in self.network.named_parameters()]
         state = self.optimizer.state_dict()
         state['state'] = {
-            index: {key: tensors[f'adam.{name}.{key}'] for key in ('step', 'exp_avg', 'exp_avg_sq')}
+            index: {key: tensors[f'adam.{name}.{key}']
+                    for key in ('step', 'exp_avg', 'exp_avg_sq')}
             for index, name in enumerate(names) if f'adam.{name}.step' in tensors}
         self.optimizer.load_state_dict(state)
 
@@ -293,4 +293,3 @@ def _recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
     middle = image.mean((1, 2, 3), keepdim=True)
     image = middle + (image - middle) * drawn(0.7, 1.4)
     return (image * drawn(0.8, 1.2, 3) + drawn(-0.1, 0.1)).clamp(0, 1)
-

@@ -141,12 +141,13 @@ class _Furnisher:
             self.add(self.at(origin, yaw, (0, 0, z)), (w, d, 0.03), board, yaw)
             if k < floors:
                 share = rng.uniform(0.3, 1.0)
-                self.add(self.at(origin, yaw, ((share - 1) * w / 2 * .9, 0, z + h / floors * 0.38)),
+                offset = ((share - 1) * w / 2 * .9, 0, z + h / floors * 0.38)
+                self.add(self.at(origin, yaw, offset),
                          (w * share * 0.9, d * 0.7, h / floors * 0.7), None, yaw,
                          rng.uniform(0.3, 1.2))
 
     def block(self):
-        """A cupboard, sofa, bed or crate."""
+        """Place a cupboard, sofa, bed or crate."""
         rng = self.rng
         size = np.array([rng.uniform(0.4, 2.0), rng.uniform(0.35, 1.4), rng.uniform(0.25, 2.1)])
         wall = rng.random() < 0.7
@@ -159,7 +160,7 @@ class _Furnisher:
                          (size[0], 0.2, rng.uniform(0.6, 1.0)), None, yaw)
 
     def panel(self):
-        """A picture, door or window on a wall."""
+        """Hang a picture, door or window on a wall."""
         rng = self.rng
         origin, yaw = self.along_wall(0.03)
         w, h = rng.uniform(0.3, 1.6), rng.uniform(0.3, 2.0)
@@ -209,7 +210,8 @@ class _Storekeeper(_Furnisher):
         same = self.texture()
         for k in range(count):
             height = rng.uniform(0.3, 1.15)
-            self.add((x + (k + 0.5) * wide - width / 2, y + rng.uniform(-0.1, 0.1), z + height / 2),
+            along = x + (k + 0.5) * wide - width / 2
+            self.add((along, y + rng.uniform(-0.1, 0.1), z + height / 2),
                      (wide * rng.uniform(0.7, 0.95), rng.uniform(0.5, 0.8), height),
                      same if rng.random() < 0.5 else None, rng.normal(0, 0.05),
                      rng.uniform(0.4, 1.0))
@@ -259,7 +261,7 @@ def room(rng: np.random.Generator) -> Place:
 
 
 def warehouse(rng: np.random.Generator) -> Place:
-    """Make aisles of pallet racks in a hall: longer and higher than any room, and full of goods."""
+    """Make aisles of pallet racks in a hall: longer and higher than any room, and full."""
     size = np.array([rng.uniform(11, 14), rng.uniform(8.5, 10), rng.uniform(4.5, 5.5)])
     atlas = Atlas(rng, 24, GOODS)
     stock = _Storekeeper(rng, size, atlas.count)

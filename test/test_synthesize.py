@@ -1,0 +1,81 @@
+"""Bags of walks, read back as any other bag."""
+
+from dectrain_ros.offline.bag import Bag, BagError
+from dectrain_ros.offline.synthesize import Walk, write_walk
+from dectrain_ros.offline.synthetic.render import render
+import numpy as np
+import pytest
+
+WALK = Walk(seed=1, frames=5, rate_hz=8.0, width=48, height=32)
+
+
+@pytest.fixture(scope='module')
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp('walk') / 'bag'
+    assert list(write_walk(path, WALK)) == [1, 2, 3, 4, 5]
+    return path
+
+
+def test_a_walk_reads_back_at_its_rate_with_poses_and_camera(path):
+    bag = Bag(path)
+    frames = [recorded.frame for recorded in bag.frames()]
+    assert len(bag) == len(frames) == 5 and not bag.skipped
+    assert np.diff([f.stamp_ns for f in frames]).tolist() == [125_000_000] * 4
+    camera = frames[0].intrinsics
+    assert camera.fx == pytest.approx(24 / np.tan(np.radians(35)))
+    assert (camera.cx, camera.cy, camera.width, camera.height) == (23.5, 15.5, 48, 32)
+    positions = np.array([f.world_from_camera[:3, 3] for f in frames])
+    assert np.linalg.norm(np.diff(positions, axis=0), axis=1).max() < 0.5
+    # Well exposed: neither black nor burnt out.
+    means = [f.image.mean() for f in frames]
+    assert min(means) > 70 and max(means) < 180
+
+
+def test_ground_truth_is_the_rendered_depth_to_a_millimetre(path, monkeypatch):
+    rendered = []
+
+    def kept(*arguments):
+        rendered.append(render(*arguments))
+        return rendered[-1]
+    monkeypatch.setattr('dectrain_ros.offline.synthesize.render', kept)
+    list(write_walk(path.parent / 'again', WALK))
+    for recorded, view in zip(Bag(path).frames(), rendered):
+        np.testing.assert_allclose(recorded.ground_truth, view.depth, atol=0.501e-3)
+
+
+def test_a_seed_gives_the_same_bag_and_another_seed_another(path, tmp_path):
+    def pictures(where):
+        return [r.frame.image.tobytes() for r in Bag(where).frames()]
+    list(write_walk(tmp_path / 'same', WALK, 'sqlite3'))
+    list(write_walk(tmp_path / 'other', WALK._replace(seed=2)))
+    assert pictures(tmp_path / 'same') == pictures(path)
+    assert pictures(tmp_path / 'other') != pictures(path)
+
+
+def test_an_interrupted_walk_leaves_nothing(tmp_path):
+    writing = write_walk(tmp_path / 'bag', WALK)
+    next(writing)
+    with pytest.raises(KeyboardInterrupt):
+        writing.throw(KeyboardInterrupt)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('change, message', [
+    ({'place': 'moon'}, "'moon' is no place: choose one of room, warehouse"),
+    ({'frames': 0}, 'frames is 0'),
+    ({'rate_hz': 0.0}, 'rate 0.0 Hz'),
+    ({'rate_hz': float('nan')}, 'rate nan Hz'),
+    ({'fov_deg': 170.0}, 'field of view 170.0 degrees'),
+    ({'seed': -1}, 'seed -1'),
+    ({'width': 0}, 'size is 0x32'),
+])
+def test_an_impossible_walk_is_refused_and_nothing_is_written(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        next(write_walk(tmp_path / 'bag', WALK._replace(**change)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_path_is_refused_and_kept(path):
+    with pytest.raises(BagError, match='exists'):
+        next(write_walk(path, WALK))
+    assert len(Bag(path)) == 5
