@@ -65,7 +65,7 @@ class Pipeline:
             capacity=training.history_frames, sources=training.source_views,
             baseline_low=training.baseline_low, baseline_target=training.baseline_target,
             baseline_high=training.baseline_high, max_rotation_deg=training.max_rotation_deg,
-            min_overlap=training.min_overlap)
+            min_overlap=training.min_overlap, max_turn=training.max_turn)
         self._replay = ReplayBuffer(
             capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
             max_similarity=training.replay_similarity)
@@ -122,7 +122,7 @@ class Pipeline:
                           outcome.grad_norm)
 
     def forget_views(self) -> None:
-        """Drop recent views and waiting batches (time or place jumped); weights and replay stay."""
+        """Drop recent views and waiting batches, as after a jump; weights and replay stay."""
         self._history.clear()
         with self._lock:
             self._waiting.clear()
@@ -148,7 +148,8 @@ class Pipeline:
         view = View(prediction.image, prediction.intrinsics, frame.world_from_camera,
                     frame.stamp_ns)
         choice = self._history.choose(view, float(np.median(prediction.depth[::4, ::4])))
-        self._history.add(view)
+        if choice.refusal != ViewHistory.NO_POSE:       # nor is one that is not finite
+            self._history.add(view)
         return choice
 
     def _sample(self, frame: Frame, prediction: DepthPrediction, choice: Choice) -> Sample:

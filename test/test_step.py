@@ -91,7 +91,7 @@ def test_stored_features_give_the_loss_of_the_image(network):
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_samples(network):
-    # of one source and of two: the missing one must not count
+    # of one source and of two: what fills the gap must not count
     one, two = sample(network, 0.2, (0.0,)), sample(network, 0.9, (1.0, 0.7))
     losses = [make(network).step([s]).loss for s in (one, two)]
     assert losses[0] != pytest.approx(losses[1], rel=0.05)

@@ -99,7 +99,6 @@ class Trainer:
         sources = image_batch(
             [_nth(s.sources, k).image for s in samples for k in range(views)], device)
         motion = np.stack([[_nth(s.source_from_target, k) for k in range(views)] for s in samples])
-        valid = torch.tensor([[k < len(s.sources) for k in range(views)] for s in samples])
         cameras = Cameras.of([s.intrinsics for s in samples], device)
         if self._frozen_encoder:
             features = [torch.cat([f.to(device).float() for f in level])
@@ -109,9 +108,9 @@ class Trainer:
         decoded = self._shadow.decode(features, cameras.fx, depth_only=True)
         return self_supervised_loss(
             decoded.depths, target, sources.unflatten(0, (len(samples), views)), cameras,
-            torch.from_numpy(motion).to(device), valid.to(device), **self._loss_options)
+            torch.from_numpy(motion).to(device), **self._loss_options)
 
 
 def _nth(items, k: int):
-    """Give the k-th item, or the first where there are fewer: it is masked there."""
+    """Give the k-th item, or the first again: twice there, its least error is the same."""
     return items[k] if k < len(items) else items[0]

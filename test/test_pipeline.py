@@ -1,0 +1,271 @@
+"""The whole method on a textured wall: predict, choose, replay, train, hand over."""
+
+import dataclasses
+import threading
+
+from dectrain_ros.frames import Decision, Intrinsics
+from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.views import ViewHistory
+import numpy as np
+import pytest
+from scenes import CAMERA, config, frame, wall, WALL_M, weights_file
+import torch
+
+KEEP_ALL = 'training.replay_similarity=1.0'     # untrained features are all alike
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp('weights'))
+
+
+@pytest.fixture
+def make(weights):
+    return lambda *assignments, seed=0: Pipeline(config(weights, *assignments, seed=seed))
+
+
+def train(pipeline, stamp_ns, wanted=True):
+    return pipeline.train(Decision(stamp_ns, wanted, 'so decided'))
+
+
+def run(pipeline, frames):
+    """Observe and train on every frame; give observations and results."""
+    seen = [(o, train(pipeline, o.candidate.stamp_ns, o.candidate.trainable))
+            for o in map(pipeline.observe, frames)]
+    return tuple(zip(*seen))
+
+
+def test_depth_is_predicted_before_training_and_better_after(make):
+    pipeline, untouched = make(), make()
+    frames = [frame(k) for k in range(2)]
+    pipeline.observe(frames[0]), untouched.observe(frames[0])
+    seen = pipeline.observe(frames[1])
+    assert np.array_equal(seen.depth, untouched.observe(frames[1]).depth)
+    assert seen.prediction.weight_version == 0
+    result = train(pipeline, frames[1].stamp_ns)
+    assert (result.trained, result.reason, result.weight_version) == (True, 'so decided', 1)
+    assert 0 < result.loss_before < 5 and 0 < result.grad_norm < 1e3
+    again = pipeline.observe(frames[1])
+    assert again.prediction.weight_version == pipeline.weight_version == 1
+    assert np.abs(again.depth - WALL_M).mean() < np.abs(seen.depth - WALL_M).mean()
+
+
+def test_training_along_a_wall_brings_its_depth_to_the_truth(make):
+    seen, results = run(make(KEEP_ALL), map(frame, range(24)))
+    errors = [np.abs(o.depth - WALL_M).mean() for o in seen]
+    assert [r.trained for r in results] == [False] + [True] * 23
+    assert [o.prediction.weight_version for o in seen] == [0, *range(24)][:24]
+    assert np.mean(errors[-3:]) < 0.4 * errors[0]
+
+
+def test_one_seed_repeats_bit_by_bit_and_another_differs(make):
+    runs = [run(make(KEEP_ALL, seed=seed), map(frame, range(8))) for seed in (1, 1, 2)]
+    depths = [np.stack([o.depth for o in seen]) for seen, _ in runs]
+    losses = [[r.loss_before for r in results] for _, results in runs]
+    assert np.array_equal(depths[0], depths[1])
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert not np.array_equal(depths[0], depths[2])
+    assert np.array_equal(depths[0][:3], depths[2][:3])         # nothing drawn yet
+
+
+def test_the_first_frame_has_no_earlier_views_nor_the_one_after_forgetting(make):
+    pipeline = make()
+    refusals = [pipeline.observe(frame(k)).candidate.refusal for k in range(3)]
+    pipeline.forget_views()
+    refusals += [pipeline.observe(frame(k)).candidate.refusal for k in range(3, 5)]
+    assert refusals == [ViewHistory.NO_VIEWS, '', '', ViewHistory.NO_VIEWS, '']
+
+
+def test_forgetting_drops_waiting_batches_and_keeps_weights_and_replay(make):
+    pipeline = make(KEEP_ALL)
+    run(pipeline, map(frame, range(3)))
+    pipeline.observe(frame(3))
+    pipeline.forget_views()
+    assert train(pipeline, frame(3).stamp_ns).reason == 'no batch waits for this decision'
+    assert pipeline.weight_version == 2
+    assert pipeline.observe(frame(4)).candidate.features.replay_frames == 3
+
+
+def test_a_camera_at_rest_is_not_trained_on(make):
+    pipeline = make()
+    for k in range(3):
+        candidate = pipeline.observe(frame(k, step_m=0.0)).candidate
+    assert (candidate.refusal, candidate.batch_size) == (ViewHistory.AT_REST, 0)
+    result = train(pipeline, candidate.stamp_ns)
+    assert (result.trained, result.reason) == (False, 'no batch waits for this decision')
+
+
+def test_a_frame_without_a_pose_gets_depth_and_the_reason(make):
+    pipeline = make()
+    pipeline.observe(frame(0))
+    lost = dataclasses.replace(frame(1), world_from_camera=None, pose_problem='gap in poses')
+    seen = pipeline.observe(lost)
+    assert np.isfinite(seen.depth).all()
+    assert seen.candidate.refusal == 'gap in poses'
+    nameless = pipeline.observe(dataclasses.replace(lost, pose_problem=''))
+    assert nameless.candidate.refusal == ViewHistory.NO_POSE
+
+
+def test_a_pose_that_is_not_finite_is_no_pose_and_no_source(make):
+    pipeline = make()
+    pipeline.observe(frame(0))
+    lost = dataclasses.replace(frame(1), world_from_camera=np.full((4, 4), np.nan))
+    seen = pipeline.observe(lost)
+    assert seen.candidate.refusal == ViewHistory.NO_POSE
+    assert train(pipeline, lost.stamp_ns).trained is False
+    pipeline.observe(frame(2))
+    assert train(pipeline, frame(2).stamp_ns).trained
+
+
+def test_a_decision_about_an_unknown_frame_is_answered_with_the_reason(make):
+    result = train(make(), 12345)
+    assert (result.stamp_ns, result.trained, result.weight_version) == (12345, False, 0)
+    assert result.reason == 'no batch waits for this decision'
+    assert np.isnan(result.loss_before)
+
+
+def test_a_decision_against_training_frees_the_batch(make):
+    pipeline = make()
+    for k in range(2):
+        pipeline.observe(frame(k))
+    skipped = train(pipeline, frame(1).stamp_ns, wanted=False)
+    assert (skipped.trained, skipped.reason) == (False, 'so decided')
+    assert train(pipeline, frame(1).stamp_ns).reason == 'no batch waits for this decision'
+
+
+def test_a_frame_is_trained_on_once(make):
+    pipeline = make()
+    for k in range(2):
+        pipeline.observe(frame(k))
+    assert [train(pipeline, frame(1).stamp_ns).trained for _ in range(2)] == [True, False]
+
+
+def test_only_the_newest_eight_batches_wait(make):
+    pipeline = make('training.learning_rate=0.0')
+    for k in range(12):
+        assert pipeline.observe(frame(k)).candidate.trainable == (k > 0)
+    trained = [train(pipeline, frame(k).stamp_ns).trained for k in range(1, 12)]
+    assert trained == [False] * 3 + [True] * 8
+
+
+def test_a_loss_that_is_not_finite_commits_nothing(make):
+    pipeline = make()
+    for k in range(2):
+        pipeline.observe(frame(k))
+    pipeline._waiting[frame(1).stamp_ns][0].source_from_target[:] = np.nan
+    result = train(pipeline, frame(1).stamp_ns)
+    assert (result.trained, result.weight_version) == (False, 0)
+    assert result.reason == 'loss or gradient is not finite'
+
+
+def test_a_policy_learns_what_it_may_of_every_frame(make):
+    pipeline = make(KEEP_ALL, 'training.replay_frames=2')
+    rows = []
+    for k in range(5):
+        candidate = pipeline.observe(frame(k)).candidate
+        rows.append((candidate.features.replay_frames, candidate.batch_size,
+                     candidate.features.frames_since_step))
+        if k == 2:
+            train(pipeline, candidate.stamp_ns)
+    # Batches are drawn before the frame itself enters; frame 0 has no sources.
+    assert rows == [(0, 0, 0), (0, 1, 1), (1, 2, 2), (2, 3, 0), (3, 3, 1)]
+    assert candidate.features.baseline_m > 0.05
+    assert 0 < candidate.features.novelty < 0.5
+
+
+def test_a_baseline_is_in_metres_and_in_median_depths(make):
+    pipeline = make()
+    pipeline.observe(frame(0))
+    seen = pipeline.observe(frame(1))
+    median = np.median(seen.prediction.depth[::4, ::4])
+    assert seen.candidate.features.baseline_m == pytest.approx(0.1)
+    assert seen.candidate.features.baseline_ratio == pytest.approx(0.1 / median)
+
+
+def test_the_byte_budget_bounds_the_replay(make):
+    # At 64 x 96, features take 2 * 69,696 bytes and an image 18,432, sources shared or not.
+    pipeline = make(KEEP_ALL, 'training.replay_megabytes=0.7')
+    stored = [pipeline.observe(frame(k)).candidate.features.replay_frames for k in range(12)]
+    assert 2 <= stored[-1] <= max(stored) <= 4
+    assert pipeline._replay.nbytes <= 0.7e6
+
+
+@pytest.mark.parametrize('size, shape', [('camera', (100, 150)), ('network', (64, 96))])
+def test_depth_is_published_at_the_size_asked_for_with_its_camera(make, size, shape):
+    camera = CAMERA.resized(150, 100)
+    seen = make(f'depth.output_size={size}').observe(
+        dataclasses.replace(frame(0), image=wall(0.0, camera), intrinsics=camera))
+    assert seen.depth.shape == shape and seen.depth.dtype == np.float32
+    assert (seen.intrinsics.height, seen.intrinsics.width) == shape
+    expected = Intrinsics(
+        shape[1] / 150 * camera.fx, shape[0] / 100 * camera.fy, (shape[1] - 1) / 2,
+        (shape[0] - 1) / 2, shape[1], shape[0])
+    np.testing.assert_allclose(seen.intrinsics.matrix(), expected.matrix())
+
+
+@pytest.mark.parametrize('scope', ['decoder', 'full'])
+def test_the_scope_says_what_training_reaches(make, scope):
+    pipeline = make(f'training.scope={scope}')
+    first, second = (pipeline.observe(frame(k)) for k in range(2))
+    assert train(pipeline, frame(1).stamp_ns).trained
+    after = pipeline.observe(frame(1))
+    changed = [not torch.equal(a, b) for a, b in zip(
+        second.prediction.encoder_features, after.prediction.encoder_features)]
+    assert changed == [scope == 'full'] * 5
+    assert not np.array_equal(second.depth, after.depth)
+
+
+def test_the_learning_rate_changes_between_steps(make):
+    pipeline = make()
+    assert pipeline.learning_rate == 3e-4
+    pipeline.learning_rate = 0.0
+    for k in range(2):
+        pipeline.observe(frame(k))
+    before = pipeline.observe(frame(1)).depth
+    assert train(pipeline, frame(1).stamp_ns).trained
+    assert np.array_equal(pipeline.observe(frame(1)).depth, before)
+
+
+def test_options_that_cannot_work_are_refused_when_built(make, weights):
+    with pytest.raises(ValueError, match='depth.weights /none is no .safetensors file'):
+        Pipeline(config('/none'))
+    with pytest.raises(ValueError, match='baselines are low 0.5'):
+        make('training.baseline_low=0.5')
+
+
+def test_training_beside_inference_loses_and_tears_nothing(make):
+    pipeline = make(KEEP_ALL, 'training.replay_capacity=20')
+    stamps, results, problems = [0], [], []
+    ended = threading.Event()
+
+    def work():
+        try:
+            while not ended.is_set():
+                results.append(train(pipeline, stamps[-1]))
+        except Exception as error:
+            problems.append(error)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    versions = []
+    images = [frame(k) for k in range(12)]
+    try:
+        for k in range(200):
+            seen = pipeline.observe(dataclasses.replace(images[k % 12], stamp_ns=k + 1))
+            assert np.isfinite(seen.depth).all()
+            versions.append(seen.prediction.weight_version)
+            stamps.append(k + 1)
+            if k % 50 == 49:
+                pipeline.forget_views()
+    finally:
+        ended.set()
+        worker.join(60)
+    assert not worker.is_alive() and not problems
+    trained = [r for r in results if r.trained]
+    assert [r.weight_version for r in trained] == list(range(1, len(trained) + 1))
+    assert len({r.stamp_ns for r in trained}) == len(trained) > 3
+    assert versions == sorted(versions) and versions[-1] <= len(trained)
+    last = pipeline.observe(images[0])
+    assert last.prediction.weight_version == len(trained) == pipeline.weight_version
+    live = [p for _, p in pipeline._estimator.network.trainable('decoder')]
+    assert all(map(torch.equal, live, pipeline._trainer.parameters))
