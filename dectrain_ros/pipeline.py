@@ -100,7 +100,7 @@ class Pipeline:
 
     def train(self, decision: Decision) -> StepResult:
         """
-        Carry out a decision about an observed frame.
+        Carry out a decision about an observed frame; one against training returns at once.
 
         One that came too late, or is about a frame that must not be trained on, is answered with
         the reason.

@@ -114,8 +114,7 @@ class DepthNode(Node):
         if decision.train:
             self._worker.submit(decision)
         else:
-            self._on_outcome(StepResult(
-                decision.stamp_ns, False, decision.reason, self._pipeline.weight_version))
+            self._on_outcome(self._pipeline.train(decision))     # no step: only lets its batch go
 
     def _on_observation(self, header: Header, seen: Observation, received_s: float) -> None:
         if not self.context.ok():       # shutting down
