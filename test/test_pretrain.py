@@ -155,7 +155,7 @@ def test_a_longer_run_may_take_up_a_checkpoint_from_before_the_rates_part():
 
 
 def test_the_loss_falls_on_a_few_views(views, tmp_path):
-    recipe = Recipe(seed=0, steps=12, batch=2, learning_rate=5e-4, warm_up=1)
+    recipe = Recipe(seed=0, steps=16, batch=2, learning_rate=3e-4, warm_up=1)
     run = Pretraining(tmp_path, views, recipe, 'cpu')
     batch = run._load(np.array([0, 1]))
 
@@ -166,7 +166,7 @@ def test_the_loss_falls_on_a_few_views(views, tmp_path):
         return float(supervised_loss(decoded.depths, decoded.log_variance, batch.depth))
     before = loss()
     list(run.run())
-    assert loss() < 0.8 * before
+    assert loss() < 0.85 * before
 
 
 def test_held_out_rooms_are_never_drawn_and_one_room_is_too_few(views, tmp_path):
