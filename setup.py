@@ -30,7 +30,6 @@ setup(
     # come with ROS; requirements.txt pins everything for a machine without it.
     install_requires=[
         'jinja2>=3.0',
-        'joblib>=0.17',
         'matplotlib>=3.5',
         'numpy>=1.21',
         'pyyaml>=5.4',

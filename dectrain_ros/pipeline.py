@@ -133,6 +133,11 @@ class Pipeline:
         return self._weights.newest
 
     @property
+    def device(self) -> torch.device:
+        """The device all networks run on."""
+        return self._estimator.device
+
+    @property
     def learning_rate(self) -> float:
         """Adam's learning rate; may be changed while running."""
         return self._trainer.learning_rate

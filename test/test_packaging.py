@@ -19,7 +19,7 @@ MESSAGES = ('_msgs', '_srvs', '_interfaces')
 FROM_ROS = ('rclpy', 'cv_bridge', 'message_filters', 'launch', 'launch_ros')
 KEYS = {'cv2': 'python3-opencv', 'yaml': 'python3-yaml', 'numpy': 'python3-numpy',
         'scipy': 'python3-scipy', 'matplotlib': 'python3-matplotlib', 'rich': 'python3-rich',
-        'jinja2': 'python3-jinja2', 'joblib': 'python3-joblib'}
+        'jinja2': 'python3-jinja2'}
 
 
 def setup_arguments():
@@ -73,7 +73,7 @@ def test_setup_py_requires_every_pip_package_that_is_imported():
     found = {'pyyaml' if n == 'yaml' else n for n in imported()}
     assert {n for n in found if n in (
         'torch', 'numpy', 'scipy', 'rosbags', 'safetensors', 'rich', 'jinja2', 'matplotlib',
-        'joblib', 'pyyaml')} <= required
+        'pyyaml')} <= required
     assert all('opencv' not in r for r in required)     # pip cannot see the system's
     assert 'rosbags-image' in required
 

@@ -90,7 +90,7 @@ def smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
 def self_supervised_loss(
     depths: Sequence[Tensor], target: Tensor, sources: Tensor, cameras: Cameras,
-    source_from_target: Tensor, valid_sources: Optional[Tensor] = None, *,
+    source_from_target: Tensor, *,
     photometric_weight: float, smoothness_weight: float, photometric_cap: float
 ) -> Tensor:
     """
@@ -106,7 +106,6 @@ def self_supervised_loss(
     :param sources: RGB in [0, 1], (B, S, 3, H, W).
     :param cameras: of target and sources, (B,), at H x W.
     :param source_from_target: rigid transforms in m, (B, S, 4, 4).
-    :param valid_sources: bool, (B, S); false where a sample has fewer sources. None: all are.
     :param photometric_cap: a pixel's error counts at most this much.
     :returns: (B,); zero, without gradient, for a sample of which no source sees anything.
     :raises ValueError: if there is no depth, or sizes of batch, images or cameras disagree.
@@ -119,8 +118,7 @@ def self_supervised_loss(
         small = _resized(target, small, height, width)
         small_sources = _resized(sources, small_sources, height, width)
         error, seen = _least_error(
-            depth, small, small_sources, cameras.resized(width, height), source_from_target,
-            valid_sources)
+            depth, small, small_sources, cameras.resized(width, height), source_from_target)
         count = seen.sum((1, 2, 3))
         photometric = (error.clamp(max=photometric_cap) * seen).sum((1, 2, 3)) / count.clamp(min=1)
         smooth = smoothness(1 / depth, small) * (count > 0)
@@ -130,8 +128,7 @@ def self_supervised_loss(
 
 
 def _least_error(
-    depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor,
-    valid_sources: Optional[Tensor]
+    depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """Give each pixel's least error, warped or not, (B, 1, h, w), and a mask where it counts."""
     views = sources.shape[1]
@@ -141,17 +138,11 @@ def _least_error(
     rebuilt = rebuilt.view_as(sources)                              # (B, S, 3, h, w)
     inside = inside.unflatten(0, (-1, views))                       # (B, S, 1, h, w)
     local = _Local.of(target.unsqueeze(1))
-    unusable = None
-    if valid_sources is not None:
-        unusable = ~valid_sources[:, :, None, None, None]
-        inside = inside & ~unusable
     rebuilt = align_brightness(rebuilt, local.image, inside)
     warped = _photometric_error(_Local.of(rebuilt), local).masked_fill(~inside, torch.inf)
     with torch.no_grad():
-        still = _photometric_error(_Local.of(align_brightness(sources, local.image)), local)
-        if unusable is not None:
-            still = still.masked_fill(unusable, torch.inf)
-        still = still.amin(1)
+        still = _photometric_error(
+            _Local.of(align_brightness(sources, local.image)), local).amin(1)
     warped, seen = warped.amin(1), inside.any(1)                    # (B, 1, h, w)
     error = torch.where(warped < still - _TIE, warped, still)
     return error, seen

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-import pickle
+from pickle import UnpicklingError
 from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 from dectrain_ros.depth.checkpoints import card_from
@@ -224,7 +224,7 @@ def _read(path: Path) -> Dict[str, Any]:
         raise ValueError(
             f'{path} does not exist: depth.weights must be a folder with encoder.pth and '
             'depth.pth') from None
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise ValueError(
             f'{path} holds more than tensors and is not opened: such a file can run code; save '
             'it again with torch.save(model.state_dict(), ...)') from error

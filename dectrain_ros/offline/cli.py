@@ -141,6 +141,8 @@ def _evaluate(options) -> None:
     from dectrain_ros.offline.report import results_table, write_report
     from dectrain_ros.offline.run import evaluate, Plan
     _check_folder(options.out)
+    if any(text.startswith('decision.policy=') for text in options.assignments):
+        raise ValueError('--set decision.policy has no effect here: name policies by --policies')
     config = parsed(options.assignments)
     plan = Plan(
         tuple(options.bags), tuple(options.policies), options.seeds, options.start,
@@ -151,7 +153,7 @@ def _evaluate(options) -> None:
         for run in evaluate(plan, config, _Bars(progress)):
             runs.append(run)
             # After each run: an interrupted evaluation keeps what it has measured.
-            write_report(options.out, runs, config)
+            write_report(options.out, runs, config, plan.as_dict())
     out = _out()
     out.print(results_table(runs), soft_wrap=False)
     out.print(f'report: {options.out / "report.html"}')

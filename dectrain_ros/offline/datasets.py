@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import as_completed, ProcessPoolExecutor
+import multiprocessing
 from pathlib import Path
 from typing import Iterator, NamedTuple
 
 from dectrain_ros.offline.synthetic.cameras import drawn_intrinsics, drawn_pose
 from dectrain_ros.offline.synthetic.places import PLACES
 from dectrain_ros.offline.synthetic.render import expose, render, Sensor
-import joblib
 import numpy as np
 
 
@@ -68,10 +69,16 @@ class Views:
         """
         missing = np.flatnonzero(~self.done)
         finished = self.spec.rooms - len(missing)
-        tasks = (joblib.delayed(_render_room)(self.directory, self.spec, int(k)) for k in missing)
-        for _ in joblib.Parallel(n_jobs=jobs, return_as='generator_unordered')(tasks):
-            finished += 1
-            yield finished
+        # Spawned: a fork of a process that has torch threads may hang.
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
+            rooms = [pool.submit(_render_room, self.directory, self.spec, int(k)) for k in missing]
+            try:
+                for room in as_completed(rooms):
+                    room.result()
+                    finished += 1
+                    yield finished
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import re
 import statistics
 import tempfile
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.config import Config
 from dectrain_ros.offline import plots
@@ -133,7 +133,9 @@ def frames_csv(records: Sequence[FrameRecord]) -> bytes:
 
 def _untrained(run: RunResult) -> List[Tuple[str, int]]:
     """Count why frames were not trained on, or not used at all; the rare reasons together."""
-    reasons = Counter(r.reason for r in run.records if not r.trained) + Counter(run.skipped)
+    reasons = Counter(r.reason for r in run.records if not r.trained)
+    # The rest was skipped before it became a frame; a reason of frames is counted there already.
+    reasons.update({k: n for k, n in run.skipped.items() if k not in reasons})
     common = reasons.most_common(_REASONS_SHOWN)
     rest = sum(reasons.values()) - sum(count for _, count in common)
     return common + ([('other reasons', rest)] if rest else [])
@@ -150,7 +152,7 @@ def _images(runs: Sequence[RunResult], names: Sequence[str]) -> Dict[str, bytes]
     return images
 
 
-def _page(runs: Sequence[RunResult], names: Sequence[str], config: Config,
+def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
           images: Dict[str, bytes]) -> bytes:
     """Fill the template; every image is embedded."""
     environment = jinja2.Environment(
@@ -171,15 +173,19 @@ def _page(runs: Sequence[RunResult], names: Sequence[str], config: Config,
     return environment.get_template('report.html.j2').render(
         headings=HEADINGS, bags=bags, recovery=kept, versions=versions(),
         seeds=len({run.seed for run in runs}), missing=_MISSING,
-        config=json.dumps(config.as_dict(), indent=2),
+        config=json.dumps(report['config'], indent=2),
         images={name: base64.b64encode(data).decode() for name, data in images.items()}).encode()
 
 
-def write_report(directory: str | os.PathLike, runs: Sequence[RunResult], config: Config) -> Path:
+def write_report(
+    directory: str | os.PathLike, runs: Sequence[RunResult], config: Config,
+    plan: Optional[Mapping] = None
+) -> Path:
     """
     Write report.html, report.json, a CSV for every run, and the plots; each whole or not at all.
 
     :param directory: made if missing; files of an earlier report are replaced.
+    :param plan: what was asked for, in plain values, to repeat it by.
     :returns: the path of report.html, which embeds everything it shows.
     :raises ValueError: if there is no run, or a run has no frame.
     :raises OSError: if the directory cannot be written.
@@ -198,8 +204,8 @@ def write_report(directory: str | os.PathLike, runs: Sequence[RunResult], config
         write_atomically(directory / name, data)
     for run, name in zip(runs, names):
         write_atomically(directory / f'frames_{name}.csv', frames_csv(run.records))
-    text = json.dumps(report_json(runs, config), indent=2, allow_nan=False)
+    text = json.dumps(report_json(runs, config, plan), indent=2, allow_nan=False)
     write_atomically(directory / 'report.json', text.encode())
     page = directory / 'report.html'
-    write_atomically(page, _page(runs, names, config, images))
+    write_atomically(page, _page(runs, names, report_json(runs, config, plan), images))
     return page

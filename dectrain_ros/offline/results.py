@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 import math
 import platform
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.config import Config
+from dectrain_ros.depth.metrics import recovery as kept
 import numpy as np
 
 METRICS = ('delta1', 'absrel', 'rmse')
@@ -153,7 +154,7 @@ def recovery(runs: Sequence[RunResult]) -> Dict[str, Optional[float]]:
     low, high = mean.get('never'), mean.get('always')
     if low is None or high is None or low == high or bags['never'] != bags['always']:
         return dict.fromkeys(groups)
-    return {policy: (value - low) / (high - low)
+    return {policy: kept(value, low, high)
             if value is not None and bags[policy] == bags['never'] else None
             for policy, value in mean.items()}
 
@@ -169,7 +170,13 @@ def versions() -> Dict[str, str]:
     return found
 
 
-def report_json(runs: Sequence[RunResult], config: Config) -> dict:
-    """Give the whole evaluation in plain values; NaN never appears, JSON does not know it."""
+def report_json(
+    runs: Sequence[RunResult], config: Config, plan: Optional[Mapping] = None
+) -> dict:
+    """
+    Give the whole evaluation in plain values; NaN never appears, JSON does not know it.
+
+    :param plan: what was asked for, in plain values: bags, policies, cuts.
+    """
     return {'runs': [run.summary() for run in runs], 'recovery': recovery(runs),
-            'config': config.as_dict(), 'versions': versions()}
+            'config': {**config.as_dict(), 'plan': dict(plan or {})}, 'versions': versions()}

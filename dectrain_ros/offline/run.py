@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-import resource
-import sys
 import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
 
@@ -13,7 +11,7 @@ from dectrain_ros.config import Config
 from dectrain_ros.decision.policy import make_policy
 from dectrain_ros.frames import Candidate, Decision, StepResult
 from dectrain_ros.offline.bag import Bag, Recorded, Topics
-from dectrain_ros.offline.measure import measure, picture
+from dectrain_ros.offline.measure import measure, PeakMemory, picture
 from dectrain_ros.offline.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.pipeline import Observation, Pipeline
 import numpy as np
@@ -38,6 +36,11 @@ class Plan(NamedTuple):
     frames: Optional[int] = None
     loops: int = 1
     topics: Topics = Topics()
+
+    def as_dict(self) -> dict:
+        """Give plain values, for JSON."""
+        return {**self._asdict(), 'bags': [str(path) for path in self.bags],
+                'topics': self.topics._asdict()}
 
 
 class Watcher(Protocol):
@@ -93,9 +96,14 @@ def _count(bag: Bag, plan: Plan) -> int:
 
 
 class _Costs:
-    """Counts FLOPs and milliseconds of one purpose."""
+    """
+    Counts FLOPs and milliseconds of one purpose.
 
-    def __init__(self):
+    :param device: what the work runs on; it is waited for at both ends of a measurement.
+    """
+
+    def __init__(self, device: torch.device):
+        self._on_gpu = device.type == 'cuda'
         self.flops = 0
         self.calls = 0
         self.last_ms = 0.0
@@ -103,28 +111,39 @@ class _Costs:
         self._seconds = 0.0
         self._flops_of: Dict[int, int] = {}
 
-    def charge(self, kind: int, work: Callable):
+    def charge(self, kind: int, work: Callable, whole: Callable = lambda result: True):
         """
         Do the work and charge for it.
 
         FLOPs are counted where a kind of work is executed for the first time; its shapes, and so
         its FLOPs, are the same from then on. Counting slows work down, so that one is not timed.
+
+        :param kind: names work of the same shapes.
+        :param whole: whether a result came of all the work, so that its FLOPs stand for the kind.
         """
         if kind not in self._flops_of:
             with FlopCounterMode(display=False) as counter:
                 result = work()
-            self._flops_of[kind] = counter.get_total_flops()
+            flops = counter.get_total_flops()
+            if whole(result):
+                self._flops_of[kind] = flops
             self.last_ms = float('nan')
         else:
-            started = time.perf_counter()
+            started = self._now()
             result = work()
-            elapsed = time.perf_counter() - started
+            elapsed = self._now() - started
+            flops = self._flops_of[kind]
             self._timed += 1
             self._seconds += elapsed
             self.last_ms = elapsed * 1e3
         self.calls += 1
-        self.flops += self._flops_of[kind]
+        self.flops += flops
         return result
+
+    def _now(self) -> float:
+        if self._on_gpu:
+            torch.cuda.synchronize()
+        return time.perf_counter()
 
     @property
     def ms(self) -> float:
@@ -142,15 +161,15 @@ class _Run:
         self._before = before
         self._policy = make_policy(policy, config.seed)
         self._pipeline = Pipeline(config)
-        self._costs = (_Costs(), _Costs(), _Costs())        # inference, decision, training
+        device = self._pipeline.device
+        self._peak = PeakMemory(device)
+        self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
         self._records: List[FrameRecord] = []
         self._pictures: List[Picture] = []
         self._skipped: Counter = Counter()
 
     def over(self, bag: Bag, plan: Plan, watcher: Watcher) -> RunResult:
         """Go through the bag."""
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
         frames = _count(bag, plan)
         wanted = _picture_indices(frames, plan.loops)
         for loop in range(plan.loops):
@@ -171,12 +190,14 @@ class _Run:
         decision: Decision = deciding.charge(0, lambda: self._policy.decide(candidate))
         if decision.train:
             result: StepResult = training.charge(
-                candidate.batch_size, lambda: self._pipeline.train(decision))
+                candidate.batch_size, lambda: self._pipeline.train(decision),
+                lambda taken: taken.trained)
             self._policy.learn(result)
         else:
             training.last_ms = 0.0
             result = self._pipeline.train(decision)
-        if candidate.refusal:
+        # A frame without a pose was counted by the bag already.
+        if candidate.refusal and not recorded.frame.pose_problem:
             self._skipped[candidate.refusal] += 1
         metrics = measure(observed.depth, recorded.ground_truth)
         self._records.append(FrameRecord(
@@ -200,7 +221,7 @@ class _Run:
         ms = Amounts(*(c.ms / frames for c in self._costs))
         return RunResult(
             self._name, self._policy_text, self._config.seed, tuple(self._records),
-            dict(self._skipped), gflops, ms, _peak_bytes(), tuple(self._pictures))
+            dict(self._skipped), gflops, ms, self._peak.read(), tuple(self._pictures))
 
 
 def _picture_indices(frames: int, loops: int) -> frozenset:
@@ -208,11 +229,3 @@ def _picture_indices(frames: int, loops: int) -> frozenset:
     first = frames * (loops - 1)
     return frozenset(
         first + int(k) for k in np.linspace(frames / _PICTURES, frames, _PICTURES) - 1)
-
-
-def _peak_bytes() -> int:
-    """Give the most memory held: the accelerator's, where there is one, else the process's."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == 'darwin' else peak * 1024
