@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros.health import Health              # noqa: E402,I100,I202
+from diagnostic_msgs.msg import DiagnosticStatus        # noqa: E402
 
 
 class Log:
@@ -33,7 +34,26 @@ def test_a_kind_of_problem_is_logged_once_and_counted_always():
     assert log.warnings == [
         'image dropped, unreadable image: encoding x (logged once, counted in /diagnostics)',
         'invalid pose (logged once, counted in /diagnostics)']
-    assert (status.name, status.message) == ('node: depth', '3 problems')
+    assert status.name == 'node: depth'
+
+
+def test_it_warns_of_problems_since_the_last_status_and_names_the_most_frequent_one():
+    health = Health(Log())
+
+    def told():
+        status = health.status('x')
+        return status.level, status.message
+    assert told() == (DiagnosticStatus.OK, 'OK')
+    for _ in range(3):
+        health.problem('invalid pose')
+    assert told() == (DiagnosticStatus.WARN, '3 new problems, most often problem: invalid pose')
+    health.count('frames')
+    assert told() == (DiagnosticStatus.OK, 'OK')
+    health.problem('invalid pose')
+    health.drop('unreadable image')
+    health.drop('unreadable image')
+    assert told() == (
+        DiagnosticStatus.WARN, '3 new problems, most often dropped: unreadable image')
 
 
 def test_latency_is_told_as_median_and_95th_percentile_of_the_newest_frames():

@@ -23,6 +23,7 @@ class Health:
         self._lock = threading.Lock()
         self._counts: Counter = Counter()
         self._problems: Counter = Counter()
+        self._told: Counter = Counter()         # problems as of the last status
         self._latencies_s: Deque[float] = deque(maxlen=300)
 
     def count(self, what: str) -> None:
@@ -52,16 +53,24 @@ class Health:
             self._latencies_s.append(seconds)
 
     def status(self, name: str, **numbers) -> DiagnosticStatus:
-        """Give the counters, and further numbers, for /diagnostics."""
+        """
+        Give the counters, and further numbers, for /diagnostics.
+
+        It warns if there were problems since the status before.
+        """
         with self._lock:
             counts, problems = dict(self._counts), dict(self._problems)
+            new, self._told = self._problems - self._told, self._problems.copy()
             latencies_s = sorted(self._latencies_s)
         values = {**counts, **numbers}
         if latencies_s:
             values['latency_ms_median'] = f'{1e3 * statistics.median(latencies_s):.2f}'
             values['latency_ms_p95'] = f'{1e3 * latencies_s[int(0.95 * len(latencies_s))]:.2f}'
         values.update(problems)
+        level, text = DiagnosticStatus.OK, 'OK'
+        if new:
+            level = DiagnosticStatus.WARN
+            text = f'{sum(new.values())} new problems, most often {new.most_common(1)[0][0]}'
         return DiagnosticStatus(
-            level=DiagnosticStatus.OK, name=name,
-            message=f'{sum(problems.values())} problems',
+            level=level, name=name, message=text,
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
