@@ -186,6 +186,29 @@ def test_a_failing_pipeline_drops_the_image_and_the_next_one_is_taken(bench):
     bench.published.wait_for()
 
 
+def test_images_resized_from_camera_info_have_its_camera_at_their_size(bench):
+    bench.image(1 * S, size=(4, 8))
+    bench.published.wait_for(1)
+    assert bench.pipeline.frames[0].intrinsics == Intrinsics(8.0, 8.0, 3.5, 1.5, 8, 4)
+    bench.image(2 * S, size=(8, 12))                    # 3 : 2, not 2 : 1
+    wait_until(lambda: bench.counts().get('dropped: size differs from camera_info'))
+
+
+@pytest.mark.parametrize('camera, times', [
+    (Intrinsics(4.003, 4.003, 1.5, 0.5, 4, 2), 0), (Intrinsics(4.005, 4.0, 1.5, 0.5, 4, 2), 1),
+    (Intrinsics(4.0, 4.0, 1.5, 0.51, 4, 2), 1)])
+def test_a_camera_that_changed_by_more_than_noise_forgets_the_views(bench, camera, times):
+    bench.image(1 * S)
+    bench.published.wait_for(1)
+    bench.inbox.put_camera(camera)
+    bench.image(2 * S)
+    bench.published.wait_for(2)
+    bench.image(3 * S)
+    bench.published.wait_for(3)
+    assert bench.pipeline.forgotten == times
+    assert bench.counts().get('problem: camera changed', 0) == times
+
+
 def test_a_new_image_size_forgets_the_views_and_goes_on(bench):
     bench.image(1 * S)
     bench.published.wait_for(1)

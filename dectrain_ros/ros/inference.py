@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import Callable, Optional, Tuple
+from typing import Callable, Optional
 
-from dectrain_ros.frames import Frame
+from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.pipeline import Observation, Pipeline
 from dectrain_ros.ros.conversions import rgb_from_image
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.messages import ns_from_stamp
 from dectrain_ros.ros.sync import Inbox, JUMP_NS, Received
+import numpy as np
 from std_msgs.msg import Header
+
+_SAME_CAMERA = 1e-3     # of the focal length: a smaller difference is noise of a calibration
+_SAME_ASPECT = 1e-2     # images this near in shape to camera_info are a resize
 
 
 class _Dropped(Exception):
@@ -33,7 +37,7 @@ class Inference:
         self._health = health
         self._publish = publish
         self._stamp_ns: Optional[int] = None            # of the newest image taken
-        self._size: Optional[Tuple[int, int]] = None    # H, W of the newest image used
+        self._camera: Optional[Intrinsics] = None       # of the views remembered
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
@@ -69,21 +73,25 @@ class Inference:
             image = rgb_from_image(message)
         except ValueError as error:
             raise _Dropped('unreadable image', str(error)) from error
-        size = image.shape[:2]
-        if size != (camera.height, camera.width):
-            raise _Dropped(
-                'size differs from camera_info',
-                f'image {size[1]}x{size[0]}, camera_info {camera.width}x{camera.height}')
-        if self._size not in (None, size):
-            self._health.problem(
-                'image size changed', f'from {self._size[1]}x{self._size[0]} to '
-                f'{size[1]}x{size[0]}; earlier views are not used any more')
-            self._pipeline.forget_views()
-        self._size = size
+        camera = _fitted(camera, *image.shape[1::-1])
+        self._keep_camera(camera)
         pose = self._inbox.pose_at(stamp_ns)
         if pose.matrix is None:
             self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
         return Frame(stamp_ns, image, camera, pose.matrix, message.header.frame_id, pose.problem)
+
+    def _keep_camera(self, camera: Intrinsics) -> None:
+        """Start the views afresh where the camera is not the one of the views before."""
+        before = self._camera
+        if before is not None and _is_same(before, camera):
+            return
+        self._camera = camera
+        if before is None:
+            return
+        resized = (before.width, before.height) != (camera.width, camera.height)
+        self._health.problem('image size changed' if resized else 'camera changed',
+                             f'from {before} to {camera}; earlier views are not used any more')
+        self._pipeline.forget_views()
 
     def _keep_order(self, stamp_ns: int) -> None:
         """Drop images that are not newer; far back in time, start the views afresh instead."""
@@ -99,3 +107,19 @@ class Inference:
             'earlier poses and views are forgotten, the weights stay')
         self._inbox.rewind(stamp_ns)
         self._pipeline.forget_views()
+
+
+def _fitted(camera: Intrinsics, width: int, height: int) -> Intrinsics:
+    """Give the camera of images resized from camera_info's; raises _Dropped for another shape."""
+    if abs(width * camera.height / (height * camera.width) - 1) > _SAME_ASPECT:
+        raise _Dropped(
+            'size differs from camera_info',
+            f'image {width}x{height}, camera_info {camera.width}x{camera.height}')
+    return camera.resized(width, height)
+
+
+def _is_same(one: Intrinsics, other: Intrinsics) -> bool:
+    """Say whether two cameras have the same size and, but for noise, the same numbers."""
+    apart = np.abs(one.matrix() - other.matrix()).max()
+    return ((one.width, one.height) == (other.width, other.height)
+            and bool(apart <= _SAME_CAMERA * one.fx))
