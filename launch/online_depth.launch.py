@@ -14,6 +14,7 @@ from ament_index_python.packages import get_package_share_directory
 from dectrain_ros.config import DepthConfig, options, PoseConfig
 from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.bag_topics import Topics
+from dectrain_ros.ros.bag_player import kinds
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
 from launch.events import Shutdown
@@ -74,11 +75,10 @@ def stream_of(bag, wanted):
     recording = Bag(bag, Topics(*wanted[:3]))
     found = recording.topics
 
-    def type_of(topic):
-        return TYPES.get(next(m.msgtype for m in recording.messages([topic])), '')
+    types = kinds(recording, [found.image, found.pose])
     return Stream(found.image, found.camera_info, found.pose,
-                  wanted.image_transport or type_of(found.image),
-                  wanted.pose_source or type_of(found.pose))
+                  wanted.image_transport or TYPES.get(types[found.image], ''),
+                  wanted.pose_source or TYPES.get(types[found.pose], ''))
 
 
 def nodes(context):

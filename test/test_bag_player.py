@@ -6,6 +6,8 @@ from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.offline.bag import Bag, BagWriter, header_stamp_ns, RawMessage
 import numpy as np
 import pytest
+from rosbags.rosbag2 import Writer
+from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('rclpy')
 
@@ -118,6 +120,28 @@ def test_a_rate_or_loops_that_cannot_be_is_refused(ros, bag):
     for how in ({'rate': -1.0}, {'rate': float('nan')}, {'loops': 0}):
         with pytest.raises(ValueError, match='rate .* must be at least 0 and loops .* at least 1'):
             BagPlayer(bag, Play(**how), context=ros.context)
+
+
+def test_a_bag_whose_poses_are_transforms_is_refused_in_one_line(bag, tmp_path):
+    types, path = get_typestore(Stores.ROS2_JAZZY), tmp_path / 'transforms'
+    make = {name.rpartition('/')[2]: kind for name, kind in types.types.items()}
+    with Writer(path, version=9) as writer:
+        writers = {}
+        for message in bag.messages([IMAGE, INFO, POSE]):
+            topic, kind, data = message.topic, message.msgtype, message.data
+            if topic == POSE:
+                topic, kind = '/tf', 'tf2_msgs/msg/TFMessage'
+                stamp = make['Time'](*divmod(message.stamp_ns, 10**9))
+                transform = make['Transform'](
+                    make['Vector3'](0.0, 0.0, 0.0), make['Quaternion'](0.0, 0.0, 0.0, 1.0))
+                data = types.serialize_cdr(make['TFMessage']([make['TransformStamped'](
+                    make['Header'](stamp, 'map'), 'cam', transform)]), kind)
+            if topic not in writers:
+                writers[topic] = writer.add_connection(topic, kind, typestore=types)
+            writer.write(writers[topic], message.stamp_ns, bytes(data))
+    status, errors = output(start('bag_player', str(path), '--wait', '0'))
+    assert status == 1 and 'Traceback' not in errors and errors.count('[FATAL]') == 1
+    assert f'{path}: poses are in /tf; the live node needs a pose topic' in errors
 
 
 def test_images_are_held_until_a_pose_not_before_their_stamp():

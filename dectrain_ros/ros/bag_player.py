@@ -10,7 +10,8 @@ import threading
 import time
 from typing import Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
-from dectrain_ros.offline.bag import Bag, header_stamp_ns, RawMessage
+from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage
+from dectrain_ros.offline.bag_topics import TRANSFORMS
 from dectrain_ros.ros.executable import run
 from dectrain_ros.ros.messages import stamp_from_ns
 from dectrain_ros.ros.progress import Progress
@@ -47,7 +48,8 @@ class BagPlayer(Node):
 
     :param ended: called on the player's thread when the bag is over or nobody listened.
     :param ros: rclpy.node.Node's keyword arguments.
-    :raises ValueError: if a message type is not installed, or play is out of range.
+    :raises ValueError: if a message type is not installed, play is out of range, or the bag's
+        poses are transforms.
     """
 
     def __init__(self, bag: Bag, play: Play, ended: Callable[[], None] = lambda: None, **ros):
@@ -64,7 +66,7 @@ class BagPlayer(Node):
                                            else ())]
         self._players: Dict[str, Publisher] = {
             topic: self.create_publisher(_message_type(kind), topic, 20)
-            for topic, kind in _kinds(bag, self._topics).items()}
+            for topic, kind in kinds(bag, self._topics).items()}
         self._clock_publisher = self.create_publisher(Clock, '/clock', 10)
         self._changed = threading.Condition()
         self._stopped = False
@@ -184,14 +186,23 @@ def hold_images(messages: Iterable[RawMessage], image: str, pose: str) -> Iterat
     yield from held
 
 
-def _kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
-    """Look up the message types of topics, each of which has messages."""
-    kinds: Dict[str, str] = {}
+def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
+    """
+    Look up the message types of a bag's topics, each of which has messages.
+
+    :raises BagError: if one is of transforms, from which the live node takes no poses.
+    """
+    found: Dict[str, str] = {}
     messages = bag.messages(topics)
-    while len(kinds) < len(topics):
+    while len(found) < len(topics):
         message = next(messages)
-        kinds[message.topic] = message.msgtype
-    return kinds
+        found[message.topic] = message.msgtype
+    for topic, kind in found.items():
+        if kind == TRANSFORMS:
+            raise BagError(
+                f'{bag.path}: poses are in {topic}; the live node needs a pose topic: record '
+                'PoseStamped or Odometry of the camera optical frame, or run the bag offline')
+    return found
 
 
 def _message_type(name: str) -> type:
