@@ -205,14 +205,48 @@ def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):
     wait_until(lambda: look('problem: invalid pose') == 3)
     camera.image(3)                         # 100 ms back
     wait_until(lambda: look('dropped: stamp not after the previous image') == 1)
-    camera.info(5, CAMERA.resized(48, 36))
+    camera.info(5, CAMERA.resized(48, 72))
     camera.image(5)
     wait_until(lambda: look('dropped: size differs from camera_info') == 1)
     camera.frame(6)
     assert depths.wait_for(4)[-1].header == header(6)
     refused = [messages.candidate_from(m).refusal for m in candidates.wait_for(4)]
     assert refused[:3] == ['invalid pose'] * 3 and refused[3] != 'invalid pose'
+    assert look('not trained: invalid pose') == 3
     assert look('frames') == 4
+
+
+def test_odometry_of_another_frame_is_no_pose_of_the_camera(ros, weights):
+    look = counter(depth_node(ros, weights, **{'pose.source': 'odometry'}))
+    depths = ros.listen(Image, 'depth/image')
+    candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
+    camera = Camera(ros, pose_type=Odometry)
+    camera.info(1)
+    for number, child in ((1, ''), (2, 'base_link'), (3, '/optical')):
+        message = Odometry(header=header(number), child_frame_id=child)
+        message.pose.pose.orientation.w = 1.0
+        camera.poses.publish(message)
+        camera.image(number)
+        depths.wait_for(number)
+    refused = [messages.candidate_from(m).refusal for m in candidates.wait_for(3)]
+    assert [r == 'invalid pose' for r in refused] == [False, True, False]
+    assert look('problem: pose is of another frame') == 1
+
+
+def test_the_candidate_tells_the_version_that_predicted(ros, weights):
+    node = depth_node(ros, weights)
+    decision_node(ros, 'always')
+    candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
+    outcomes = ros.listen(DiagnosticArray, messages.OUTCOME)
+    wait_until(lambda: node.count_subscribers('training/candidate') == 2)
+    camera = Camera(ros)
+    time.sleep(0.3)
+    for number in range(1, 4):
+        camera.frame(number)
+        outcomes.wait_for(number)
+    after = [messages.outcome_from(m).weight_version for m in outcomes.messages]
+    assert after[-1] > 0
+    assert [messages.predicting_version(m) for m in candidates.messages] == [0, *after[:-1]]
 
 
 def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):

@@ -146,6 +146,13 @@ def pose_matrix(message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry]
         (position.x, position.y, position.z), (turn.x, turn.y, turn.z, turn.w))
 
 
+def is_pose_of(message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry], frame_id: str
+               ) -> bool:
+    """Say whether a pose can be of a frame; one that does not name its own, or '', can be."""
+    own = getattr(message, 'child_frame_id', '').lstrip('/')
+    return not own or not frame_id or own == frame_id.lstrip('/')
+
+
 def depth_message(header: Header, depth: np.ndarray) -> Image:
     """
     Give a 32FC1 image.

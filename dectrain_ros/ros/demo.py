@@ -6,6 +6,7 @@ import argparse
 from contextlib import ExitStack
 import os
 from pathlib import Path
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 _SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
+_OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
 
 
 class Part(NamedTuple):
@@ -71,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _demo(options, console: Console) -> None:
+    if any(text.partition('=')[0].strip() == 'decision.policy' for text in options.assignments):
+        raise ValueError('the demo compares the policies never and always: leave decision.policy '
+                         'out of --set')
     config = parsed(options.assignments)
     walk = Walk(seed=options.seed, frames=options.frames)
     path = options.out / f'{walk.place}_{walk.seed}_{walk.frames}'
@@ -98,12 +103,18 @@ def _with_policy(config: Config, policy: str) -> Config:
 
 
 def _write_sample(path: Path, walk: Walk, progress: Progress) -> None:
-    """Write the sample bag, unless a demo before did."""
+    """Write the sample bag, unless a demo before wrote the same walk."""
+    note = path.with_name(f'{path.name}.walk.txt')
     if path.exists():
-        return
+        if note.exists() and note.read_text() == repr(walk):
+            return
+        shutil.rmtree(path)
     task = progress.add_task('writing a bag of a place never seen', total=walk.frames)
     for written in write_walk(path, walk):
         progress.update(task, completed=written)
+    partial = note.with_name(f'{note.name}.partial')
+    partial.write_text(repr(walk))
+    os.replace(partial, note)
 
 
 class LiveOptions(NamedTuple):
@@ -149,15 +160,10 @@ def _live(bag: Bag, policy: str, rate: float, options, look: LiveOptions, progre
                     f'live, policy {policy}, {node.trained} steps'))
             for process in running.values():
                 process.check()
-            over = running['bag_player'].ended
-            if over and (heard == len(bag) and not _still_training(node, heard_s)
-                         or time.monotonic() - heard_s > _SILENCE_S):
+            silent_s = time.monotonic() - heard_s
+            all_came = node.settled and (heard == len(bag) or silent_s > _SILENCE_S)
+            if running['bag_player'].ended and (all_came or silent_s > _OUTCOME_S):
                 return node.result(bag.path.name, policy)
-
-
-def _still_training(node: LiveEvaluation, heard_s: float) -> bool:
-    """Say whether the last frame's outcome may still be on its way."""
-    return time.monotonic() - heard_s < 1.0
 
 
 class _Process:

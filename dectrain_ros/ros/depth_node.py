@@ -14,7 +14,7 @@ from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.inference import Inference
 from dectrain_ros.ros.parameters import ImageConfig, Parameters
 from dectrain_ros.ros.sync import Inbox
-from dectrain_ros.training.worker import Worker
+from dectrain_ros.training.worker import REPLACED, Worker
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
@@ -50,6 +50,7 @@ class DepthNode(Node):
         self._health = Health(self.get_logger())
         self._pipeline = Pipeline(config)
         self._inbox = Inbox(wait_s=config.pose.wait_s, max_gap_s=config.pose.max_gap_s)
+        self._camera_frame = ''         # frame_id of the images, where they name it
         self._rectified = conversions.is_rectified(self.resolve_topic_name('image'))
         self._publish()
         self._worker = Worker(self._pipeline.train, self._on_outcome)
@@ -84,6 +85,7 @@ class DepthNode(Node):
         self.create_subscription(DiagnosticArray, messages.DECISION, self._on_decision, 50)
 
     def _on_image(self, message) -> None:
+        self._camera_frame = message.header.frame_id
         if self._inbox.put_image(message):
             self._health.drop('newer image came before its turn')
 
@@ -100,6 +102,12 @@ class DepthNode(Node):
     def _on_pose(self, message) -> None:
         try:
             matrix = conversions.pose_matrix(message)
+            if not conversions.is_pose_of(message, self._camera_frame):
+                matrix = None
+                self._health.problem(
+                    'pose is of another frame', f'{message.child_frame_id}, images are of '
+                    f"{self._camera_frame}: publish the camera optical frame's pose; extrinsics "
+                    'are not applied yet')
         except ValueError as error:
             self._health.problem('invalid pose', str(error))
             matrix = None
@@ -121,12 +129,17 @@ class DepthNode(Node):
             return
         self._depth.publish(conversions.depth_message(header, seen.depth))
         self._depth_info.publish(conversions.camera_info_message(header, seen.intrinsics))
-        self._candidate.publish(messages.candidate_message(seen.candidate, header.frame_id))
+        self._candidate.publish(messages.candidate_message(
+            seen.candidate, header.frame_id, seen.prediction.weight_version))
         self._health.count('frames')
+        if seen.candidate.refusal:
+            self._health.count(f'not trained: {seen.candidate.refusal}')
         self._health.latency(time.perf_counter() - received_s)
 
     def _on_outcome(self, result: StepResult) -> None:
         self._health.count('trained' if result.trained else 'not trained')
+        if result.reason == REPLACED:
+            self._health.count(f'not trained: {REPLACED}')
         if self.context.ok():           # else shutting down
             self._outcome.publish(messages.outcome_message(result))
 

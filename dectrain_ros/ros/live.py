@@ -19,6 +19,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 NO_DEPTH = 'no depth received'
+NO_FRAME = 'depth of no recorded frame, or twice of one'
 _NAN = math.nan
 _UNMEASURED = Amounts(_NAN, _NAN, _NAN)
 
@@ -41,9 +42,11 @@ class LiveEvaluation(Node):
         """Listen."""
         super().__init__('live_evaluation', **ros)
         self._recorded: Iterator[Tuple[int, Recorded]] = enumerate(bag.frames())
+        self._next: Optional[Tuple[int, Recorded]] = None       # read and not yet used
         self._wanted, self._before = pictures, before
         self._records: List[FrameRecord] = []
         self._pictures: List[Picture] = []
+        self._versions: Dict[int, int] = {}     # that predicted, by the stamp of the candidate
         self._outcomes: Dict[int, StepResult] = {}
         self._skipped: Counter = Counter()
         self._bag = bag
@@ -63,13 +66,20 @@ class LiveEvaluation(Node):
         """Count training steps reported."""
         return sum(outcome.trained for outcome in self._outcomes.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether every depth image's candidate came, and every candidate's outcome."""
+        return (len(self._versions) >= len(self._records)
+                and self._versions.keys() <= self._outcomes.keys())
+
     def result(self, name: str, policy: str) -> RunResult:
         """
         Give the score; what the nodes' work costs is not seen from here and stays nan.
 
         :param name: of the bag, for the report.
         """
-        self._skipped[NO_DEPTH] += sum(1 for _ in self._recorded)
+        self._skipped[NO_DEPTH] += (self._next is not None) + sum(1 for _ in self._recorded)
+        self._next = None
         records = tuple(self._with_outcome(r) for r in self._records)
         skipped = {**self._bag.skipped, **self._skipped}
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
@@ -77,17 +87,18 @@ class LiveEvaluation(Node):
                          _UNMEASURED, _UNMEASURED, peak, tuple(self._pictures))
 
     def _with_outcome(self, record: FrameRecord) -> FrameRecord:
+        record = record._replace(weight_version=self._versions.get(record.stamp_ns, 0))
         outcome = self._outcomes.get(record.stamp_ns)
         if outcome is None:
             return record
         return record._replace(trained=outcome.trained, reason=outcome.reason,
-                               loss_before=outcome.loss_before,
-                               weight_version=outcome.weight_version)
+                               loss_before=outcome.loss_before)
 
     def _on_depth(self, message: Image) -> None:
         stamp_ns = messages.ns_from_stamp(message.header.stamp)
         found = self._find(stamp_ns)
         if found is None:
+            self._skipped[NO_FRAME] += 1
             return
         index, recorded = found
         depth = np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
@@ -101,14 +112,18 @@ class LiveEvaluation(Node):
 
     def _find(self, stamp_ns: int) -> Optional[Tuple[int, Recorded]]:
         """Give number and recorded frame of a stamp; those before it got no depth."""
-        for index, recorded in self._recorded:
-            if recorded.frame.stamp_ns == stamp_ns:
-                return index, recorded
+        while True:
+            self._next = self._next or next(self._recorded, None)
+            if self._next is None or self._next[1].frame.stamp_ns > stamp_ns:
+                return None
+            found, self._next = self._next, None
+            if found[1].frame.stamp_ns == stamp_ns:
+                return found
             self._skipped[NO_DEPTH] += 1
-        return None
 
     def _on_candidate(self, message: DiagnosticArray) -> None:
         candidate = messages.candidate_from(message)
+        self._versions[candidate.stamp_ns] = messages.predicting_version(message)
         if candidate.refusal:
             self._skipped[candidate.refusal] += 1
 

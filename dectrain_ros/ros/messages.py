@@ -36,12 +36,20 @@ def ns_from_stamp(stamp: Time) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
-def candidate_message(candidate: Candidate, frame_id: str = '') -> DiagnosticArray:
-    """Put a candidate on the wire; frame_id is the camera's."""
+def candidate_message(
+    candidate: Candidate, frame_id: str = '', weight_version: int = 0
+) -> DiagnosticArray:
+    """
+    Put a candidate on the wire.
+
+    :param frame_id: of the camera.
+    :param weight_version: of the weights that gave the frame's depth; policies do not see it.
+    """
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
                        {**candidate.features._asdict(), 'batch_size': candidate.batch_size},
                        _CANDIDATE_NUMBERS)
     message.header.frame_id = frame_id
+    message.status[0].values.append(KeyValue(key='weight_version', value=str(weight_version)))
     return message
 
 
@@ -56,6 +64,16 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     batch_size = numbers.pop('batch_size')
     return Candidate(ns_from_stamp(message.header.stamp), DecisionFeatures(**numbers),
                      status.message, batch_size)
+
+
+def predicting_version(message: DiagnosticArray) -> int:
+    """
+    Read the version of the weights that gave the depth of a candidate's frame.
+
+    :raises ValueError: if it is missing or malformed.
+    """
+    kinds = {'weight_version': int}
+    return _numbers(_status(message, CANDIDATE), kinds)['weight_version']
 
 
 def decision_message(decision: Decision) -> DiagnosticArray:
