@@ -96,7 +96,7 @@ class TrainingConfig(Room):
     replay_megabytes: float = option(
         384.0, 'Most memory of the replay buffer, MB (10^6 bytes).', low=0.0, high=1e6)
     replay_similarity: float = option(
-        0.95, 'A frame enters the replay buffer if its cosine similarity to every stored one is '
+        0.98, 'A frame enters the replay buffer if its cosine similarity to every stored one is '
         'below this.', low=-1.0, high=1.0)
     source_views: int = option(2, 'Source views of a training frame.', low=1, high=4)
     history_frames: int = option(
