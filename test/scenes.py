@@ -70,5 +70,6 @@ def weights_file(directory, seed=0, card=CARD):
 
 
 def config(weights, *assignments, seed=0):
-    """Give a configuration of the weights with 'room.option=value' applied."""
-    return parsed((f'depth.weights={weights}', 'depth.device=cpu', *assignments)).with_seed(seed)
+    """Give a configuration of the weights, training the decoder unless assigned otherwise."""
+    base = (f'depth.weights={weights}', 'depth.device=cpu', 'training.scope=decoder')
+    return parsed((*base, *assignments)).with_seed(seed)

@@ -120,8 +120,9 @@ def test_a_set_of_several_is_taken_as_a_whole_or_not_at_all(node):
         Parameter('decision.policy', value='never')])
     assert not answer.successful and answer.reason == 'policy never is refused here'
     assert parameters.config == Config()
-    assert made.get_parameter('training.learning_rate').value == 3e-4
+    rate = Config().training.learning_rate
+    assert made.get_parameter('training.learning_rate').value == rate
     answer, = made.set_parameters([Parameter('training.learning_rate', value=1.5)])
-    assert not answer.successful and made.get_parameter('training.learning_rate').value == 3e-4
+    assert not answer.successful and made.get_parameter('training.learning_rate').value == rate
     answer, = made.set_parameters([Parameter('training.learning_rate', value='fast')])
     assert not answer.successful and "'fast': it must be a float" in answer.reason

@@ -3,6 +3,7 @@
 import dataclasses
 import threading
 
+from dectrain_ros.config import TrainingConfig
 from dectrain_ros.frames import Decision, Intrinsics
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.views import ViewHistory
@@ -217,7 +218,7 @@ def test_the_scope_says_what_training_reaches(make, scope):
 
 def test_the_learning_rate_changes_between_steps(make):
     pipeline = make()
-    assert pipeline.learning_rate == 3e-4
+    assert pipeline.learning_rate == TrainingConfig().learning_rate
     pipeline.learning_rate = 0.0
     for k in range(2):
         pipeline.observe(frame(k))

@@ -19,7 +19,8 @@ from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
-__all__ = ['Bag', 'BagError', 'BagWriter', 'header_stamp_ns', 'RawMessage', 'Recorded', 'Topics']
+__all__ = ['Bag', 'BagError', 'BagWriter', 'header_stamp_ns', 'RawMessage', 'Recorded', 'Topics',
+           'TRANSFORMS']
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ import threading
 import time
 from typing import Callable, Deque, Dict, Iterable, Iterator, List, NamedTuple, Optional
 
-from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage
-from dectrain_ros.offline.bag_topics import TRANSFORMS
+from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage, TRANSFORMS
 from dectrain_ros.ros.executable import run
 from dectrain_ros.ros.messages import stamp_from_ns
 from dectrain_ros.ros.progress import Progress
