@@ -5,7 +5,7 @@ import json
 from dectrain_ros.depth.checkpoints import load_network
 from dectrain_ros.offline.datasets import Views, ViewsSpec
 from dectrain_ros.offline.pretrain import (
-    augmented, Batch, CARD, Pretraining, Recipe, supervised_loss)
+    _shaken, augmented, Batch, CARD, Pretraining, Recipe, supervised_loss)
 import numpy as np
 import pytest
 import torch
@@ -116,6 +116,21 @@ def test_augmentation_is_a_function_of_its_random_stream():
     assert float(first.image.min()) >= 0 and float(first.image.max()) <= 1
 
 
+def test_a_shaken_image_is_smeared_along_one_line_and_as_bright():
+    dots = torch.zeros(40, 3, 33, 33)
+    dots[..., 16, 16] = 1.0
+    after = _shaken(dots, np.random.default_rng(0), share=0.5, reach=4)
+    np.testing.assert_allclose(after.sum((2, 3)), 1.0, rtol=1e-5)
+    lengths = []
+    for image in after[:, 0]:
+        y, x = torch.nonzero(image > 1e-6, as_tuple=True)
+        spread = np.linalg.eigvalsh(np.cov(np.stack((x, y)))) if len(x) > 1 else np.zeros(2)
+        lengths.append(len(x))
+        assert spread[0] < 0.6                          # thin across the line
+    assert 8 <= sum(n > 1 for n in lengths) <= 32       # about half of them
+    assert torch.equal(after[lengths.index(1)], dots[0])
+
+
 def test_the_learning_rate_rises_stays_and_falls():
     recipe = Recipe(seed=0, steps=1000, learning_rate=1.0, warm_up=100, decay=0.4)
     found = [recipe.rate(k) for k in (0, 49, 99, 500, 600, 800, 999)]
@@ -146,6 +161,23 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(views, tmp_path
     assert (story['steps'], story['command']) == (4, 'dectrain pretrain')
     assert story['held_out_rooms'] == metrics
     load_network('lite', str(tmp_path / 'lite.safetensors'))
+
+
+def test_a_run_may_start_from_other_weights_and_its_card_says_so(views, tmp_path):
+    first = Pretraining(tmp_path / 'a', views, RECIPE, 'cpu')
+    list(first.run())
+    start = tmp_path / 'first.safetensors'
+    first.export(start, 'the first command')
+    second = Pretraining(tmp_path / 'b', views, RECIPE._replace(start=str(start)), 'cpu')
+    weight = 'encoder.stem.0.weight'
+    assert torch.equal(second.network.state_dict()[weight],
+                       first.network.state_dict()[weight].half().float())
+    list(second.run())
+    with pytest.raises(ValueError, match='would have come elsewhere'):
+        Pretraining(tmp_path / 'b', views, RECIPE, 'cpu')
+    second.export(tmp_path / 'second.safetensors', 'the second command')
+    story = json.loads((tmp_path / 'second.json').read_text())['training']
+    assert story['started_from']['command'] == 'the first command'
 
 
 def test_a_longer_run_may_take_up_a_checkpoint_from_before_the_rates_part():

@@ -103,10 +103,13 @@ def _add_pretrain(commands) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
                      help='weights to write, .safetensors; the card goes beside as .json')
+    add.add_argument('--start', default='', metavar='FILE',
+                     help='weights of lite to start from; fresh ones if not named')
     add.add_argument('--work', type=Path, default=Path('pretraining'), metavar='DIR',
                      help='rendered rooms and checkpoints')
     add.add_argument('--rooms', type=int, default=2000, help='rooms to render, 12 views each')
-    add.add_argument('--steps', type=int, default=10000, help='training steps of 16 images')
+    add.add_argument('--steps', type=int, default=10000, help='training steps')
+    add.add_argument('--batch', type=int, default=16, help='images of a step')
     add.add_argument('--seed', type=int, default=0, help='seed of rooms and training')
     add.add_argument('--device', default='auto', help='torch device')
     add.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='rendering processes')
@@ -195,6 +198,7 @@ def _pretrain(options) -> None:
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
     _check_folder(options.out.parent)
+    recipe = Recipe(options.seed, options.steps, options.batch, start=options.start)
     views = Views(options.work / 'views', ViewsSpec(
         options.seed, options.rooms, 12, CARD.height, CARD.width))
     with _progress() as progress:
@@ -202,15 +206,16 @@ def _pretrain(options) -> None:
                                  completed=int(views.done.sum()))
         for finished in views.render(options.jobs):
             progress.update(task, completed=finished)
-        run = Pretraining(
-            options.work, views, Recipe(options.seed, options.steps), options.device)
+        run = Pretraining(options.work, views, recipe, options.device)
         task = progress.add_task('training', total=options.steps, completed=run.step)
         for step in run.run():
-            progress.update(task, completed=step.step,
-                            description=f'training, loss {step.loss:.3f}')
+            if step.step % 10 == 0 or step.step == options.steps:   # reading the loss waits for it
+                progress.update(task, completed=step.step,
+                                description=f'training, loss {float(step.loss):.3f}')
     command = 'dectrain ' + shlex.join([
-        'pretrain', '--rooms', str(options.rooms), '--steps', str(options.steps), '--seed',
-        str(options.seed)])
+        'pretrain', '--rooms', str(options.rooms), '--steps', str(options.steps), '--batch',
+        str(options.batch), '--seed', str(options.seed),
+        *(('--start', options.start) if options.start else ())])
     metrics = run.export(options.out, command)
     _out().print(f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
                  f'AbsRel {metrics["absrel"]:.3f}')

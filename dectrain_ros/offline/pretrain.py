@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Tuple
 
 from dectrain_ros.depth.checkpoints import (
-    fill, read_tensors, resolve_device, save_network, write_json, write_tensors)
+    fill, load_network, read_tensors, resolve_device, save_network, write_json, write_tensors)
 from dectrain_ros.depth.metrics import depth_metrics
 from dectrain_ros.depth.network import LiteNetwork, ModelCard
 from dectrain_ros.offline.datasets import Views
@@ -25,7 +25,8 @@ class Recipe(NamedTuple):
 
     The learning rate warms up, stays, and falls linearly to zero over the last decay share. The
     first share of the steps sees images at half size, four times as many in the same time: what
-    a room's scale looks like is learnt there, edges later.
+    a room's scale looks like is learnt there, edges later. start: weights of lite to begin with,
+    '' for fresh ones.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class Recipe(NamedTuple):
     decay: float = 0.4
     half_size: float = 0.7
     checkpoint_every: int = 200
+    start: str = ''
 
     def rate(self, step: int) -> float:
         """Give the learning rate of a step."""
@@ -46,16 +48,16 @@ class Recipe(NamedTuple):
 
     def agrees(self, other: 'Recipe', steps: int) -> bool:
         """Say whether both come to the same weights after so many steps."""
-        return (self.seed, self.batch, self.weight_decay) == (
-            other.seed, other.batch, other.weight_decay) and all(
+        return (self.seed, self.batch, self.weight_decay, self.start) == (
+            other.seed, other.batch, other.weight_decay, other.start) and all(
                 self.rate(k) == other.rate(k) for k in range(steps))
 
 
 class Progress(NamedTuple):
-    """One finished step: its number and running loss."""
+    """One finished step: its number and running loss, () on the device: reading it waits."""
 
     step: int
-    loss: float
+    loss: Tensor
 
 
 class Batch(NamedTuple):
@@ -84,10 +86,11 @@ class Pretraining:
         self.device = resolve_device(device)
         with torch.random.fork_rng(devices=()):         # the caller's random stream is theirs
             torch.manual_seed(recipe.seed)
-            network = LiteNetwork(CARD)
+            network = load_network('lite', recipe.start) if recipe.start else LiteNetwork(CARD)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
+            fused=self.device.type == 'cuda')
         self.step = 0
         rooms = views.spec.rooms
         held_out = max(1, rooms // 40)
@@ -95,6 +98,10 @@ class Pretraining:
             raise ValueError(
                 f'there is {rooms} room: render at least 2, one of them is held out')
         self._training_views = (rooms - held_out) * views.spec.views_per_room
+        self._arrays = [torch.from_numpy(array) for array in (
+            views.images, views.depth, views.focal_px)]
+        if self._fits(sum(array.nbytes for array in self._arrays)):
+            self._arrays = [array.to(self.device) for array in self._arrays]
         self._resume()
 
     @property
@@ -103,6 +110,10 @@ class Pretraining:
         fast = torch.cuda.is_bf16_supported() if self.device.type == 'cuda' else (
             torch.ops.mkldnn._is_mkldnn_bf16_supported())
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(fast))
+
+    def _fits(self, size: int) -> bool:
+        """Say whether all views fit on an accelerator, with as much again left to train in."""
+        return self.device.type == 'cuda' and 2 * size < torch.cuda.mem_get_info(self.device)[0]
 
     def run(self) -> Iterator[Progress]:
         """Take the remaining steps, saving checkpoints on the way; gives progress after each."""
@@ -113,7 +124,7 @@ class Pretraining:
             self.step += 1
             if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
                 self.save_checkpoint()
-            yield Progress(self.step, float(running))
+            yield Progress(self.step, running)
 
     def _take_step(self) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -143,11 +154,10 @@ class Pretraining:
             image=F.avg_pool2d(batch.image, 2), depth=batch.depth[..., ::2, ::2])
 
     def _load(self, chosen: np.ndarray) -> Batch:
-        image = torch.from_numpy(self.views.images[chosen]).to(self.device)
-        depth = torch.from_numpy(self.views.depth[chosen].astype(np.float32)).to(self.device)
-        focal = torch.from_numpy(self.views.focal_px[chosen]).to(self.device)
+        index = torch.from_numpy(chosen).to(self._arrays[0].device)
+        image, depth, focal = (array[index].to(self.device) for array in self._arrays)
         image = image.permute(0, 3, 1, 2).float() / 255       # channels last in memory
-        return Batch(image, depth[:, None], focal)
+        return Batch(image, depth[:, None].float(), focal)
 
     @torch.inference_mode()
     def validate(self) -> dict:
@@ -200,9 +210,12 @@ class Pretraining:
     def export(self, path: Path, command: str) -> dict:
         """Write the weights with their card; gives the zero-shot metrics in it."""
         metrics = self.validate()
-        save_network(path, self.network, {
-            'command': command, 'steps': self.step, 'recipe': self.recipe._asdict(),
-            'data': self.views.spec._asdict(), 'held_out_rooms': metrics})
+        story = {'command': command, 'steps': self.step, 'recipe': self.recipe._asdict(),
+                 'data': self.views.spec._asdict(), 'held_out_rooms': metrics}
+        if self.recipe.start:
+            card = Path(self.recipe.start).with_suffix('.json')
+            story['started_from'] = json.loads(card.read_text())['training']
+        save_network(path, self.network, story)
         return metrics
 
 
@@ -255,7 +268,7 @@ def _slope(error: Tensor, known: Tensor) -> Tensor:
 
 def augmented(batch: Batch, rng: np.random.Generator) -> Batch:
     """
-    Mirror, zoom, stretch, roll and shift the views; change their colours.
+    Mirror, zoom, stretch, roll and shift the views; change their colours; shake the camera.
 
     A zoom changes the focal length, not the depth; a roll about the optical axis changes neither.
     """
@@ -275,8 +288,8 @@ def augmented(batch: Batch, rng: np.random.Generator) -> Batch:
     image = F.grid_sample(batch.image, grid, padding_mode='reflection', align_corners=False)
     depth = F.grid_sample(batch.depth, grid, mode='nearest', align_corners=False)
     focal = batch.focal_px / torch.from_numpy(zoom.astype(np.float32)).to(image.device)
-    return Batch(_recoloured(image, rng).contiguous(memory_format=torch.channels_last),
-                 depth, focal)
+    image = _shaken(_recoloured(image, rng), rng)
+    return Batch(image.contiguous(memory_format=torch.channels_last), depth, focal)
 
 
 def _recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
@@ -293,3 +306,20 @@ def _recoloured(image: Tensor, rng: np.random.Generator) -> Tensor:
     middle = image.mean((1, 2, 3), keepdim=True)
     image = middle + (image - middle) * drawn(0.7, 1.4)
     return (image * drawn(0.8, 1.2, 3) + drawn(-0.1, 0.1)).clamp(0, 1)
+
+
+def _shaken(image: Tensor, rng: np.random.Generator, share: float = 0.3, reach: int = 4) -> Tensor:
+    """Blur a share of the images along a line of up to 2 * reach + 1 px, as a moving camera."""
+    count, channels = image.shape[:2]
+    angle = rng.uniform(0, np.pi, (count, 1, 1))
+    length = rng.uniform(0.5, reach, (count, 1, 1)) * (rng.random((count, 1, 1)) < share)
+    y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1]
+    along = x * np.cos(angle) + y * np.sin(angle)
+    across = x * np.sin(angle) - y * np.cos(angle)
+    kernel = (np.clip(1 - np.abs(across), 0, 1) * np.clip(length + 0.5 - np.abs(along), 0, 1))
+    kernel = np.where(length > 0, kernel, (x == 0) & (y == 0))
+    kernel = (kernel / kernel.sum((1, 2), keepdims=True)).astype(np.float32)
+    weight = torch.from_numpy(kernel.repeat(channels, 0)[:, None]).to(image.device)
+    padded = F.pad(image, [reach] * 4, mode='replicate')
+    padded = padded.reshape(1, count * channels, *padded.shape[2:])
+    return F.conv2d(padded, weight, groups=count * channels).reshape(image.shape)
