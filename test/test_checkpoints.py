@@ -3,7 +3,8 @@
 import json
 
 from dectrain_ros.depth.checkpoints import (
-    load_network, read_tensors, resolve_device, save_network, write_json, write_tensors)
+    load_network, resolve_device, save_network, write_tensors)
+from dectrain_ros.storage import read_tensors
 import pytest
 from safetensors.torch import save_file
 from scenes import CARD, lite, weights_file
@@ -126,18 +127,8 @@ def test_a_write_that_fails_keeps_the_old_file_and_leaves_nothing_behind(tmp_pat
     shared = torch.ones(2)
     with pytest.raises(RuntimeError, match='share memory'):
         write_tensors(path, {'x': shared, 'y': shared})
-    with pytest.raises(TypeError):
-        write_json(path, {'x': object()})
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir()] == ['a.safetensors']
-
-
-def test_a_rename_that_fails_leaves_nothing_behind(tmp_path):
-    target = tmp_path / 'a.json'
-    target.mkdir()                                            # cannot be replaced by a file
-    with pytest.raises(OSError):
-        write_json(target, {})
-    assert [p.name for p in tmp_path.iterdir()] == ['a.json']
 
 
 def test_tensors_come_back_whatever_their_layout(tmp_path):

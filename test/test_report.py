@@ -10,7 +10,7 @@ import cv2
 from dectrain_ros.config import Config
 from dectrain_ros.offline.plots import colours, gallery, rolling_mean
 from dectrain_ros.offline.report import (
-    file_names, frames_csv, results_table, write_atomically, write_report)
+    file_names, frames_csv, results_table, write_report)
 from dectrain_ros.offline.results import (
     Amounts, FrameRecord, mean_over, Picture, recovery, report_json, RunResult)
 import numpy as np
@@ -195,15 +195,6 @@ def test_the_report_writes_each_file_whole(tmp_path):
 def test_text_from_a_bag_cannot_become_markup(tmp_path):
     page = write_report(tmp_path, [run('never', [0.4], bag='<script>x</script>')], Config())
     assert '<script>' not in page.read_text()
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_no_scrap(tmp_path):
-    target = tmp_path / 'report.json'
-    target.write_text('old')
-    with pytest.raises(TypeError):
-        write_atomically(target, 'text, not bytes')
-    assert target.read_text() == 'old'
-    assert [p.name for p in tmp_path.iterdir()] == ['report.json']
 
 
 def test_nothing_to_report_is_an_error_that_says_so(tmp_path):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 import json
-import os
 from pathlib import Path
-from typing import Iterator, Mapping
+from typing import Mapping
 
 from dectrain_ros.depth.network import DepthNetwork, LiteNetwork, ModelCard
-from safetensors import safe_open, SafetensorError
+from dectrain_ros.storage import read_tensors, whole_or_not_at_all, write_json
 from safetensors.torch import save_file
 import torch
 from torch import nn, Tensor
@@ -70,19 +68,6 @@ def card_from(values: Mapping) -> ModelCard:
     return ModelCard(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def read_tensors(path: Path) -> Mapping[str, Tensor]:
-    """
-    Read every tensor of a safetensors file.
-
-    :raises ValueError: if it is missing or damaged.
-    """
-    try:
-        with safe_open(str(path), 'pt') as stored:
-            return {key: stored.get_tensor(key) for key in stored.keys()}
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f'{path} is no readable safetensors file ({error})') from error
-
-
 def fill(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
     """
     Fill a network with stored tensors, exactly.
@@ -115,28 +100,8 @@ def save_network(path: Path, network: DepthNetwork, story: Mapping) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file so that it is there whole or not at all."""
     whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with _whole_or_not_at_all(path) as partial:
+    with whole_or_not_at_all(path) as partial:
         save_file(whole, str(partial))
-
-
-def write_json(path: Path, values: Mapping) -> None:
-    """Write JSON so that it is there whole or not at all."""
-    text = json.dumps(values, indent=2) + '\n'
-    with _whole_or_not_at_all(path) as partial:
-        partial.write_text(text)
-
-
-@contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """Give a path to write to; what was written is brought to the disk, then to its name."""
-    partial = path.with_name(path.name + '.partial')
-    try:
-        yield partial
-        with open(partial, 'rb+') as written:
-            os.fsync(written.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)         # there only if something failed
 
 
 def resolve_device(name: str) -> torch.device:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Iterator, NamedTuple, Tuple
 
 from dectrain_ros.depth.checkpoints import (
-    fill, load_network, read_tensors, resolve_device, save_network, write_json, write_tensors)
+    fill, load_network, resolve_device, save_network, write_tensors)
 from dectrain_ros.depth.metrics import depth_metrics
 from dectrain_ros.depth.network import LiteNetwork, ModelCard
 from dectrain_ros.offline.datasets import Views
+from dectrain_ros.storage import read_tensors, write_json
 import numpy as np
 import torch
 from torch import Tensor

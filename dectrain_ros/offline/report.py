@@ -12,13 +12,13 @@ import os
 from pathlib import Path
 import re
 import statistics
-import tempfile
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.config import Config
 from dectrain_ros.offline import plots
 from dectrain_ros.offline.results import (
     by_policy, FrameRecord, mean_over, recovery, report_json, RunResult, versions)
+from dectrain_ros.storage import write_bytes
 import jinja2
 from rich.table import Table
 
@@ -89,23 +89,6 @@ def results_table(runs: Sequence[RunResult]) -> Table:
         table.add_row(*((bag,) if several else ()), *line)
         last = bag
     return table
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """
-    Write a file so that it is whole or not there.
-
-    :raises OSError: if it cannot be written; what was there before is then untouched.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)              # mkstemp's 0600 would keep a web server out
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def file_names(runs: Sequence[RunResult]) -> List[str]:
@@ -201,11 +184,11 @@ def write_report(
     names = file_names(runs)
     images = _images(runs, names)
     for name, data in images.items():
-        write_atomically(directory / name, data)
+        write_bytes(directory / name, data)
     for run, name in zip(runs, names):
-        write_atomically(directory / f'frames_{name}.csv', frames_csv(run.records))
+        write_bytes(directory / f'frames_{name}.csv', frames_csv(run.records))
     text = json.dumps(report_json(runs, config, plan), indent=2, allow_nan=False)
-    write_atomically(directory / 'report.json', text.encode())
+    write_bytes(directory / 'report.json', text.encode())
     page = directory / 'report.html'
-    write_atomically(page, _page(runs, names, report_json(runs, config, plan), images))
+    write_bytes(page, _page(runs, names, report_json(runs, config, plan), images))
     return page
