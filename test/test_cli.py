@@ -1,9 +1,13 @@
 """The dectrain command: what it says, where it says it, and how it ends."""
 
+import contextlib
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+import time
 
 from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.cli import main
@@ -234,3 +238,27 @@ def test_help_lists_options_without_loading_torch():
 def test_pixels_of_a_synthesized_bag_are_not_blank(folder):
     images = np.stack([r.frame.image for r in Bag(folder / 'bag').frames()])
     assert images.std() > 20
+
+
+def test_a_killed_rendering_leaves_no_process_behind(tmp_path):
+    command = subprocess.Popen(
+        [sys.executable, '-m', 'dectrain_ros.offline.cli', 'pretrain', '--rooms', '500', '--jobs',
+         '2', '--out', str(tmp_path / 'lite.safetensors'), '--work', str(tmp_path)],
+        start_new_session=True, stderr=subprocess.PIPE)
+    try:
+        rendered = tmp_path / 'views' / 'done.npy'
+        until_s = time.monotonic() + 60
+        while not (rendered.exists() and np.load(rendered).any()):
+            assert time.monotonic() < until_s and command.poll() is None
+            time.sleep(0.2)
+        command.terminate()
+        _, complaint = command.communicate(timeout=60)
+        assert (command.returncode, complaint) == (130, b'dectrain pretrain: interrupted\n')
+        with pytest.raises(ProcessLookupError):         # the whole group has ended
+            until_s = time.monotonic() + 30
+            while time.monotonic() < until_s:
+                os.killpg(command.pid, 0)
+                time.sleep(0.2)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)

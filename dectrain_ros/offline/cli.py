@@ -8,6 +8,7 @@ import logging
 import os
 from pathlib import Path
 import shlex
+import signal
 import sys
 from typing import List, Optional
 
@@ -28,6 +29,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
     logging.basicConfig(
         level=logging.WARNING, format='%(message)s',
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)])
+    # A plain kill cleans up as Ctrl-C does: no half-written file stays, no rendering process.
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         parsed.run(parsed)
     except (ValueError, OSError) as error:
@@ -38,6 +41,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write(f'dectrain {parsed.command}: interrupted\n')
         sys.exit(130)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -204,8 +209,10 @@ def _pretrain(options) -> None:
     with _progress() as progress:
         task = progress.add_task('rendering rooms', total=options.rooms,
                                  completed=int(views.done.sum()))
-        for finished in views.render(options.jobs):
-            progress.update(task, completed=finished)
+        # Closed whatever happens: what is interrupted must not render the rest before it ends.
+        with closing(views.render(options.jobs)) as rooms:
+            for finished in rooms:
+                progress.update(task, completed=finished)
         run = Pretraining(options.work, views, recipe, options.device)
         task = progress.add_task('training', total=options.steps, completed=run.step)
         for step in run.run():

@@ -70,15 +70,16 @@ class Views:
         missing = np.flatnonzero(~self.done)
         finished = self.spec.rooms - len(missing)
         # Spawned: a fork of a process that has torch threads may hang.
-        with ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn')) as pool:
+        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context('spawn'))
+        try:
             rooms = [pool.submit(_render_room, self.directory, self.spec, int(k)) for k in missing]
-            try:
-                for room in as_completed(rooms):
-                    room.result()
-                    finished += 1
-                    yield finished
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+            for room in as_completed(rooms):
+                room.result()
+                finished += 1
+                yield finished
+        finally:
+            # Waits for rooms in work: a pool let go at once renders all the others first.
+            pool.shutdown(cancel_futures=True)
 
 
 def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
