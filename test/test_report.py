@@ -10,7 +10,7 @@ import cv2
 from dectrain_ros.config import Config
 from dectrain_ros.offline.plots import colours, gallery, rolling_mean
 from dectrain_ros.offline.report import (
-    file_names, frames_csv, results_table, write_report)
+    file_names, frames_csv, Report, results_table)
 from dectrain_ros.offline.results import (
     Amounts, FrameRecord, mean_over, Picture, recovery, report_json, RunResult)
 import numpy as np
@@ -171,7 +171,7 @@ class _Sources(HTMLParser):
 def test_the_report_is_one_page_that_loads_nothing(tmp_path):
     runs = [run('never', [0.4, 0.4]), run('always', [0.6, 0.8], trained=(0, 1),
                                           pictures=[picture()])]
-    page = write_report(tmp_path / 'new' / 'folder', runs, Config())
+    page = Report(tmp_path / 'new' / 'folder', Config()).write(runs)
     parser = _Sources()
     parser.feed(page.read_text())
     assert len(parser.sources) == 3         # trade, course, pictures
@@ -183,7 +183,7 @@ def test_the_report_is_one_page_that_loads_nothing(tmp_path):
 
 def test_the_report_writes_each_file_whole(tmp_path):
     runs = [run('never', [0.4]), run('periodic:4', [NAN], pictures=[picture()])]
-    write_report(tmp_path, runs, Config())
+    Report(tmp_path, Config()).write(runs)
     assert {p.name for p in tmp_path.iterdir()} == {
         'report.html', 'report.json', 'trade.png', 'course_0.png',
         'frames_hall_never_0.csv', 'frames_hall_periodic-4_0.csv',
@@ -192,16 +192,29 @@ def test_the_report_writes_each_file_whole(tmp_path):
     assert found['runs'][0]['delta1'] == 0.4 and found['runs'][1]['delta1'] is None
 
 
+def test_a_growing_report_is_the_one_written_at_once_and_an_earlier_one_is_gone(tmp_path):
+    (tmp_path / 'notes.txt').write_text('mine')
+    runs = [run('never', [0.4], pictures=[picture()]), run('always', [0.6], pictures=[picture()])]
+    Report(tmp_path / 'once', Config()).write(runs)
+    Report(tmp_path, Config()).write([run('random:0.5', [0.5], pictures=[picture()])])
+    growing = Report(tmp_path, Config())
+    growing.write(runs[:1])
+    growing.write(runs)
+    mine = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    assert mine.pop('notes.txt') == b'mine'
+    assert mine == {p.name: p.read_bytes() for p in (tmp_path / 'once').iterdir()}
+
+
 def test_text_from_a_bag_cannot_become_markup(tmp_path):
-    page = write_report(tmp_path, [run('never', [0.4], bag='<script>x</script>')], Config())
+    page = Report(tmp_path, Config()).write([run('never', [0.4], bag='<script>x</script>')])
     assert '<script>' not in page.read_text()
 
 
 def test_nothing_to_report_is_an_error_that_says_so(tmp_path):
     with pytest.raises(ValueError, match='no run to report'):
-        write_report(tmp_path, [], Config())
+        Report(tmp_path, Config()).write([])
     with pytest.raises(ValueError, match="hall under never has no frame.*no camera_info': 3"):
-        write_report(tmp_path, [run('never', [])], Config())
+        Report(tmp_path, Config()).write([run('never', [])])
 
 
 def test_the_terminal_table_names_bags_only_where_there_are_several():
@@ -217,5 +230,5 @@ def test_the_terminal_table_names_bags_only_where_there_are_several():
 
 def test_spread_over_seeds_is_the_standard_deviation(tmp_path):
     runs = [run('never', [0.5 - x], seed=i) for i, x in enumerate((-0.1, 0.0, 0.1))]
-    assert '0.500 ± 0.100' in write_report(tmp_path, runs, Config()).read_text()
+    assert '0.500 ± 0.100' in Report(tmp_path, Config()).write(runs).read_text()
     assert math.isclose(mean_over(runs, 'delta1'), 0.5)

@@ -8,7 +8,7 @@ from dectrain_ros.config import parsed
 from dectrain_ros.depth.checkpoints import load_network
 from dectrain_ros.frames import with_pose_problem
 from dectrain_ros.offline.bag import Bag, BagWriter
-from dectrain_ros.offline.report import write_report
+from dectrain_ros.offline.report import Report
 from dectrain_ros.offline.run import evaluate, Plan
 from lite_parts import write_bag, write_lite
 import numpy as np
@@ -184,7 +184,7 @@ def test_pictures_show_the_network_before_and_after(runs):
 
 
 def test_the_report_has_the_agreed_fields(runs, config, tmp_path):
-    write_report(tmp_path, runs[:3], config)
+    Report(tmp_path, config).write(runs[:3])
     report = json.loads((tmp_path / 'report.json').read_text())
     assert list(report) == ['runs', 'recovery', 'config', 'versions']
     amounts = {'inference', 'decision', 'training', 'total'}

@@ -1,4 +1,4 @@
-"""The `dectrain` command: evaluate on bags, synthesize bags, pre-train."""
+"""The `dectrain` command: evaluate on bags, synthesize bags, pre-train, fit the decision."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog='dectrain', description='Monocular depth that adapts online, on recorded bags.',
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (_add_evaluate, _add_synthesize, _add_pretrain):
+    for add in (_add_evaluate, _add_synthesize, _add_pretrain, _add_fit_decision):
         add(commands)
     return parser
 
@@ -121,6 +121,22 @@ def _add_pretrain(commands) -> None:
     add.set_defaults(run=_pretrain)
 
 
+def _add_fit_decision(commands) -> None:
+    add = commands.add_parser(
+        'fit-decision', help='fit the gain network to collected statistics',
+        description='Fit the network that predicts what a training step gains, and report how '
+        'well it does so on whole sequences held out.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add.add_argument('statistics', type=Path, metavar='STATS',
+                     help='.safetensors file of `dectrain collect`')
+    add.add_argument('--out', type=Path, required=True, metavar='FILE',
+                     help='decision file to write, .safetensors; its card goes beside as .json')
+    add.add_argument('--seed', type=int, default=0, help='of the split and the weights')
+    add.add_argument('--restarts', type=int, default=4, metavar='N',
+                     help='networks to fit; the best on sequences held out for it is kept')
+    add.set_defaults(run=_fit_decision)
+
+
 def _progress() -> Progress:
     console = Console(stderr=True)
     return Progress(
@@ -146,7 +162,7 @@ def _evaluate(options) -> None:
     # Imported here: a torch import must not slow --help and the other commands down.
     from dectrain_ros.config import parsed
     from dectrain_ros.offline.bag import Topics
-    from dectrain_ros.offline.report import results_table, write_report
+    from dectrain_ros.offline.report import Report, results_table
     from dectrain_ros.offline.run import evaluate, Plan
     _check_folder(options.out)
     if any(text.startswith('decision.policy=') for text in options.assignments):
@@ -156,12 +172,12 @@ def _evaluate(options) -> None:
         tuple(options.bags), tuple(options.policies), options.seeds, options.start,
         options.frames, options.loops, Topics(
             options.image, options.camera_info, options.pose, options.ground_truth))
-    runs = []
+    runs, report = [], Report(options.out, config, plan.as_dict())
     with _progress() as progress:
         for run in evaluate(plan, config, _Bars(progress)):
             runs.append(run)
             # After each run: an interrupted evaluation keeps what it has measured.
-            write_report(options.out, runs, config, plan.as_dict())
+            report.write(runs)
     out = _out()
     out.print(results_table(runs), soft_wrap=False)
     out.print(f'report: {options.out / "report.html"}')
@@ -226,6 +242,28 @@ def _pretrain(options) -> None:
     metrics = run.export(options.out, command)
     _out().print(f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
                  f'AbsRel {metrics["absrel"]:.3f}')
+
+
+def _fit_decision(options) -> None:
+    from dectrain_ros.offline.fitting import fit_decision, read_statistics, report_tables
+    if options.out.suffix != '.safetensors':
+        raise ValueError(f'--out {options.out} must end in .safetensors')
+    if options.out.resolve() == options.statistics.resolve():
+        raise ValueError(f'--out {options.out} is the statistics: name another file')
+    _check_folder(options.out.parent)
+    command = 'dectrain ' + shlex.join([
+        'fit-decision', str(options.statistics), '--seed', str(options.seed), '--restarts',
+        str(options.restarts)])
+    statistics = read_statistics(options.statistics)
+    with _progress() as progress:
+        task = progress.add_task('fitting', total=options.restarts)
+        report = fit_decision(
+            statistics, options.out, command, seed=options.seed, restarts=options.restarts,
+            advance=lambda: progress.advance(task))
+    out = _out()
+    for table in report_tables(report):
+        out.print(table, soft_wrap=False)
+    out.print(f'decision: {options.out}')
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 import re
 import statistics
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from dectrain_ros.config import Config
 from dectrain_ros.offline import plots
@@ -24,6 +24,8 @@ from rich.table import Table
 
 _MISSING = '–'
 _REASONS_SHOWN = 6
+_FILES = ('report.json', 'report.html', 'frames_*.csv', 'pictures_*.png', 'course_*.png',
+          'trade.png')
 
 
 class Row(NamedTuple):
@@ -124,14 +126,11 @@ def _untrained(run: RunResult) -> List[Tuple[str, int]]:
     return common + ([('other reasons', rest)] if rest else [])
 
 
-def _images(runs: Sequence[RunResult], names: Sequence[str]) -> Dict[str, bytes]:
-    """Draw every figure; keys are file names."""
+def _overviews(runs: Sequence[RunResult]) -> Dict[str, bytes]:
+    """Draw the figures that many runs share; keys are file names."""
     images = {'trade.png': plots.trade(runs)}
     for number, bag in enumerate(dict.fromkeys(run.bag for run in runs)):
         images[f'course_{number}.png'] = plots.course([run for run in runs if run.bag == bag])
-    for run, name in zip(runs, names):
-        if run.pictures:
-            images[f'pictures_{name}.png'] = plots.gallery(run.pictures)
     return images
 
 
@@ -160,35 +159,65 @@ def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
         images={name: base64.b64encode(data).decode() for name, data in images.items()}).encode()
 
 
-def write_report(
-    directory: str | os.PathLike, runs: Sequence[RunResult], config: Config,
-    plan: Optional[Mapping] = None
-) -> Path:
+class Report:
     """
-    Write report.html, report.json, a CSV for every run, and the plots; each whole or not at all.
+    A folder of report.html, report.json, a CSV for every run, and the plots.
 
-    :param directory: made if missing; files of an earlier report are replaced.
+    :param directory: made if missing; an earlier report in it is replaced, all its files.
     :param plan: what was asked for, in plain values, to repeat it by.
-    :returns: the path of report.html, which embeds everything it shows.
-    :raises ValueError: if there is no run, or a run has no frame.
-    :raises OSError: if the directory cannot be written.
     """
-    for run in runs:
-        if not run.records:
-            raise ValueError(f'{run.bag} under {run.policy} has no frame: nothing to report; '
-                             f'skipped: {run.skipped}')
-    if not runs:
-        raise ValueError('there is no run to report: evaluate at least one policy on one bag')
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    names = file_names(runs)
-    images = _images(runs, names)
-    for name, data in images.items():
-        write_bytes(directory / name, data)
-    for run, name in zip(runs, names):
-        write_bytes(directory / f'frames_{name}.csv', frames_csv(run.records))
-    text = json.dumps(report_json(runs, config, plan), indent=2, allow_nan=False)
-    write_bytes(directory / 'report.json', text.encode())
-    page = directory / 'report.html'
-    write_bytes(page, _page(runs, names, report_json(runs, config, plan), images))
-    return page
+
+    def __init__(
+        self, directory: str | os.PathLike, config: Config, plan: Optional[Mapping] = None
+    ):
+        """Remember what to write; nothing is touched yet."""
+        self._directory, self._config, self._plan = Path(directory), config, plan
+        self._galleries: Dict[str, bytes] = {}
+        self._written: Set[str] = set()         # names of runs
+
+    def write(self, runs: Sequence[RunResult]) -> Path:
+        """
+        Write the report, each file whole or not at all; what was drawn before is not drawn anew.
+
+        :param runs: those of the last call, and new ones after them.
+        :returns: the path of report.html, which embeds everything it shows.
+        :raises ValueError: if there is no run, or a run has no frame.
+        :raises OSError: if the directory cannot be written.
+        """
+        for run in runs:
+            if not run.records:
+                raise ValueError(f'{run.bag} under {run.policy} has no frame: nothing to report; '
+                                 f'skipped: {run.skipped}')
+        if not runs:
+            raise ValueError('there is no run to report: evaluate at least one policy on one bag')
+        self._directory.mkdir(parents=True, exist_ok=True)
+        names = file_names(runs)
+        if not self._written:
+            self._remove_earlier()
+        for run, name in zip(runs, names):
+            if name not in self._written:
+                self._write_run(run, name)
+        images = _overviews(runs)
+        for name, data in images.items():
+            write_bytes(self._directory / name, data)
+        report = report_json(runs, self._config, self._plan)
+        text = json.dumps(report, indent=2, allow_nan=False)
+        write_bytes(self._directory / 'report.json', text.encode())
+        page = self._directory / 'report.html'
+        write_bytes(page, _page(runs, names, report, {**images, **self._galleries}))
+        return page
+
+    def _write_run(self, run: RunResult, name: str) -> None:
+        """Write what belongs to one run alone."""
+        write_bytes(self._directory / f'frames_{name}.csv', frames_csv(run.records))
+        if run.pictures:
+            gallery = self._galleries[f'pictures_{name}.png'] = plots.gallery(run.pictures)
+            write_bytes(self._directory / f'pictures_{name}.png', gallery)
+        self._written.add(name)
+
+    def _remove_earlier(self) -> None:
+        """Remove an earlier report: its files must not be taken for this one's."""
+        if (self._directory / 'report.json').exists():
+            for pattern in _FILES:
+                for path in self._directory.glob(pattern):
+                    path.unlink()

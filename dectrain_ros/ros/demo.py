@@ -15,7 +15,7 @@ from typing import Dict, List, NamedTuple, Optional
 
 from dectrain_ros.config import Config, parsed
 from dectrain_ros.offline.bag import Bag
-from dectrain_ros.offline.report import results_table, write_report
+from dectrain_ros.offline.report import Report, results_table
 from dectrain_ros.offline.results import RunResult
 from dectrain_ros.offline.synthesize import Walk, write_walk
 from dectrain_ros.ros.live import LiveEvaluation
@@ -91,7 +91,7 @@ def _demo(options, console: Console) -> None:
         # Without training, frames are played as fast as depth comes: there is nothing to lose.
         for policy, rate in (('never', 0.0), ('always', options.rate)):
             runs.append(_live(bag, policy, rate, options, LiveOptions(wanted, before), progress))
-    report = write_report(options.out, runs, _with_policy(config, 'always'))
+    report = Report(options.out, _with_policy(config, 'always')).write(runs)
     out = Console(width=None if sys.stdout.isatty() else 120)
     out.print(results_table(runs))
     out.print(f'report: {report or options.out / "report.html"}', highlight=False,
