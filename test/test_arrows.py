@@ -15,7 +15,8 @@ ARROWS = {
     'depth': {'frames', 'assets', 'storage'},
     'decision': {'frames', 'storage'},
     'training': {'depth', 'frames', 'poses'},
-    'pipeline': {'depth', 'decision', 'training'} | NOUNS,
+    'features': {'depth', 'decision', 'training'} | NOUNS,
+    'pipeline': {'depth', 'decision', 'training', 'features'} | NOUNS,
     'offline': {'pipeline', 'decision', 'depth', 'training', 'storage'} | NOUNS,
     'ros': {'pipeline', 'decision'} | NOUNS,
 }

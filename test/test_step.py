@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scenes import lite, sample, WALL_M
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 
 def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0):
@@ -145,3 +146,61 @@ def test_channels_stay_last_in_the_copy():
     network = lite().to(memory_format=torch.channels_last)
     weight = make(network)._shadow.decoder.joined[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize('scope', ['decoder', 'full'])
+def test_a_light_step_moves_the_last_stages_only_and_lets_the_others_rest(network, scope):
+    trainer = make(network, scope)
+    wall = sample(network, features=scope == 'decoder')
+    trainer.step([wall])
+    before = values(trainer)
+    last = {name for name, _ in network.trainable('light')}
+    assert trainer.step([wall], light=True).applied
+    moved = {name for (name, _), old, new in zip(
+        network.trainable(scope), before, trainer.parameters) if (old != new).any()}
+    # Channels of the two finest scales: two convolutions and an output each, weights and biases.
+    assert moved == last and len(last) == 12
+    assert not any(p.requires_grad for p in trainer.parameters)
+
+
+def test_a_light_step_costs_its_forward_pass_and_little_more(network):
+    trainer = make(network, 'full')
+    wall = sample(network, features=False)
+
+    def flops(light):
+        with FlopCounterMode(display=False) as counter:
+            trainer.step([wall], light)
+        return counter.get_total_flops()
+    full, light = flops(False), flops(True)
+    with FlopCounterMode(display=False) as counter:
+        trainer.loss_of([wall])
+    assert counter.get_total_flops() < light < 0.6 * full
+
+
+def test_restored_weights_and_moments_train_on_as_if_nothing_had_been(network):
+    wall, other = sample(network), sample(network, 0.4, (0.1,))
+    straight, turned = make(network), make(network)
+    for trainer in (straight, turned):
+        trainer.step([wall])
+    kept = turned.snapshot()
+    for _ in range(10):
+        turned.step([other])
+    assert any((a != b).any() for a, b in zip(straight.parameters, turned.parameters))
+    turned.learning_rate = 5e-4                             # the rate is no state of a moment
+    straight.learning_rate = 5e-4
+    turned.restore(kept)
+    for _ in range(2):
+        assert straight.step([wall]) == turned.step([wall])
+    assert all(torch.equal(a, b) for a, b in zip(straight.parameters, turned.parameters))
+    turned.restore(kept)                                    # a snapshot can be used again
+    assert all(torch.equal(a, b) for a, b in zip(kept.weights, turned.parameters))
+
+
+def test_the_change_is_relative_and_of_what_judges_the_step(network):
+    wall, judge = sample(network), sample(network, 0.4, (0.1,))
+    trainer = make(network, learning_rate=1e-3)
+    before = trainer.loss_of([judge])
+    outcome = trainer.step([wall], judged_by=[judge])
+    assert outcome.change == pytest.approx(trainer.loss_of([judge]) / before - 1, rel=1e-6)
+    assert outcome.change < 0
+    assert np.isnan(trainer.step([wall]).change)

@@ -10,6 +10,42 @@ from scipy.spatial.transform import Rotation
 _SLOTS = 3
 
 
+class LeanFeatures(NamedTuple):
+    """
+    What costs next to nothing to know of a frame.
+
+    [ours] depth_median: of the predicted depth, m; depth_spread: standard deviation of its logarithm.
+    photometric: error of the source views warped by the predicted depth, 0 to 1, at a sixteenth
+    of the network's pixels; photometric_ratio: the same over the error of the views as they are:
+    texture and exposure cancel, and 1 is a depth that explains nothing. overlap: share of the
+    frame a source view sees. The three are nan where there is none.
+    baseline_ratio: mean distance to the source views over the median depth. rotation: largest
+    rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to the
+    replay buffer, 0 to 2; novelty_lately its mean over some ten frames.
+    ratio_level: mean photometric_ratio over some hundred frames; ratio_trend: its mean over some
+    ten less that.
+    change_lately: mean relative change of the target by the last ten steps, negative is good.
+    replay_frames: frames in the replay buffer. steps: ln(1 + training steps taken so far).
+    frames_since_step: since the last one.
+    """
+
+    depth_median: float
+    depth_spread: float
+    photometric: float
+    photometric_ratio: float
+    overlap: float
+    baseline_ratio: float
+    rotation: float
+    novelty: float
+    novelty_lately: float
+    ratio_level: float
+    ratio_trend: float
+    change_lately: float
+    replay_frames: float
+    steps: float
+    frames_since_step: float
+
+
 class ReferenceFeatures(NamedTuple):
     """
     The published features of DecTrain (arXiv 2410.02980; ALGORITHMS.md section 5.1).

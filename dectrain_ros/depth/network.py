@@ -74,11 +74,13 @@ class DepthNetwork(nn.Module, ABC):
     An encoder, a depth decoder and a log-variance head.
 
     Subclasses set `encoder`, `decoder` and `variance_head`, and say how they are run.
+    last_stages: names of the modules that give the two finest scales.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     variance_head: nn.Module
+    last_stages: Tuple[str, ...]
 
     def __init__(self, card: ModelCard):
         """Keep the card; normalisation travels with the weights' device, not in their file."""
@@ -128,10 +130,13 @@ class DepthNetwork(nn.Module, ABC):
         """
         List the parameters online training may change; the log-variance head never is.
 
-        :param scope: 'decoder' (the encoder is frozen) or 'full'.
+        :param scope: 'full'; 'decoder' (the encoder is frozen); or 'light', the decoder's last
+            stages.
         """
+        prefixes = {'full': ('encoder.', 'decoder.'), 'decoder': ('decoder.',),
+                    'light': tuple(f'{part}.' for part in self.last_stages)}[scope]
         for name, parameter in self.named_parameters():
-            if name.startswith('decoder.') or (scope == 'full' and name.startswith('encoder.')):
+            if name.startswith(prefixes):
                 yield name, parameter
 
     @abstractmethod
@@ -238,6 +243,8 @@ class LiteNetwork(DepthNetwork):
         self.encoder = _LiteEncoder()
         self.decoder = _LiteDecoder(_LiteEncoder.channels)
         self.variance_head = nn.Conv2d(_LiteDecoder.channels[-1], 1, 3, padding=1)
+        self.last_stages = tuple(
+            f'decoder.{part}.{k}' for part in ('narrow', 'joined', 'outputs') for k in (2, 3))
 
     def _encoded(self, normalised):
         return self.encoder(normalised)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence, Tuple
 
 from dectrain_ros.depth.estimator import image_batch
 from dectrain_ros.depth.geometry import Cameras
@@ -17,11 +17,24 @@ from torch import Tensor
 
 
 class Outcome(NamedTuple):
-    """A step's loss before it, gradient norm before clipping, and whether it was applied."""
+    """
+    What became of a step.
+
+    loss: before it. grad_norm: before clipping. applied: whether the weights were changed. change:
+    relative change of the loss of what it was judged by, nan without.
+    """
 
     loss: float
     grad_norm: float
     applied: bool
+    change: float = math.nan
+
+
+class Snapshot(NamedTuple):
+    """Trained weights and the optimiser's state at one moment, in memory of their own."""
+
+    weights: Tuple[Tensor, ...]
+    optimizer: dict
 
 
 class Trainer:
@@ -45,9 +58,8 @@ class Trainer:
         self._shadow = copy.deepcopy(network, keep).eval()
         for parameter in self._shadow.parameters():
             parameter.requires_grad_(False)
-        self._parameters: List[torch.nn.Parameter] = []
-        for _, parameter in self._shadow.trainable(scope):
-            self._parameters.append(parameter.requires_grad_(True))
+        self._parameters = [parameter for _, parameter in self._shadow.trainable(scope)]
+        self._light = [parameter for _, parameter in self._shadow.trainable('light')]
         self._frozen_encoder = frozen
         self._optimizer = torch.optim.Adam(self._parameters, lr=learning_rate)
         self._max_grad_norm = max_grad_norm
@@ -68,28 +80,70 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group['lr'] = value
 
-    def step(self, samples: Sequence[Sample]) -> Outcome:
+    def step(
+        self, samples: Sequence[Sample], light: bool = False, judged_by: Sequence[Sample] = ()
+    ) -> Outcome:
         """
         Take one Adam step on the mean loss of the samples.
 
         A loss or gradient that is not finite is not applied; weights and moments stay as they are.
 
         :param samples: at least one.
+        :param light: train the decoder's last stages only; the others' moments rest meanwhile.
+        :param judged_by: samples whose loss before and after gives the step's change; it costs a
+            forward pass each time.
         """
-        self._optimizer.zero_grad(set_to_none=True)
         # Before the backward pass: that of grid_sample reads beyond its memory at nan, on a CPU.
         if not all(np.isfinite(s.source_from_target).all() for s in samples):
             return Outcome(math.nan, math.nan, False)
-        loss = self._losses(samples).mean()
-        before = float(loss.detach())
-        if not math.isfinite(before):
-            return Outcome(before, math.nan, False)
-        loss.backward()
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm))
-        applied = math.isfinite(norm)
-        if applied:
-            self._optimizer.step()
-        return Outcome(before, norm, applied)
+        judged = self.loss_of(judged_by) if judged_by else math.nan
+        trained = self._light if light else self._parameters
+        loss = self._backward(samples, trained)
+        if not math.isfinite(loss):
+            return Outcome(loss, math.nan, False)
+        norm = float(torch.nn.utils.clip_grad_norm_(trained, self._max_grad_norm))
+        if not math.isfinite(norm):
+            return Outcome(loss, norm, False)
+        self._optimizer.step()
+        change = self.loss_of(judged_by) / judged - 1 if judged > 0 else math.nan
+        return Outcome(loss, norm, True, change)
+
+    @torch.no_grad()
+    def loss_of(self, samples: Sequence[Sample]) -> float:
+        """Give the mean loss of samples under the shadow's present weights."""
+        return float(self._losses(samples).mean())
+
+    def snapshot(self) -> Snapshot:
+        """Copy weights and optimiser, to come back to."""
+        state = copy.deepcopy(self._optimizer.state_dict())
+        return Snapshot(tuple(p.detach().clone() for p in self._parameters), state)
+
+    @torch.no_grad()
+    def restore(self, snapshot: Snapshot) -> None:
+        """
+        Bring back weights and optimiser together.
+
+        Weights alone will not do: Adam's moments would remember steps that never were.
+        """
+        torch._foreach_copy_(self._parameters, list(snapshot.weights))
+        rate = self.learning_rate
+        self._optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
+        self.learning_rate = rate
+
+    def _backward(self, samples: Sequence[Sample], trained: List[torch.nn.Parameter]) -> float:
+        """Leave the gradients of the mean loss in what is trained; give the loss."""
+        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        try:
+            loss = self._losses(samples).mean()
+            value = float(loss.detach())
+            if math.isfinite(value):
+                loss.backward()
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(False)
+        return value
 
     def _losses(self, samples: Sequence[Sample]) -> Tensor:
         """Give the self-supervised loss of every sample, (B,)."""
