@@ -1,5 +1,6 @@
 """The reference probe: what it measures of frames and batches, and what that costs."""
 
+from dataclasses import replace
 import gc
 
 import cv2
@@ -26,21 +27,20 @@ POINTS = 3061                           # of a depth of 32x48: 1e5 at 224x224
 class Drive:
     """Frames to the right, observed one by one, as the pipeline does it."""
 
-    def __init__(self, seed=0, features=True):
+    def __init__(self, seed=0, features=True, remeasure=True):
         self.network = lite()
         self.estimator = Estimator(self.network, torch.device('cpu'))
-        self.probe = ReferenceProbe(self.network, seed=seed, **LOSS)
+        self.probe = ReferenceProbe(self.network, seed=seed, remeasure=remeasure, **LOSS)
         self.features = features
         self.frames, self.predictions = [], []
 
-    def see(self, sources=None, replayed=(), posed=True):
+    def see(self, sources=None, replayed=(), hide=lambda frame: frame):
         """Observe the next frame; sources are numbers of earlier ones, None refuses it."""
         number = len(self.frames)
         self.frames.append(frame(number, camera=LARGE))
         self.predictions.append(self.estimator.predict(self.frames[-1], 0))
         batch = () if sources is None else (self.sample(number, sources), *replayed)
-        seen = self.frames[-1] if posed else with_pose_problem(self.frames[-1], 'none')
-        return self.probe.observe(seen, self.predictions[-1], batch)
+        return self.probe.observe(hide(self.frames[-1]), self.predictions[-1], batch)
 
     def sample(self, number, sources):
         """Give frame number's sample, learnt from earlier ones."""
@@ -128,10 +128,13 @@ def test_a_refused_frame_has_depth_and_epistemic_alone():
     assert reference_features(*seen)[4:37] == (0.0,) * 33
 
 
-def test_a_frame_without_a_pose_is_uncertain_of_nothing():
+@pytest.mark.parametrize('hide', [
+    lambda frame: with_pose_problem(frame, 'none'),
+    lambda frame: replace(frame, world_from_camera=np.full((4, 4), np.nan))])
+def test_a_frame_without_a_pose_is_uncertain_of_nothing(hide):
     drive = Drive()
     drive.see()
-    assert not drive.see(posed=False).epistemic.any()
+    assert not drive.see(hide=hide).epistemic.any()
     assert drive.see().epistemic.any()          # the others are remembered
 
 
@@ -172,11 +175,25 @@ def test_counts_go_with_their_images_and_unseen_images_are_refused():
     assert len(drive.probe._landmarks) == 0
 
 
-@pytest.mark.parametrize('features', [True, False])
-def test_flops_are_those_of_what_is_executed(features):
-    drive = Drive(features=features)
+def test_replayed_frames_are_measured_anew_or_as_they_were():
+    for remeasure in (True, False):
+        drive = Drive(remeasure=remeasure)
+        drive.see()
+        first = drive.see(sources=(0,)).aleatoric[2]
+        with torch.no_grad():
+            drive.network.variance_head.bias.add_(1.0)
+        seen = drive.see(sources=(0,), replayed=[drive.sample(1, (0,))]).aleatoric
+        grown = np.array([1.0, 0.0, 1.0, 1.0]) * remeasure
+        np.testing.assert_allclose(seen[0], first + grown, rtol=1e-3, atol=1e-4)
+        assert seen[2][0] > first[0] + 0.5
+        assert seen[1] is None
+
+
+@pytest.mark.parametrize('features, remeasure', [(True, True), (False, True), (False, False)])
+def test_flops_are_those_of_what_is_executed(features, remeasure):
+    drive = Drive(features=features, remeasure=remeasure)
     drive.see()
-    drive.see()
+    drive.see(sources=(0,))
     replayed = [drive.sample(1, (0,))] * 2
     image, focal_px = torch.rand(1, 3, 64, 96), torch.tensor([80.0])
     with torch.no_grad():
@@ -194,8 +211,8 @@ def test_flops_are_those_of_what_is_executed(features):
         drive.probe.observe(drive.frames[-1], drive.predictions[-1], batch)
     cloud = 2 * 6 * 6 * POINTS
     assert whole.get_total_flops() == (
-        depth_only.get_total_flops() + 3 * decode.get_total_flops() + cloud
-        + (0 if features else 2 * encode.get_total_flops()))
+        depth_only.get_total_flops() + (3 if remeasure else 1) * decode.get_total_flops() + cloud
+        + (2 * encode.get_total_flops() if remeasure and not features else 0))
 
 
 def blob(colour):

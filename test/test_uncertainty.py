@@ -62,14 +62,17 @@ def test_the_variance_of_each_prediction_is_averaged_in():
     equal(cloud.update(flat(3.0), CAMERA, HERE, flat(0.9)), 1.3 * 2 / 3 + 0.3)
 
 
-def test_points_that_leave_the_image_are_kept_and_new_ones_start():
+@pytest.mark.parametrize('step_m', [0.5, -0.5])
+def test_points_that_leave_the_image_are_kept_and_new_ones_start(step_m):
     cloud = UncertaintyFromMotion()
     cloud.update(flat(5.0), CAMERA, HERE)
-    variance = cloud.update(flat(7.0), CAMERA, at(x=0.5))       # 10 px * 0.5 m / 5 m = 1 px
-    equal(variance[:, :-1], 1.0)
-    equal(variance[:, -1], 0.0)
-    assert cloud.counts().tolist() == [1, 2, 2, 2, 2] * 3 + [1] * 3
-    equal(cloud.update(flat(5.0), CAMERA, at(y=50.0)), 0.0)
+    variance = cloud.update(flat(7.0), CAMERA, at(x=step_m))    # 10 px * 0.5 m / 5 m = 1 px
+    new, left = (-1, 0) if step_m > 0 else (0, -1)
+    expected, counts = flat(1.0), torch.full((3, 5), 2.0)
+    expected[:, new], counts[:, left] = 0.0, 1.0
+    equal(variance, expected)
+    assert cloud.counts().tolist() == counts.flatten().tolist() + [1] * 3
+    equal(cloud.update(flat(5.0), CAMERA, at(y=50.0 * np.sign(step_m))), 0.0)
     assert len(cloud.counts()) == 18 + 15
 
 

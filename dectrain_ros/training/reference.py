@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import weakref
 
 from dectrain_ros.depth.estimator import image_batch
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 _POINTS_PER_PIXEL = 1e5 / 224 ** 2      # as published
+_SLOTS = 3
 
 
 class ReferenceInputs(NamedTuple):
@@ -42,22 +43,29 @@ class ReferenceProbe:
     """
     Measures what the published decision looks at (ALGORITHMS.md section 5.1).
 
-    Every frame costs a decoder pass with dropout, a step of the cloud and SIFT at full resolution;
-    a batch costs decoding all its samples, encoding those that carry no features, and the current
-    frame's loss. Counts of landmarks live as long as the images they are of.
+    Every frame with a pose costs a decoder pass with dropout, a step of the cloud and SIFT at full
+    resolution; one with a batch costs another decoder pass, for log-variance and loss. Where the
+    replayed frames' log-variance is measured anew, it costs decoding them too, and encoding those
+    that carry no features. The published price, two decoder passes, has no room for that.
 
     :param network: what predicts, as the estimator holds it; never changed.
     :param seed: of the dropout.
+    :param remeasure: replayed frames' log-variance is that of the current network; else what it
+        was when they were new.
     :param loss_options: the keyword arguments of self_supervised_loss.
     """
 
-    def __init__(self, network: DepthNetwork, *, seed: int, **loss_options: float):
+    def __init__(
+        self, network: DepthNetwork, *, seed: int, remeasure: bool = True, **loss_options: float
+    ):
         """Start with an empty cloud."""
         self._network = network
         self._device = network.mean.device
         self._generator = torch.Generator(self._device).manual_seed(seed)
         self._uncertainty: Optional[UncertaintyFromMotion] = None
-        self._landmarks: Dict[int, int] = {}            # by identity of the image
+        self._remeasure = remeasure
+        self._landmarks = _ImageNotes()
+        self._aleatoric = _ImageNotes()
         self._loss_options = loss_options
 
     def forget(self) -> None:
@@ -78,24 +86,19 @@ class ReferenceProbe:
         :raises ValueError: if an image of the batch was not observed as a frame before.
         """
         epistemic = torch.zeros(prediction.depth.shape, device=self._device)
-        if frame.world_from_camera is not None:
+        pose = frame.world_from_camera
+        if pose is not None and np.isfinite(pose).all():
             epistemic = self._epistemic(frame, prediction)
-            self._count(frame.image, prediction.image)
-        if not batch:
-            nothing = (None, None, None)
-            return ReferenceInputs(
-                prediction.depth, nothing, nothing, nothing, epistemic.cpu().numpy(), 0.0)
-        batch = batch[:3]
-        cameras = Cameras.of([s.intrinsics for s in batch], self._device)
-        decoded = self._network.decode(self._features(prediction, batch), cameras.fx)
-        loss = self._loss(batch[0], decoded)
-        aleatoric = torch.cat((_statistics(decoded.log_variance).flatten(), loss))
-        aleatoric = aleatoric.double().cpu().numpy()
-        slots = (_motion(s) for s in batch)
-        counts = (self._counted(s) for s in batch)
+            self._landmarks.note(prediction.image, landmark_count(frame.image))
+        aleatoric, poses, landmarks, loss = (), (), (), 0.0
+        if batch:
+            batch = batch[:_SLOTS]
+            aleatoric, loss = self._aleatoric_and_loss(prediction, batch)
+            poses = [_poses(s) for s in batch]
+            landmarks = [self._counts(s) for s in batch]
         return ReferenceInputs(
-            prediction.depth, _in_slots(aleatoric[:-1].reshape(-1, 4)), _in_slots(slots),
-            _in_slots(counts), epistemic.cpu().numpy(), float(aleatoric[-1]))
+            prediction.depth, _in_slots(aleatoric), _in_slots(poses), _in_slots(landmarks),
+            epistemic.cpu().numpy(), loss)
 
     def _epistemic(self, frame: Frame, prediction: DepthPrediction) -> Tensor:
         """Decode with dropout and give the variance so far, m^2, (H, W)."""
@@ -107,6 +110,21 @@ class ReferenceProbe:
             self._network, prediction.encoder_features, focal_px, self._generator)
         return self._uncertainty.update(
             varied[0, 0], prediction.intrinsics.resized(width, height), frame.world_from_camera)
+
+    def _aleatoric_and_loss(
+        self, prediction: DepthPrediction, batch: Sequence[Sample]
+    ) -> Tuple[list, float]:
+        """Give the statistics of each sample's log-variance, (4,), and the current one's loss."""
+        decoding = batch if self._remeasure else batch[:1]
+        focal_px = torch.tensor([s.intrinsics.fx for s in decoding], device=self._device)
+        decoded = self._network.decode(self._features(prediction, decoding), focal_px)
+        loss = self._loss(batch[0], decoded)
+        numbers = torch.cat((_statistics(decoded.log_variance).flatten(), loss)).cpu().numpy()
+        aleatoric = list(numbers[:-1].reshape(-1, 4))
+        if not self._remeasure:
+            aleatoric += [self._aleatoric.of(s.image) for s in batch[1:]]
+            self._aleatoric.note(batch[0].image, aleatoric[0])
+        return aleatoric, float(numbers[-1])
 
     def _features(
         self, prediction: DepthPrediction, batch: Sequence[Sample]
@@ -129,25 +147,37 @@ class ReferenceProbe:
             torch.from_numpy(current.source_from_target[None]).to(self._device),
             **self._loss_options)
 
-    def _count(self, image: np.ndarray, kept: np.ndarray) -> None:
-        """Count an image's landmarks, and remember them for the small one that is kept of it."""
-        self._landmarks[id(kept)] = landmark_count(image)
-        weakref.finalize(kept, self._landmarks.pop, id(kept), None).atexit = False
-
-    def _counted(self, sample: Sample) -> np.ndarray:
-        """Give the landmarks in a sample's frames, (F,)."""
+    def _counts(self, sample: Sample) -> np.ndarray:
+        """Give the landmarks in a sample's frames, oldest first, (F,)."""
         images = (*(view.image for view in _oldest_first(sample)), sample.image)
-        counts = [self._landmarks.get(id(image)) for image in images]
-        if None in counts:
+        return np.array([self._landmarks.of(image) for image in images])
+
+
+class _ImageNotes:
+    """What is known of images, by identity, as long as they live."""
+
+    def __init__(self):
+        self._known: Dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def note(self, image: np.ndarray, value: Any) -> None:
+        self._known[id(image)] = value
+        weakref.finalize(image, self._known.pop, id(image), None).atexit = False
+
+    def of(self, image: np.ndarray) -> Any:
+        try:
+            return self._known[id(image)]
+        except KeyError:
             raise ValueError(
                 'an image of the batch was never observed: call observe for every frame with a '
-                'pose, and give batches of the very images it was called with')
-        return np.array(counts)
+                'pose, and give batches of the very images it was called with') from None
 
 
-def _in_slots(items) -> tuple:
+def _in_slots(items: Sequence) -> tuple:
     """Order [current, replayed...] as [replayed, replayed, current], None where missing."""
-    current, *replayed = items
+    current, *replayed = items or (None,)
     return (*replayed, None, None)[:2] + (current,)
 
 
@@ -155,7 +185,7 @@ def _oldest_first(sample: Sample) -> list:
     return sorted(sample.sources, key=lambda view: view.stamp_ns)
 
 
-def _motion(sample: Sample) -> np.ndarray:
+def _poses(sample: Sample) -> np.ndarray:
     """Give the poses of a sample's frames, oldest first, itself last, (F, 4, 4), m."""
     itself = sample.sources[0].world_from_camera @ sample.source_from_target[0]
     return np.stack([*(view.world_from_camera for view in _oldest_first(sample)), itself])
