@@ -1,0 +1,41 @@
+"""Statistics whose gain is known by construction, and a network worked out by hand."""
+
+from dectrain_ros.decision.gain import GainNetwork, HIDDEN, Layers, Scaling
+from dectrain_ros.decision.statistics import FULL, Statistics
+import numpy as np
+
+NAMES = ('loss', 'parallax', 'novelty')
+
+
+def by_hand(**changes):
+    """Give a network of two features whose MLP gives back the first one, standardised."""
+    zeros = np.zeros((HIDDEN, HIDDEN), np.float32)
+    first, second, last = zeros[:, :2].copy(), zeros.copy(), zeros[:1].copy()
+    first[0, 0], first[1, 0] = 1, -1            # relu(z) and relu(-z)
+    second[0, 0] = second[1, 1] = 1
+    last[0, 0], last[0, 1] = 1, -1              # relu(z) - relu(-z) = z
+    none = np.zeros(HIDDEN, np.float32)
+    layers = Layers(first, none, second, none, last, np.zeros(1, np.float32))
+    return GainNetwork(**{
+        'feature_set': 'toy', 'feature_names': ('a', 'b'), 'layers': layers,
+        'scaling': Scaling(np.array([1.0, 10.0]), np.array([2.0, 5.0]), 0.1, 0.5),
+        'slope': 2.0, 'intercept': 0.3, **changes})
+
+
+def truth(features):
+    """Give the gain that linear_statistics are made by: about 0.003 +- 0.011."""
+    loss, parallax = (features[:, 0] - 3) / 2, (features[:, 1] - 100) / 50
+    return 0.003 + 0.01 * loss - 0.005 * parallax
+
+
+def linear_statistics(*, noise=0.0, signal=1.0, sequences=10, rows=100, seed=0, names=NAMES):
+    """Give steps whose gain is signal * truth + noise * 0.01 * N(0, 1), in full steps only."""
+    rng = np.random.default_rng(seed)
+    count = sequences * rows
+    scale = np.array([[3, 100, *(0,) * (len(names) - 2)], [2, 50, *(1,) * (len(names) - 2)]])
+    features = (scale[0] + scale[1] * rng.normal(size=(count, len(names)))).astype(np.float32)
+    gain = signal * truth(features) + 0.01 * noise * rng.normal(size=count)
+    return Statistics(
+        features, -gain.astype(np.float32), np.repeat(np.arange(sequences), rows),
+        np.full(count, FULL), 'toy', names, tuple(f'place {k}' for k in range(sequences)),
+        'a change made by hand')

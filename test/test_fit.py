@@ -1,0 +1,303 @@
+"""Fitting the gain network: gains known by construction, and statistics that teach nothing."""
+
+from dataclasses import replace
+import json
+import logging
+import math
+
+from dectrain_ros.decision.fit import fit, split_sequences
+from dectrain_ros.decision.gain import GainNetwork
+from dectrain_ros.decision.learning import calibrated
+from dectrain_ros.decision.report import agreement, assess, ranks
+from dectrain_ros.decision.statistics import LIGHT, Statistics
+from dectrain_ros.offline.cli import main
+from dectrain_ros.offline.fitting import FEATURE_SETS
+from gain_parts import linear_statistics, NAMES, truth
+import numpy as np
+import pytest
+import torch
+
+LEAN = FEATURE_SETS['lean']._fields
+
+
+@pytest.fixture(scope='module')
+def linear():
+    """Give noiseless statistics with a fifth of novelty unknown, and what is fitted to them."""
+    statistics = linear_statistics()
+    statistics.features[::5, 2] = math.nan
+    return statistics, fit(statistics, restarts=2)
+
+
+def with_column(statistics, name, values):
+    features = statistics.features.copy()
+    features[:, NAMES.index(name)] = values
+    return replace(statistics, features=features)
+
+
+def test_a_linear_gain_is_recovered_on_sequences_never_trained_on(linear):
+    statistics, (network, report) = linear
+    assert report.tested.pearson > 0.99 and report.tested.spearman > 0.98
+    assert report.tested.rows == 200
+    assert 0.9 < report.w < 1.1 and abs(report.b) < 5e-4
+    fresh = linear_statistics(seed=9).features
+    assert np.abs(network.gains(fresh) - truth(fresh)).mean() < 0.1 * truth(fresh).std()
+    for row in report.bins:                 # ten bins of 20, on the diagonal
+        assert row.rows == 20 and row.realised == pytest.approx(row.predicted, abs=3e-3)
+    assert report.signs.precision > 0.9 and report.signs.recall > 0.9
+    assert (network.slope, network.intercept) == (report.w, report.b)
+
+
+def test_noise_is_called_noise():
+    statistics = linear_statistics(noise=1.0, signal=0.0)
+    network, report = fit(statistics, restarts=2)
+    assert abs(report.tested.pearson) < 0.2 and abs(report.tested.spearman) < 0.2
+    assert report.rehearsed.pearson > 0.25      # learned by heart, and said so
+    assert network.gains(statistics.features).std() < 0.1 * statistics.change.std()
+    assert report.w < 0.1
+
+
+def test_a_gain_that_only_tells_sequences_apart_is_not_claimed():
+    """By rows the offset of a sequence could be looked up; by sequences it cannot."""
+    statistics = linear_statistics(signal=0.0, noise=0.1)
+    offset = np.random.default_rng(5).normal(size=10)
+    features = statistics.features.copy()
+    features[:, 2] = statistics.sequence * 7.0 % 10
+    change = statistics.change + np.float32(0.02) * offset[statistics.sequence].astype(np.float32)
+    _, report = fit(replace(statistics, features=features, change=change), restarts=1)
+    assert report.rehearsed.pearson > 0.8
+    assert report.tested.pearson < 0.7
+
+
+@pytest.mark.parametrize('count, parts', [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2))])
+def test_a_sequence_is_in_one_part_only(count, parts):
+    statistics = linear_statistics(sequences=count, rows=2)
+    split = split_sequences(statistics, 0)
+    assert tuple(map(len, split)) == parts
+    assert sorted(s for part in split for s in part) == list(range(count))
+    assert len({split_sequences(statistics, seed) for seed in range(9)}) > 1
+
+
+def test_the_report_names_the_sequences_and_the_stored_rows_leave_the_test_out(linear):
+    statistics, (network, report) = linear
+    named = [n for names in report.sequences.values() for n in names]
+    assert sorted(named) == sorted(statistics.sequences)
+    assert report.rows == {'train': 600, 'validation': 200, 'test': 200}
+    held = [statistics.sequences.index(n) for n in report.sequences['test']]
+    kept = statistics.change[~np.isin(statistics.sequence, held)]
+    assert sorted(network.stored.change) == sorted(kept)
+
+
+def test_no_more_than_three_thousand_rows_are_stored_each_with_its_own_change():
+    statistics = linear_statistics(sequences=3, rows=1800)
+    network, _ = fit(statistics, restarts=1, epochs=1)
+    assert len(network.stored.change) == 3000
+    np.testing.assert_allclose(
+        -truth(network.stored.features), network.stored.change, atol=1e-6)
+
+
+def test_a_seed_repeats_a_fit_and_nobody_elses_random_stream_moves(linear):
+    statistics, (network, report) = linear
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    again = fit(statistics, restarts=2)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+    assert json.dumps(again.report.as_dict()) == json.dumps(report.as_dict())
+    assert all((a == b).all() for a, b in zip(again.network.layers, network.layers))
+    other = fit(statistics, restarts=2, seed=1, epochs=1)
+    assert other.report.losses != fit(statistics, restarts=2, epochs=1).report.losses
+
+
+def test_the_restart_best_on_validation_is_kept():
+    found = []
+    statistics = linear_statistics(noise=1.0, sequences=5)
+    report = fit(statistics, restarts=3, epochs=3, advance=lambda: found.append(1)).report
+    assert len(found) == len(report.losses) == 3 and len(set(report.losses)) == 3
+    assert report.losses[report.restart] == min(report.losses)
+    # The first restart alone is the first of three: the others were no part of it.
+    assert fit(statistics, restarts=1, epochs=3).report.losses == report.losses[:1]
+
+
+def test_light_steps_teach_nothing_but_their_share(linear):
+    statistics, (network, report) = linear
+    assert math.isnan(report.light_share)
+    light = replace(statistics, change=statistics.change * np.float32(0.4),
+                    action=np.full(len(statistics), LIGHT))
+    both = Statistics(
+        *(np.concatenate((getattr(statistics, k), getattr(light, k)))
+          for k in ('features', 'change', 'sequence', 'action')),
+        'toy', NAMES, statistics.sequences)
+    found = fit(both, restarts=2)
+    assert all((a == b).all() for a, b in zip(found.network.layers, network.layers))
+    assert found.report.light_share == pytest.approx(0.4, abs=0.02)
+    assert found.network.light_share == found.report.light_share
+
+
+def test_further_columns_are_compared_with_the_predicted_change(linear):
+    statistics, (network, _) = linear
+    later = statistics.change * 2 + 1
+    later[::2] = math.nan
+    report = fit(replace(statistics, more={'absrel_later': later}), restarts=2).report
+    assert report.more['absrel_later'].pearson > 0.98       # falls where it is said to
+    assert report.more['absrel_later'].rows == 100
+
+
+def test_the_report_is_plain_json_without_nan(linear):
+    report = linear[1].report.as_dict()
+    text = json.dumps(report, allow_nan=False)
+    assert json.loads(text)['light_share'] is None
+    assert report['tested']['rows'] == 200 and len(report['bins']) == 10
+
+
+@pytest.mark.parametrize('value, problem', [(7.0, 'constant'), (math.nan, 'empty'),
+                                            (math.inf, 'empty')])
+def test_a_column_that_says_nothing_is_named(value, problem):
+    statistics = with_column(linear_statistics(rows=40), 'parallax', value)
+    with pytest.raises(ValueError, match=f'^{problem} in the sequences to train on: parallax; '):
+        fit(statistics)
+
+
+def test_a_column_constant_where_it_is_known_is_named():
+    statistics = linear_statistics(rows=40)
+    some = np.where(np.arange(len(statistics)) % 3, math.nan, 2.0)
+    with pytest.raises(ValueError, match='^constant in .*: novelty; .*collect where'):
+        fit(with_column(statistics, 'novelty', some))
+
+
+def test_too_little_to_fit_is_refused():
+    with pytest.raises(ValueError, match='hold full steps of 2 sequences: at least 3'):
+        fit(linear_statistics(sequences=2))
+    with pytest.raises(ValueError, match='31 full steps to train, 31 to choose and 31 to test on'):
+        fit(linear_statistics(sequences=3, rows=31))
+    light = replace(linear_statistics(), action=np.full(1000, LIGHT))
+    with pytest.raises(ValueError, match='full steps of 0 sequences'):
+        fit(light)
+    with pytest.raises(ValueError, match='every step changed the target by 0: nothing'):
+        fit(replace(linear_statistics(rows=40), change=np.zeros(400, np.float32)))
+    with pytest.raises(ValueError, match='restarts 0 and epochs 50 must be at least 1'):
+        fit(linear_statistics(), restarts=0)
+
+
+def test_a_line_is_fitted_by_least_squares():
+    # Around the means (1, 3): slope = (1*2 + 0*-1 + 1*... ) worked out: cov 5/3, var 2/3
+    line = calibrated(np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0, 6.0]))
+    assert line.slope == pytest.approx(2.5) and line.intercept == pytest.approx(0.5)
+    # Residuals 0.5, -1, 0.5: their mean square 0.5 over the sum of squared deviations, 2.
+    assert line.slope_error == pytest.approx(0.5)
+    assert math.isnan(calibrated(np.ones(3), np.arange(3.0)).slope)
+
+
+def test_agreement_by_hand():
+    assert ranks(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [2.5, 1.0, 2.5, 4.0]
+    found = agreement(np.array([1.0, 2.0, 3.0, math.nan]), np.array([1.0, 4.0, 900.0, 0.0]))
+    assert found.spearman == pytest.approx(1.0) and found.pearson < 0.9 and found.rows == 3
+    assert math.isnan(agreement(np.ones(3), np.arange(3.0)).spearman)
+    assert math.isnan(agreement(np.zeros(0), np.zeros(0)).pearson)
+
+
+def test_bins_and_signs_by_hand():
+    predicted = np.array([0.3, -0.2, 0.1, -0.4])
+    found = assess(predicted, np.array([0.5, 0.2, -0.1, -0.2]), bins=2)
+    assert [tuple(b) for b in found.bins] == [
+        (pytest.approx(-0.3), pytest.approx(0.0), 2), (pytest.approx(0.2), pytest.approx(0.2), 2)]
+    assert found.signs == (0.5, 0.5, 0.5)       # of two said to gain, one; of two that did, one
+    assert math.isnan(assess(-np.ones(2), np.ones(2)).signs.precision)
+    assert len(assess(np.arange(3.0), np.arange(3.0)).bins) == 3
+
+
+def test_statistics_come_back(tmp_path):
+    statistics = replace(
+        linear_statistics(rows=3), more={'later': np.arange(30, dtype=np.float32)},
+        command='dectrain collect', versions={'python': '3'})
+    statistics.features[4, 1] = math.nan
+    statistics.write(tmp_path / 'stats.safetensors')
+    back = Statistics.read(tmp_path / 'stats.safetensors')
+    for name in ('features', 'change', 'sequence', 'action'):
+        np.testing.assert_array_equal(getattr(back, name), getattr(statistics, name))
+        assert getattr(back, name).dtype == getattr(statistics, name).dtype
+    assert back.more['later'].tolist() == list(range(30))
+    for name in ('feature_set', 'feature_names', 'sequences', 'target', 'command', 'versions'):
+        assert getattr(back, name) == getattr(statistics, name)
+    chosen = back.rows(back.sequence == 1)
+    assert len(chosen) == 3 and chosen.more['later'].tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize('change, problem', [
+    ({'feature_names': NAMES[:2]}, r'features are \(30, 3\), but there are 30 changes and 2'),
+    ({'action': np.full(29, 2)}, r'column action is \(29,\): it must be \(30,\)'),
+    ({'more': {'later': np.zeros(3)}}, r'column later is \(3,\)'),
+    ({'change': np.full(30, math.nan)}, '30 of 30 changes are not finite: leave out those rows'),
+    ({'sequences': ('one',)}, 'sequence counts from 0 to 9: it must point into the 1 named'),
+    ({'sequence': np.full(30, -1)}, 'sequence counts from -1'),
+    ({'action': np.zeros(30, int)}, r'action must be 1 \(light\) or 2 \(full\)')])
+def test_columns_that_do_not_belong_together_are_refused(change, problem):
+    with pytest.raises(ValueError, match=problem):
+        replace(linear_statistics(rows=3), **change)
+
+
+def test_statistics_of_other_features_are_refused():
+    statistics = linear_statistics(rows=3)
+    statistics.require('toy', NAMES)
+    with pytest.raises(ValueError, match="another version of the 'toy' features than the 'lean'"):
+        statistics.require('lean', NAMES)
+    with pytest.raises(ValueError, match="feature 2 is 'novelty', not 'age'; make it with"):
+        statistics.require('toy', (*NAMES[:2], 'age'))
+
+
+@pytest.fixture
+def own_logging():
+    root = logging.getLogger()
+    before = list(root.handlers)
+    root.handlers.clear()
+    yield
+    root.handlers[:] = before
+
+
+@pytest.fixture
+def lean(tmp_path, own_logging):
+    path = tmp_path / 'stats.safetensors'
+    replace(linear_statistics(names=LEAN, rows=40), feature_set='lean').write(path)
+    return path
+
+
+def command(*arguments):
+    main(['fit-decision', *map(str, arguments)])
+
+
+def refused(capsys, *arguments):
+    """Run a command that must fail; gives its one line on stderr."""
+    with pytest.raises(SystemExit) as end:
+        command(*arguments)
+    out, err = capsys.readouterr()
+    assert end.value.code == 1 and out == '' and err.count('\n') == 1, err
+    return err
+
+
+def test_the_command_writes_a_decision_and_says_what_it_is_worth(lean, tmp_path, capsys):
+    out = tmp_path / 'new' / 'decision.safetensors'
+    command(lean, '--out', out, '--restarts', '1', '--seed', '3')
+    text = capsys.readouterr().out
+    assert text.splitlines()[-1] == f'decision: {out}'
+    assert 'Spearman' in text and 'precision of the sign' in text and 'Realised gain' in text
+    network = GainNetwork.load(out, LEAN)
+    assert network.story['command'] == (
+        f'dectrain fit-decision {lean} --seed 3 --restarts 1')
+    assert f"{network.story['report']['tested']['spearman']:.3f}" in text
+    json.dumps(network.story, allow_nan=False)
+
+
+def test_the_command_refuses_in_one_line_and_writes_nothing(lean, tmp_path, capsys):
+    out = tmp_path / 'decision.safetensors'
+    assert 'must end in .safetensors' in refused(capsys, lean, '--out', tmp_path / 'decision')
+    assert 'is the statistics: name another file' in refused(capsys, lean, '--out', lean)
+    assert 'no readable safetensors' in refused(
+        capsys, tmp_path / 'none.safetensors', '--out', out)
+    assert 'restarts 0' in refused(capsys, lean, '--out', out, '--restarts', '0')
+    card = json.loads(lean.with_suffix('.json').read_text())
+    for change, problem in (
+            ({'feature_set': 'old'}, "feature set 'old': this version knows lean and reference"),
+            ({'feature_set': 'reference'}, "another version of the 'reference' features"),
+            ({'feature_names': ['x', *LEAN[1:]]}, f"feature 0 is 'x', not '{LEAN[0]}'"),
+            ({'sequences': 3}, 'stats.json is no readable card')):
+        lean.with_suffix('.json').write_text(json.dumps({**card, **change}))
+        assert problem in refused(capsys, lean, '--out', out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['stats.json', 'stats.safetensors']
