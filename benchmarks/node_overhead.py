@@ -134,7 +134,8 @@ def bare_forward(options) -> Callable[[], float]:
     @torch.no_grad()
     def forward() -> float:
         start_s = time.perf_counter()
-        decoded = network.decode(network.encode(image_batch([image], device)), focal_px)
+        features = network.encode(image_batch([image], device))
+        decoded = network.decode(features, focal_px, depth_only=True)
         decoded.depths[0].cpu()
         return time.perf_counter() - start_s
     return forward

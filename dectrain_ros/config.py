@@ -116,6 +116,17 @@ class TrainingConfig(Room):
         'depth sees the distance to it.', low=0.0, high=1000.0)
     min_overlap: float = option(
         0.6, 'Least share of the frame that a source view must see.', low=0.0, high=1.0)
+    features: str = option(
+        'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at half '
+        'an inference and more), or none.', choices=('lean', 'reference', 'none'))
+    judged_by: str = option(
+        'replay', 'What tells the change a step brought, by which the predictor of gain learns: '
+        'its own frame (as published), replay (frames the step did not see), or nothing.',
+        choices=('nothing', 'frame', 'replay'))
+    cost: str = option(
+        'flops', 'What a step costs is told by: flops (the same in every run), measured '
+        "milliseconds, or joules of the device's power sensor.",
+        choices=('flops', 'milliseconds', 'joules'))
 
 
 @dataclass(frozen=True)
@@ -124,8 +135,20 @@ class DecisionConfig(Room):
 
     room = 'decision'
     policy: str = option(
-        'always', 'never, always, periodic:K (every K-th frame) or random:P (share of frames).',
-        live=True)
+        'always', 'never, always, periodic:K (every K-th frame), random:P (share of frames), '
+        'pattern:1100 (repeated), dectrain (where predicted gain is worth its cost), or budget:B '
+        'with B a share of frames (0.25), device time (120ms/s) or power (1.5W).', live=True)
+    alpha: float = option(
+        500.0, 'Full steps that a predicted gain of 1 is worth, by policy dectrain: it trains '
+        'where alpha * gain > cost.', low=0.0, high=1e12, live=True)
+    epsilon: float = option(
+        0.02, 'Probability of training where predicted gain says not to, so that it is found out '
+        'where it is wrong.', low=0.0, high=1.0)
+    light_gain: float = option(
+        0.5, "Share of a full step's gain that a light step is expected to give; 0 takes none.",
+        low=0.0, high=1.0)
+    gain_file: str = option(
+        '', 'Gain network: a .safetensors file with its .json card; empty takes the shipped one.')
 
 
 @dataclass(frozen=True)

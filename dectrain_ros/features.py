@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 import cv2
-from dectrain_ros.decision.features import LeanFeatures, reference_features, ReferenceFeatures
+from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_features
 from dectrain_ros.depth.estimator import image_batch
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import explained
@@ -54,16 +54,12 @@ class FeatureSet(ABC):
         """Drop what holds for the present place and time only, as after a jump."""
 
 
-class Nothing(NamedTuple):
-    """No features: for policies that look at none."""
-
-
-class NoFeatures(FeatureSet):
-    """Costs nothing."""
+class Nothing(FeatureSet):
+    """No features, for policies that look at none."""
 
     def of(self, considered):
-        """Give none."""
-        return Nothing()
+        """Give NoFeatures."""
+        return NoFeatures()
 
 
 class Reference(FeatureSet):
@@ -172,10 +168,4 @@ def make_feature_set(
     """
     if name == 'reference':
         return Reference(ReferenceProbe(network, seed=seed, **loss_options))
-    return Lean() if name == 'lean' else NoFeatures()
-
-
-def feature_names(name: str) -> Optional[Tuple[str, ...]]:
-    """Give a feature set's names, in their fixed order; None for one there is not."""
-    known = {'lean': LeanFeatures, 'reference': ReferenceFeatures, 'none': Nothing}
-    return known[name]._fields if name in known else None
+    return Lean() if name == 'lean' else Nothing()

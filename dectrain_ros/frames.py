@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import NamedTuple, Optional, Tuple, TYPE_CHECKING
 
 import numpy as np
@@ -78,37 +79,35 @@ class DepthPrediction:
     What the network said of one frame, before any training on it.
 
     depth is float32 metres along the optical axis as fine as the network gives it, (h', w'), on
-    the host, as is feature, the pooled bottleneck of unit length, (C,). image is the network's
-    uint8 RGB input (h, w, 3) and intrinsics belong to it. log_variance (1, 1, h', w'), ln m^2,
-    and encoder_features (shallow to deep, (1, C, ., .) each) stay on the network's device.
+    the host. image is the network's uint8 RGB input (h, w, 3) and intrinsics belong to it.
+    encoder_features (shallow to deep, (1, C, ., .) each) stay on the network's device.
     """
 
     stamp_ns: int
     depth: np.ndarray
     image: np.ndarray
     intrinsics: Intrinsics
-    feature: np.ndarray
-    log_variance: 'torch.Tensor'
     encoder_features: Tuple['torch.Tensor', ...]
     weight_version: int
 
 
-class DecisionFeatures(NamedTuple):
-    """
-    What a policy may look at, in fixed order.
+class Action(str, Enum):
+    """What may be done with a frame; a light step trains the last decoder stages only."""
 
-    baseline_m: mean distance to the chosen source views, m. baseline_ratio: the same over the
-    median predicted depth. rotation_deg: largest rotation to a source view. novelty: 1 - highest
-    cosine similarity of the bottleneck feature to the replay buffer, 0 to 2. replay_frames: frames
-    in the buffer. frames_since_step: frames since a training step was last taken.
+    SKIP = 'skip'
+    LIGHT = 'light'
+    FULL = 'full'
+
+
+class Costs(NamedTuple):
+    """
+    What a step of each action costs, in full steps as first measured.
+
+    light is nan where there is no light step, or its cost is not known.
     """
 
-    baseline_m: float
-    baseline_ratio: float
-    rotation_deg: float
-    novelty: float
-    replay_frames: int
-    frames_since_step: int
+    light: float
+    full: float
 
 
 @dataclass(frozen=True)
@@ -116,14 +115,16 @@ class Candidate:
     """
     One frame a policy may train on.
 
-    refusal says why it must not be trained on, '' if it may. batch_size: samples a step on it
-    would be taken on, the frame itself and those replayed.
+    features is a NamedTuple of floats, one of decision.features. refusal says why the frame must
+    not be trained on, '' if it may. batch_size: samples a step on it would be taken on, the frame
+    itself and those replayed. costs: what such a step costs.
     """
 
     stamp_ns: int
-    features: DecisionFeatures
+    features: tuple
     refusal: str = ''
     batch_size: int = 0
+    costs: Costs = Costs(float('nan'), 1.0)
 
     @property
     def trainable(self) -> bool:
@@ -133,14 +134,30 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether to train on the frame of stamp_ns; gain, cost and alpha are nan where unused."""
+    """
+    What to do with the frame of stamp_ns, and why.
+
+    predicted_gain is of the action, or of a full step where it is skipped; cost is in full steps;
+    a step is worth it where alpha * predicted_gain > cost. Each is nan where unused.
+
+    :raises ValueError: if action is none.
+    """
 
     stamp_ns: int
-    train: bool
+    action: Action
     reason: str
     predicted_gain: float = float('nan')
     cost: float = float('nan')
     alpha: float = float('nan')
+
+    def __post_init__(self):
+        """Take no yes or no for an action."""
+        object.__setattr__(self, 'action', Action(self.action))
+
+    @property
+    def train(self) -> bool:
+        """Whether a training step is to be taken."""
+        return self.action is not Action.SKIP
 
 
 @dataclass(frozen=True)
@@ -150,7 +167,9 @@ class StepResult:
 
     trained: a step was taken and committed as weight_version. loss_before is the batch's loss
     before the step, grad_norm the gradient's norm before clipping (nan if no step was taken).
-    reason: why it was or was not trained.
+    reason: why it was or was not trained. change: relative change of the target loss by the step,
+    (after - before) / before, negative is good. seconds and joules: what the step took. The last
+    three are nan where not measured.
     """
 
     stamp_ns: int
@@ -159,6 +178,9 @@ class StepResult:
     weight_version: int
     loss_before: float = float('nan')
     grad_norm: float = float('nan')
+    change: float = float('nan')
+    seconds: float = float('nan')
+    joules: float = float('nan')
 
 
 def with_pose_problem(frame: Frame, problem: str) -> Frame:

@@ -1,20 +1,24 @@
-"""The method on one page: observe every frame, train when told to."""
+"""The method on one page: predict and consider every frame, train when told to."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+import math
 import threading
-from typing import NamedTuple, Tuple
+import time
+from typing import Callable, NamedTuple, Tuple
 
 import cv2
 from dectrain_ros.config import Config
+from dectrain_ros.decision.cost import make_cost_model
 from dectrain_ros.depth.checkpoints import load_network, resolve_device
-from dectrain_ros.depth.estimator import Estimator
+from dectrain_ros.depth.estimator import Estimator, pooled_feature
 from dectrain_ros.depth.geometry import relative_transform
+from dectrain_ros.features import Considered, make_feature_set
 from dectrain_ros.frames import (
-    Candidate, Decision, DecisionFeatures, DepthPrediction, Frame, Intrinsics, StepResult)
+    Action, Candidate, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
-from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.step import Snapshot, Trainer
 from dectrain_ros.training.views import Choice, View, ViewHistory
 from dectrain_ros.training.weights import WeightVersions
 import numpy as np
@@ -22,6 +26,7 @@ import torch
 
 # Decisions come back within a frame or two; each batch waiting for one holds encoder features.
 _WAITING_BATCHES = 8
+_JUDGES = 2             # samples not trained on that tell what a step brought
 
 
 class Observation(NamedTuple):
@@ -38,12 +43,21 @@ class Observation(NamedTuple):
     candidate: Candidate
 
 
+class _Waiting(NamedTuple):
+    """What a step on a frame would be taken on, and what it would be judged by."""
+
+    batch: Tuple[Sample, ...]
+    judged_by: Tuple[Sample, ...]
+
+
 class Pipeline:
     """
     Online depth adaptation (DecTrain, arXiv 2410.02980; ALGORITHMS.md section 1).
 
-    observe is called for every frame, by one thread. train carries out decisions about observed
-    frames, by the same or one other thread; its weights are used from the next frame on.
+    Every frame is predicted, then considered, by one thread; observe does both. Between the two
+    its depth may be published and its pose waited for. train carries out decisions about
+    considered frames, by the same or one other thread; its weights are used from the next
+    prediction on.
 
     :raises ValueError: if the network cannot be loaded or run as configured.
     """
@@ -56,10 +70,16 @@ class Pipeline:
         device = resolve_device(config.depth.device)
         network = load_network(config.depth.network, config.depth.weights)
         self._estimator = Estimator(network, device)
+        loss = {'photometric_weight': training.photometric_weight,
+                'smoothness_weight': training.smoothness_weight,
+                'photometric_cap': training.photometric_cap}
         self._trainer = Trainer(
             network, scope=training.scope, learning_rate=training.learning_rate,
-            max_grad_norm=training.max_grad_norm, photometric_weight=training.photometric_weight,
-            smoothness_weight=training.smoothness_weight, photometric_cap=training.photometric_cap)
+            max_grad_norm=training.max_grad_norm, **loss)
+        self._features = make_feature_set(training.features, network, seed=config.seed, **loss)
+        self._cost = make_cost_model(training.cost, *(
+            (self._trainer.flops(1 + training.replay_frames),)
+            if training.features != 'none' else ()))
         self._weights = WeightVersions([p for _, p in network.trainable(training.scope)])
         self._history = ViewHistory(
             capacity=training.history_frames, sources=training.source_views,
@@ -70,60 +90,97 @@ class Pipeline:
             capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
             max_similarity=training.replay_similarity)
         self._config = config
-        self._rng = np.random.default_rng(config.seed)
-        self._waiting: 'OrderedDict[int, Tuple[Sample, ...]]' = OrderedDict()
-        self._lock = threading.Lock()           # of _waiting and _frames_since_step
-        self._frames_since_step = 0
+        self._rng, self._judging_rng = (
+            np.random.default_rng(seed) for seed in (config.seed, (config.seed, 1)))
+        self._waiting: 'OrderedDict[int, _Waiting]' = OrderedDict()
+        self._lock = threading.Lock()           # of _waiting
 
     def observe(self, frame: Frame) -> Observation:
-        """Predict depth, before any training on this frame, and remember it as a candidate."""
-        prediction = self._estimator.predict(frame, self._weights.adopt())
+        """Predict a frame's depth, then consider the frame for training."""
+        prediction = self.predict(frame)
+        depth, intrinsics = self.depth_to_publish(frame, prediction)
+        return Observation(prediction, depth, intrinsics, self.consider(frame, prediction))
+
+    def predict(self, frame: Frame) -> DepthPrediction:
+        """Predict depth with the newest weights; the frame's pose is not looked at."""
+        return self._estimator.predict(frame, self._weights.adopt())
+
+    def depth_to_publish(
+        self, frame: Frame, prediction: DepthPrediction, new_array: Callable = np.empty
+    ) -> Tuple[np.ndarray, Intrinsics]:
+        """
+        Give predicted depth at the size to publish, and the camera at that size.
+
+        :param new_array: takes shape (H, W) and type, float32, and gives the array to write to.
+        """
+        camera = (frame.intrinsics if self._config.depth.output_size == 'camera'
+                  else prediction.intrinsics)
+        depth = new_array((camera.height, camera.width), np.float32)
+        return cv2.resize(prediction.depth, (camera.width, camera.height), dst=depth,
+                          interpolation=cv2.INTER_LINEAR), camera
+
+    def consider(self, frame: Frame, prediction: DepthPrediction) -> Candidate:
+        """Choose what a training step on a predicted frame would need, and remember the frame."""
         choice = self._choose_sources(frame, prediction)
         batch: Tuple[Sample, ...] = ()
-        novelty = self._replay.novelty(prediction.feature)
+        judged_by: Tuple[Sample, ...] = ()
+        feature = pooled_feature(prediction.encoder_features)
+        novelty = self._replay.novelty(feature)
         stored = len(self._replay)
         if not choice.refusal:
             sample = self._sample(frame, prediction, choice)
             batch = (sample, *self._replay.draw(self._config.training.replay_frames, self._rng))
-            self._replay.offer(prediction.feature, sample)
+            judged_by = self._judges(batch)
+            self._replay.offer(feature, sample)
         with self._lock:
-            since = self._frames_since_step
-            self._frames_since_step += 1
             if batch:
-                self._waiting[frame.stamp_ns] = batch
+                self._waiting[frame.stamp_ns] = _Waiting(batch, judged_by)
             while len(self._waiting) > _WAITING_BATCHES:
                 self._waiting.popitem(last=False)
-        features = DecisionFeatures(
-            choice.baseline_m, choice.baseline_ratio, choice.rotation_deg, novelty, stored, since)
-        return Observation(prediction, *self._published(frame, prediction), Candidate(
-            frame.stamp_ns, features, choice.refusal, len(batch)))
+        features = self._features.of(
+            Considered(frame, prediction, choice, batch, novelty, stored))
+        return Candidate(
+            frame.stamp_ns, features, choice.refusal, len(batch), self._cost.costs())
 
     def train(self, decision: Decision) -> StepResult:
         """
-        Carry out a decision about an observed frame; one against training returns at once.
+        Carry out a decision about a considered frame; one against training returns at once.
 
         One that came too late, or is about a frame that must not be trained on, is answered with
         the reason.
         """
         with self._lock:
-            batch = self._waiting.pop(decision.stamp_ns, None)
-        if not decision.train or batch is None:
+            waiting = self._waiting.pop(decision.stamp_ns, None)
+        if not decision.train or waiting is None:
             reason = decision.reason if not decision.train else 'no batch waits for this decision'
             return StepResult(decision.stamp_ns, False, reason, self._weights.newest)
-        outcome = self._trainer.step(batch)
+        started = time.perf_counter()
+        outcome = self._trainer.step(
+            waiting.batch, decision.action is Action.LIGHT, waiting.judged_by)
+        spent = self._cost.observe(decision.action, time.perf_counter() - started)
         if not outcome.applied:
             return StepResult(
                 decision.stamp_ns, False, 'loss or gradient is not finite', self._weights.newest,
-                outcome.loss, outcome.grad_norm)
+                outcome.loss, outcome.grad_norm, math.nan, *spent)
         version = self._weights.commit(self._trainer.parameters)
-        with self._lock:
-            self._frames_since_step = 0
-        return StepResult(decision.stamp_ns, True, decision.reason, version, outcome.loss,
-                          outcome.grad_norm)
+        result = StepResult(decision.stamp_ns, True, decision.reason, version, outcome.loss,
+                            outcome.grad_norm, outcome.change, *spent)
+        self._features.learn(result)
+        return result
+
+    def snapshot(self) -> Snapshot:
+        """Copy trained weights and optimiser, to come back to."""
+        return self._trainer.snapshot()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Come back to trained weights and optimiser, as a new version; memory stays."""
+        self._trainer.restore(snapshot)
+        self._weights.commit(self._trainer.parameters)
 
     def forget_views(self) -> None:
         """Drop recent views and waiting batches, as after a jump; weights and replay stay."""
         self._history.clear()
+        self._features.forget()
         with self._lock:
             self._waiting.clear()
 
@@ -157,6 +214,13 @@ class Pipeline:
             self._history.add(view)
         return choice
 
+    def _judges(self, batch: Tuple[Sample, ...]) -> Tuple[Sample, ...]:
+        """Choose what a step on the batch is judged by."""
+        judged_by = self._config.training.judged_by
+        if judged_by == 'replay':
+            return self._replay.draw(_JUDGES, self._judging_rng, but=batch)
+        return batch[:1] if judged_by == 'frame' else ()
+
     def _sample(self, frame: Frame, prediction: DepthPrediction, choice: Choice) -> Sample:
         """Gather what a training step on this frame needs."""
         poses = np.stack([view.world_from_camera for view in choice.sources])
@@ -164,13 +228,3 @@ class Pipeline:
         frozen = self._config.training.scope == 'decoder'
         return Sample(prediction.image, prediction.intrinsics, choice.sources, motion,
                       prediction.encoder_features if frozen else None)
-
-    def _published(
-        self, frame: Frame, prediction: DepthPrediction
-    ) -> Tuple[np.ndarray, Intrinsics]:
-        """Give depth and camera at the size to publish."""
-        camera = (frame.intrinsics if self._config.depth.output_size == 'camera'
-                  else prediction.intrinsics)
-        depth = cv2.resize(
-            prediction.depth, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
-        return depth, camera

@@ -142,8 +142,20 @@ def test_a_pose_of_every_kind_becomes_a_transform(kind):
 
 def test_depth_becomes_32fc1_with_the_same_bytes():
     depth = np.array([[1.5, np.nan, 2.0], [0.1, 3.0, 4.0]], np.float32)
-    message = conversions.depth_message(Header(frame_id='c'), depth)
+    image = conversions.DepthImage()
+    image.new_array(depth.shape)[:] = depth
+    message = image.message(Header(frame_id='c'))
     assert (message.encoding, message.height, message.width, message.step) == ('32FC1', 2, 3, 12)
     assert message.data.tobytes() == depth.tobytes() and not message.is_bigendian
-    flipped = conversions.depth_message(Header(), depth[:, ::-1])       # not contiguous
-    assert flipped.data.tobytes() == depth[:, ::-1].tobytes()
+    assert message.header.frame_id == 'c'
+
+
+def test_a_stream_of_depth_uses_the_same_memory_and_another_size_its_own():
+    image = conversions.DepthImage()
+    first = image.new_array((2, 3))
+    assert image.new_array((2, 3)) is first
+    image.new_array((3, 2)).fill(2.0)
+    message = image.message(Header(frame_id='d'))
+    assert (message.height, message.width, message.step, len(message.data)) == (3, 2, 8, 24)
+    assert message.data.tobytes() == np.full((3, 2), 2.0, np.float32).tobytes()
+    assert message.header.frame_id == 'd'

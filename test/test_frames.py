@@ -1,7 +1,7 @@
 """Cameras and the other nouns that cross between rooms."""
 
 from dectrain_ros.frames import (
-    Candidate, DecisionFeatures, Frame, Intrinsics, with_pose_problem)
+    Action, Candidate, Decision, Frame, Intrinsics, with_pose_problem)
 import numpy as np
 import pytest
 
@@ -55,6 +55,18 @@ def test_a_pose_problem_takes_the_pose_and_nothing_else():
 
 
 def test_a_candidate_is_trainable_unless_refused():
-    features = DecisionFeatures(0.1, 0.05, 1.0, 0.5, 3, 2)
+    features = (0.1, 0.05)
     assert Candidate(1, features).trainable
     assert not Candidate(1, features, 'no pose').trainable
+
+
+@pytest.mark.parametrize('action, train', [('skip', False), ('light', True), ('full', True)])
+def test_a_decision_trains_unless_it_skips(action, train):
+    assert Decision(5, Action(action), 'x').train is train
+    assert Decision(5, action, 'x') == Decision(5, Action(action), 'x')
+
+
+@pytest.mark.parametrize('wrong', [True, False, 'train', None])
+def test_yes_and_no_are_no_action(wrong):
+    with pytest.raises(ValueError, match='is not a valid Action'):
+        Decision(5, wrong, 'x')

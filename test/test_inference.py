@@ -8,7 +8,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.frames import Candidate, DecisionFeatures, Intrinsics     # noqa: E402,I100
+from dectrain_ros.frames import (                       # noqa: E402,I100
+    Candidate, DepthPrediction, Intrinsics)
 from dectrain_ros.poses import AFTER_LAST, INVALID, NO_POSES                # noqa: E402
 from dectrain_ros.ros.conversions import rgb_from_image                     # noqa: E402
 from dectrain_ros.ros.health import Health                                  # noqa: E402
@@ -29,20 +30,30 @@ class Brightness:
 
     def __init__(self):
         """Start with nothing seen."""
-        self.frames = []
+        self.frames = []                # predicted
+        self.considered = []
         self.forgotten = 0
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.problem = None
+        self.problem_considering = None
 
-    def observe(self, frame):
+    def predict(self, frame):
         """Take note of the frame."""
         self.frames.append(frame)
         assert self.may_go_on.wait(10.0)
         if self.problem:
             raise self.problem
-        depth = frame.image[..., 0].astype(np.float32)
-        return depth, Candidate(frame.stamp_ns, DecisionFeatures(0, 0, 0, 0, 0, 0))
+        return DepthPrediction(frame.stamp_ns, frame.image[..., 0].astype(np.float32), frame.image,
+                               frame.intrinsics, (), 7)
+
+    def consider(self, frame, prediction):
+        """Take note of the frame."""
+        assert prediction.stamp_ns == frame.stamp_ns
+        if self.problem_considering:
+            raise self.problem_considering
+        self.considered.append(frame)
+        return Candidate(frame.stamp_ns, ())
 
     def forget_views(self):
         """Count that."""
@@ -55,10 +66,11 @@ class Bench:
     def __init__(self, wait_s):
         """Start the thread."""
         self.pipeline, self.inbox = Brightness(), Inbox(wait_s=wait_s, max_gap_s=10.0)
-        self.health, self.published = Health(get_logger('bench')), Heard()
+        self.health = Health(get_logger('bench'))
+        self.published, self.candidates = Heard(), Heard()
         self.inference = Inference(
-            self.pipeline, self.inbox, self.health,
-            lambda header, seen, at_s: self.published((header, seen)))
+            self.pipeline, self.inbox, self.health, lambda *depth: self.published(depth),
+            lambda *candidate: self.candidates(candidate))
 
     def image(self, stamp_ns, red=1, encoding='rgb8', size=(2, 4)):
         """Put an image."""
@@ -102,12 +114,15 @@ def test_an_image_becomes_a_frame_with_camera_pose_and_name(bench):
     bench.pose(1 * S, x=1.0)
     bench.pose(3 * S, x=3.0)
     bench.image(2 * S, red=7)
-    header, (depth, candidate) = bench.published.wait_for()[0]
-    frame = bench.pipeline.frames[0]
+    received, seen, prediction = bench.published.wait_for()[0]
+    header, candidate, version = bench.candidates.wait_for()[0]
+    frame = bench.pipeline.considered[0]
+    assert header is received.message.header
     assert (header.frame_id, frame.frame_id, frame.stamp_ns) == ('cam', 'cam', 2 * S)
     assert frame.intrinsics == CAMERA and (frame.image[..., 0] == 7).all()
+    assert frame.image is seen.image and seen.world_from_camera is None
     assert frame.world_from_camera[0, 3] == 2.0 and frame.pose_problem == ''
-    assert (depth == 7).all() and candidate.stamp_ns == 2 * S
+    assert (prediction.depth == 7).all() and (candidate.stamp_ns, version) == (2 * S, 7)
 
 
 def test_the_newest_image_wins_while_one_is_in_work(bench):
@@ -121,26 +136,46 @@ def test_the_newest_image_wins_while_one_is_in_work(bench):
     assert [f.stamp_ns for f in bench.pipeline.frames] == [1 * S, 4 * S]
 
 
-def test_an_image_waits_for_the_pose_after_its_stamp(patient):
+def test_depth_is_published_before_its_pose_comes_and_only_the_candidate_waits(patient):
     patient.pose(1 * S, x=1.0)
     patient.image(2 * S)
+    patient.published.wait_for(timeout_s=5.0)           # a pose would be waited for for 10 s
     time.sleep(0.05)
-    assert not patient.pipeline.frames
+    assert not patient.candidates.messages
     patient.pose(3 * S, x=3.0)
-    patient.published.wait_for()
-    assert patient.pipeline.frames[0].world_from_camera[0, 3] == 2.0
+    patient.candidates.wait_for(timeout_s=5.0)
+    assert patient.pipeline.considered[0].world_from_camera[0, 3] == 2.0
+
+
+def test_depth_is_published_where_no_pose_ever_comes(patient):
+    patient.image(1 * S)
+    patient.published.wait_for(timeout_s=5.0)
+    assert patient.inference.close(timeout_s=5.0)
+    assert patient.pipeline.frames[0].world_from_camera is None
+
+
+def test_a_problem_in_considering_costs_the_candidate_and_no_depth(bench):
+    bench.pose(9 * S)
+    bench.pipeline.problem_considering = RuntimeError('no room')
+    bench.image(1 * S)
+    bench.published.wait_for(1)
+    wait_until(lambda: bench.counts().get('problem: no candidate') == 1)
+    bench.pipeline.problem_considering = None
+    bench.image(2 * S)
+    assert bench.candidates.wait_for(1)[0][1].stamp_ns == 2 * S
+    assert not any(key.startswith('dropped') for key in bench.counts())
 
 
 def test_without_a_pose_in_time_it_goes_on_and_says_why(bench):
     bench.image(1 * S)
-    bench.published.wait_for(1)
+    bench.candidates.wait_for(1)
     bench.pose(1 * S)
     bench.image(2 * S)
-    bench.published.wait_for(2)
+    bench.candidates.wait_for(2)
     bench.inbox.put_pose(4 * S, None)
     bench.image(3 * S)
-    bench.published.wait_for(3)
-    assert [(f.world_from_camera, f.pose_problem) for f in bench.pipeline.frames] == [
+    bench.candidates.wait_for(3)
+    assert [(f.world_from_camera, f.pose_problem) for f in bench.pipeline.considered] == [
         (None, NO_POSES), (None, AFTER_LAST), (None, INVALID)]
     assert bench.counts() == {f'problem: no pose, {reason}': 1
                               for reason in (NO_POSES, AFTER_LAST, INVALID)}
@@ -235,25 +270,26 @@ def test_a_far_jump_back_forgets_views_and_old_poses_and_goes_on(patient):
     patient.pose(1 * S, x=1.0)
     patient.pose(6 * S, x=6.0)
     patient.image(5 * S)
-    patient.published.wait_for(1)
+    patient.candidates.wait_for(1)
     patient.image(1 * S)                    # first image of the next loop, before its pose
-    time.sleep(0.05)
-    assert len(patient.pipeline.frames) == 1 and patient.pipeline.forgotten == 1
-    patient.pose(1 * S, x=10.0)
     patient.published.wait_for(2)
-    assert patient.pipeline.frames[1].world_from_camera[0, 3] == 10.0
+    time.sleep(0.05)
+    assert len(patient.pipeline.considered) == 1 and patient.pipeline.forgotten == 1
+    patient.pose(1 * S, x=10.0)
+    patient.candidates.wait_for(2)
+    assert patient.pipeline.considered[1].world_from_camera[0, 3] == 10.0
     assert patient.counts() == {'problem: time jumped back': 1}
 
 
 def test_poses_that_jumped_back_before_their_image_are_kept(patient):
     patient.pose(6 * S, x=6.0)
     patient.image(6 * S)
-    patient.published.wait_for(1)
+    patient.candidates.wait_for(1)
     patient.pose(1 * S, x=10.0)             # poses of the next loop come first
     patient.pose(2 * S, x=20.0)
     patient.image(1 * S)
-    patient.published.wait_for(2)
-    assert patient.pipeline.frames[1].world_from_camera[0, 3] == 10.0
+    patient.candidates.wait_for(2)
+    assert patient.pipeline.considered[1].world_from_camera[0, 3] == 10.0
 
 
 def test_where_poses_cease_only_the_first_image_waits():

@@ -1,6 +1,7 @@
 """Keeping score of live nodes: by stamp, whatever comes or does not."""
 
-from dectrain_ros.frames import Candidate, DecisionFeatures, Frame, Intrinsics, StepResult
+from dectrain_ros.decision.features import NoFeatures
+from dectrain_ros.frames import Candidate, Frame, Intrinsics, StepResult
 from dectrain_ros.offline.bag import Bag, BagWriter
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
-from dectrain_ros.ros.conversions import depth_message  # noqa: E402
+from dectrain_ros.ros.conversions import DepthImage  # noqa: E402
 from dectrain_ros.ros.demo import main                  # noqa: E402
 from dectrain_ros.ros.live import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
@@ -30,8 +31,9 @@ def live(ros, tmp_path):
 
 def depth(live, stamp_ns):
     """Let it hear a depth image of 2 m."""
-    live._on_depth(depth_message(
-        Header(stamp=messages.stamp_from_ns(stamp_ns)), np.full((6, 8), 2.0, np.float32)))
+    image = DepthImage()
+    image.new_array((6, 8)).fill(2.0)
+    live._on_depth(image.message(Header(stamp=messages.stamp_from_ns(stamp_ns))))
 
 
 def test_depth_of_unknown_stamps_or_twice_of_one_costs_no_other_frame(live):
@@ -46,7 +48,7 @@ def test_a_record_has_the_version_that_predicted_and_it_settles_with_every_outco
     depth(live, T0)
     assert not live.settled                 # its candidate is on its way
     live._on_candidate(messages.candidate_message(
-        Candidate(T0, DecisionFeatures(1, 1, 1, 1, 1, 1)), 'cam', 4))
+        Candidate(T0, NoFeatures()), 'cam', 4))
     assert not live.settled                 # nor is it decided on
     live._on_outcome(messages.outcome_message(StepResult(T0, True, 'policy always', 6, 0.5, 1.0)))
     assert live.settled

@@ -14,7 +14,7 @@ import cv2                                              # noqa: E402,I100
 from dectrain_ros.config import Config                  # noqa: E402
 from dectrain_ros.depth.checkpoints import save_network     # noqa: E402
 from dectrain_ros.depth.network import LiteNetwork, ModelCard   # noqa: E402
-from dectrain_ros.frames import Decision, Frame, Intrinsics     # noqa: E402
+from dectrain_ros.frames import Action, Decision, Frame, Intrinsics     # noqa: E402
 from dectrain_ros.pipeline import Pipeline              # noqa: E402
 from dectrain_ros.ros import conversions, messages      # noqa: E402
 from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
@@ -180,8 +180,9 @@ def test_a_decision_to_skip_is_answered_and_a_malformed_one_counted(ros, weights
     decisions = ros.speak(DiagnosticArray, messages.DECISION)
     decisions.publish(DiagnosticArray())
     wait_until(lambda: look('problem: malformed decision') == 1)
-    decisions.publish(messages.decision_message(Decision(T0, False, 'not worth it')))
-    decisions.publish(messages.decision_message(Decision(T0, True, 'for a frame never seen')))
+    decisions.publish(messages.decision_message(Decision(T0, Action.SKIP, 'not worth it')))
+    decisions.publish(messages.decision_message(
+        Decision(T0, Action.FULL, 'for a frame never seen')))
     first, second = map(messages.outcome_from, outcomes.wait_for(2))
     assert (first.stamp_ns, first.trained, first.reason) == (T0, False, 'not worth it')
     assert not second.trained and second.weight_version == 0
@@ -281,8 +282,9 @@ def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     time.sleep(0.3)
-    from dectrain_ros.frames import Candidate, DecisionFeatures
-    candidate = messages.candidate_message(Candidate(T0, DecisionFeatures(1, 1, 1, 1, 1, 1)))
+    from dectrain_ros.decision.features import NoFeatures
+    from dectrain_ros.frames import Candidate
+    candidate = messages.candidate_message(Candidate(T0, NoFeatures()))
     candidates.publish(DiagnosticArray())           # malformed: nothing comes of it
     candidates.publish(candidate)
     decisions.wait_for(1)
@@ -295,6 +297,24 @@ def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):
     told = [messages.decision_from(m) for m in decisions.wait_for(2)]
     assert [(d.train, d.reason) for d in told] == [
         (False, 'policy never'), (True, 'policy always')]
+
+
+def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):
+    node = decision_node(ros, 'periodic:2')
+    decisions = ros.listen(DiagnosticArray, messages.DECISION)
+    candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
+    time.sleep(0.3)
+    from dectrain_ros.frames import Candidate, DecisionFeatures
+    candidate = messages.candidate_message(Candidate(T0, DecisionFeatures(1, 1, 1, 1, 1, 1)))
+    candidates.publish(candidate)
+    decisions.wait_for(1)
+    taken, refused = node.set_parameters([
+        Parameter('decision.alpha', value=5.0), Parameter('decision.alpha', value=-1.0)])
+    assert taken.successful and not refused.successful
+    candidates.publish(candidate)
+    assert [messages.decision_from(m).train for m in decisions.wait_for(2)] == [True, False]
+    refused, = node.set_parameters([Parameter('decision.policy', value='dectrain')])
+    assert not refused.successful and 'needs a predictor of gain' in refused.reason
 
 
 def test_the_decision_node_and_the_bag_player_start_without_torch():

@@ -4,7 +4,7 @@ import dataclasses
 import threading
 
 from dectrain_ros.config import TrainingConfig
-from dectrain_ros.frames import Decision, Intrinsics
+from dectrain_ros.frames import Action, Decision, Intrinsics
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.views import ViewHistory
 import numpy as np
@@ -26,7 +26,8 @@ def make(weights):
 
 
 def train(pipeline, stamp_ns, wanted=True):
-    return pipeline.train(Decision(stamp_ns, wanted, 'so decided'))
+    action = Action.FULL if wanted else Action.SKIP
+    return pipeline.train(Decision(stamp_ns, action, 'so decided'))
 
 
 def run(pipeline, frames):
@@ -153,7 +154,7 @@ def test_a_loss_that_is_not_finite_commits_nothing(make):
     pipeline = make()
     for k in range(2):
         pipeline.observe(frame(k))
-    pipeline._waiting[frame(1).stamp_ns][0].source_from_target[:] = np.nan
+    pipeline._waiting[frame(1).stamp_ns].batch[0].source_from_target[:] = np.nan
     result = train(pipeline, frame(1).stamp_ns)
     assert (result.trained, result.weight_version) == (False, 0)
     assert result.reason == 'loss or gradient is not finite'
@@ -170,16 +171,15 @@ def test_a_policy_learns_what_it_may_of_every_frame(make):
             train(pipeline, candidate.stamp_ns)
     # Batches are drawn before the frame itself enters; frame 0 has no sources.
     assert rows == [(0, 0, 0), (0, 1, 1), (1, 2, 2), (2, 3, 0), (3, 3, 1)]
-    assert candidate.features.baseline_m > 0.05
     assert 0 < candidate.features.novelty < 0.5
+    assert candidate.costs.full == 1 and 0.2 < candidate.costs.light < 0.9
 
 
-def test_a_baseline_is_in_metres_and_in_median_depths(make):
+def test_a_baseline_is_in_median_depths(make):
     pipeline = make()
     pipeline.observe(frame(0))
     seen = pipeline.observe(frame(1))
     median = np.median(seen.prediction.depth[::4, ::4])
-    assert seen.candidate.features.baseline_m == pytest.approx(0.1)
     assert seen.candidate.features.baseline_ratio == pytest.approx(0.1 / median)
 
 
@@ -189,6 +189,33 @@ def test_the_byte_budget_bounds_the_replay(make):
     stored = [pipeline.observe(frame(k)).candidate.features.replay_frames for k in range(12)]
     assert 2 <= stored[-1] <= max(stored) <= 4
     assert pipeline._replay.nbytes <= 0.7e6
+
+
+def test_a_frame_is_predicted_without_its_pose_and_considered_with_it(make):
+    whole, parts = make(KEEP_ALL), make(KEEP_ALL)
+    for k in range(4):
+        seen = whole.observe(frame(k))
+        blind = dataclasses.replace(frame(k), world_from_camera=None)
+        prediction = parts.predict(blind)
+        depth, camera = parts.depth_to_publish(blind, prediction)
+        assert np.array_equal(depth, seen.depth) and camera == seen.intrinsics
+        # As text: without source views some features are nan, which equals nothing.
+        assert repr(parts.consider(frame(k), prediction)) == repr(seen.candidate)
+        losses = [train(p, frame(k).stamp_ns).loss_before for p in (whole, parts)]
+        np.testing.assert_array_equal(*losses)
+    assert parts.weight_version == 3
+
+
+def test_depth_is_written_where_the_caller_says(make):
+    pipeline, seen = make(), frame(0)
+    room = np.zeros((64, 96), np.float32)
+
+    def new_array(shape, dtype):
+        assert (shape, dtype) == ((64, 96), np.float32)
+        return room
+
+    depth, _ = pipeline.depth_to_publish(seen, pipeline.predict(seen), new_array)
+    assert depth is room and (room > 0).all()
 
 
 @pytest.mark.parametrize('size, shape', [('camera', (100, 150)), ('network', (64, 96))])

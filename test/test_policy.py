@@ -1,10 +1,12 @@
 """Policies: when they train, and what they refuse."""
 
+import math
+
 from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.frames import Candidate, DecisionFeatures
+from dectrain_ros.frames import Action, Candidate, Costs
 import pytest
 
-FEATURES = DecisionFeatures(0.1, 0.05, 1.0, 0.5, 3, 2)
+FEATURES = (0.1, 0.05)
 
 
 def decisions(text, frames=12, seed=0, refused=()):
@@ -37,14 +39,66 @@ def test_periodic_takes_the_first_and_every_so_manieth_frame():
     assert trained('periodic:1') == [True] * 12
 
 
-@pytest.mark.parametrize('text', ['always', 'periodic:1', 'random:1'])
+def test_a_pattern_repeats():
+    assert [k for k, train in enumerate(trained('pattern:1100')) if train] == [0, 1, 4, 5, 8, 9]
+    assert trained('pattern:0') == [False] * 12
+    assert [d.reason for d in decisions('pattern:10', 2)] == [
+        'frame is due by pattern 10', 'frame is not due by pattern 10']
+
+
+def test_a_policy_that_looks_at_no_frame_takes_full_steps_and_weighs_nothing():
+    for decision in decisions('pattern:10'):
+        assert decision.action in (Action.FULL, Action.SKIP)
+        assert math.isnan(decision.predicted_gain) and math.isnan(decision.cost)
+
+
+def test_the_oracle_tries_every_frame_and_keeps_what_was_worth_it():
+    oracle = make_policy('oracle', alpha=500.0, offline=True)
+    tried = oracle.decide(Candidate(1, FEATURES, costs=Costs(0.4, 1.5)))
+    assert (tried.action, tried.cost, tried.alpha) == (Action.FULL, 1.5, 500.0)
+    assert not oracle.decide(Candidate(2, FEATURES, 'no pose')).train
+    # 500 * 0.002 = 1 full step: more must be gained, not as much
+    assert [oracle.keeps(change) for change in (-0.0021, -0.0019, 0.1, math.nan)] == [
+        True, False, False, False]
+    assert not oracle.keeps(-0.0021, cost=1.1) and oracle.keeps(-0.0023, cost=1.1)
+    oracle.take_alpha(1000.0)
+    assert oracle.keeps(-0.0011)
+
+
+def test_the_oracle_is_refused_where_steps_cannot_be_taken_back():
+    with pytest.raises(ValueError, match="^policy 'oracle' runs offline only"):
+        make_policy('oracle')
+
+
+@pytest.mark.parametrize('alpha', [-1.0, math.nan, math.inf])
+def test_alpha_is_a_finite_number_of_at_least_zero(alpha):
+    with pytest.raises(ValueError, match=f'^alpha is {alpha}: it must be a finite number'):
+        make_policy('oracle', alpha=alpha, offline=True)
+    with pytest.raises(ValueError, match=f'^alpha is {alpha}: it must be a finite number'):
+        make_policy('dectrain', alpha=alpha, make_gain=object)
+
+
+@pytest.mark.parametrize('text', ['dectrain', 'budget:0.25'])
+def test_a_policy_by_predicted_gain_needs_a_predictor(text):
+    with pytest.raises(ValueError, match=f"^policy '{text}' needs a predictor of gain"):
+        make_policy(text)
+
+
+def test_another_alpha_is_nothing_to_a_policy_without_one():
+    policy = make_policy('periodic:2')
+    policy.decide(Candidate(0, FEATURES))
+    policy.take_alpha(3.0)
+    assert not policy.decide(Candidate(1, FEATURES)).train
+
+
+@pytest.mark.parametrize('text', ['always', 'periodic:1', 'random:1', 'pattern:1'])
 def test_a_refused_candidate_is_never_trained_on_and_the_reason_is_the_refusal(text):
     made = decisions(text, refused=(3, 7))
     assert [k for k, d in enumerate(made) if not d.train] == [3, 7]
     assert {made[3].reason, made[7].reason} == {'no pose'}
 
 
-@pytest.mark.parametrize('text', ['periodic:4', 'random:0.5'])
+@pytest.mark.parametrize('text', ['periodic:4', 'random:0.5', 'pattern:0110'])
 def test_a_refused_frame_does_not_shift_later_decisions(text):
     free = trained(text)
     held = trained(text, refused=(0, 1, 4))
@@ -66,7 +120,10 @@ def test_random_takes_its_share_of_frames():
 @pytest.mark.parametrize('text', [
     'periodic', 'periodic:', 'periodic:0', 'periodic:-2', 'periodic:x', 'periodic:2.5',
     'random', 'random:', 'random:2', 'random:-0.1', 'random:nan', 'random:x', 'never:3',
-    'never:', 'always:1', 'sometimes', 'Always', ''])
+    'never:', 'always:1', 'sometimes', 'Always', '', 'pattern', 'pattern:', 'pattern:12',
+    'dectrain:1', 'oracle:1', 'budget', 'budget:', 'budget:0', 'budget:1.1', 'budget:-0.1',
+    'budget:nan', 'budget:x', 'budget:0ms/s', 'budget:1001ms/s', 'budget:ms/s', 'budget:W',
+    'budget:infW', 'budget:1 GPU'])
 def test_what_is_no_policy_is_refused_with_the_forms_there_are(text):
     with pytest.raises(ValueError, match=f"^'{text}' is not a policy: use never, always, period"):
         make_policy(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Type
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -10,12 +10,16 @@ from scipy.spatial.transform import Rotation
 _SLOTS = 3
 
 
+class NoFeatures(NamedTuple):
+    """Nothing: for policies that look at none."""
+
+
 class LeanFeatures(NamedTuple):
     """
     What costs next to nothing to know of a frame.
 
-    [ours] depth_median: of the predicted depth, m; depth_spread: standard deviation of its logarithm.
-    photometric: error of the source views warped by the predicted depth, 0 to 1, at a sixteenth
+    [ours] depth_median: of the predicted depth, m; depth_spread: standard deviation of its
+    logarithm. photometric: error of the source views warped by the predicted depth, 0 to 1, at a sixteenth
     of the network's pixels; photometric_ratio: the same over the error of the views as they are:
     texture and exposure cancel, and 1 is a depth that explains nothing. overlap: share of the
     frame a source view sees. The three are nan where there is none.
@@ -172,3 +176,12 @@ def _motion(slot: int, world_from_camera: np.ndarray) -> List[float]:
     angles = Rotation.from_matrix(turns).as_euler('zyx', degrees=True)      # (F - 1, 3)
     both = np.linalg.norm(offsets, axis=1), np.abs(angles).sum(axis=1)
     return [f(values) for values in both for f in (np.mean, np.max, np.min)]
+
+
+FEATURE_SETS: Dict[str, Type[NamedTuple]] = {
+    'lean': LeanFeatures, 'reference': ReferenceFeatures, 'none': NoFeatures}
+
+
+def feature_set_of(features: tuple) -> str:
+    """Give the name of the set that features are of."""
+    return next(name for name, kind in FEATURE_SETS.items() if isinstance(features, kind))

@@ -1,107 +1,65 @@
-"""Policies: which frames are worth a training step."""
+"""The policies there are, by name: which frames are worth a training step."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
-from dectrain_ros.frames import Candidate, Decision, StepResult
-import numpy as np
+from dectrain_ros.decision.base import GainPredictor, Policy
+from dectrain_ros.decision.budget import Budget, parse_target
+from dectrain_ros.decision.dectrain import DecTrain
+from dectrain_ros.decision.fixed import AlwaysTrain, NeverTrain, Pattern, Periodic, Random
+from dectrain_ros.decision.oracle import Oracle
 
+__all__ = ['GainPredictor', 'make_policy', 'Policy', 'PREDICTING']
 
-class Policy(ABC):
-    """Decides about every candidate in stream order; one that must not be trained on never is."""
-
-    def decide(self, candidate: Candidate) -> Decision:
-        """Decide whether to train on the candidate; called once for every frame."""
-        train, reason = self._wants(candidate)
-        if not candidate.trainable:
-            train, reason = False, candidate.refusal
-        return Decision(candidate.stamp_ns, train, reason)
-
-    def learn(self, result: StepResult) -> None:
-        """Take note of what became of a decision; policies that adapt override this."""
-
-    @abstractmethod
-    def _wants(self, candidate: Candidate) -> tuple:
-        """Give (train, reason), were the candidate trainable."""
-
-
-class NeverTrain(Policy):
-    """The network as it was shipped: the lower yardstick."""
-
-    def _wants(self, candidate):
-        return False, 'policy never'
-
-
-class AlwaysTrain(Policy):
-    """Every frame that can be trained on: the upper yardstick."""
-
-    def _wants(self, candidate):
-        return True, 'policy always'
-
-
-class Periodic(Policy):
-    """
-    Every period-th frame, starting with the first.
-
-    :raises ValueError: if period is below 1.
-    """
-
-    def __init__(self, period: int):
-        """Start counting frames."""
-        if period < 1:
-            raise ValueError(f'periodic:{period}: the period must be a whole number of at least 1')
-        self._period = period
-        self._count = 0
-
-    def _wants(self, candidate):
-        due = self._count % self._period == 0
-        self._count += 1
-        return due, f'frame {"is" if due else "is not"} due, one in {self._period}'
-
-
-class Random(Policy):
-    """
-    Every frame with the same probability.
-
-    :raises ValueError: if probability is not between 0 and 1.
-    """
-
-    def __init__(self, probability: float, seed: int):
-        """Start a random stream of its own."""
-        if not 0.0 <= probability <= 1.0:       # also false for nan
-            raise ValueError(f'random:{probability}: the share must be between 0 and 1')
-        self._probability = probability
-        self._random = np.random.default_rng(seed)
-
-    def _wants(self, candidate):
-        drawn = bool(self._random.random() < self._probability)
-        return drawn, f'{"drawn" if drawn else "not drawn"} with probability {self._probability:g}'
-
-
-_MAKERS: Dict[str, Callable[[str, int], Policy]] = {
+PREDICTING = ('dectrain', 'budget')     # names of the policies that need a predictor of gain
+_OFFLINE = ('oracle',)
+_FIXED: Dict[str, Callable[[str, int], Policy]] = {
     'never': lambda argument, seed: NeverTrain(),
     'always': lambda argument, seed: AlwaysTrain(),
     'periodic': lambda argument, seed: Periodic(int(argument)),
     'random': lambda argument, seed: Random(float(argument), seed),
+    'pattern': lambda argument, seed: Pattern(argument),
 }
-_FORMS = 'never, always, periodic:K (K at least 1) or random:P (P between 0 and 1)'
+_NAMES = (*_FIXED, *PREDICTING, *_OFFLINE)
+_WITH_ARGUMENT = ('periodic', 'random', 'pattern', 'budget')
+_FORMS = ('never, always, periodic:K (K at least 1), random:P (P between 0 and 1), pattern:1100, '
+          'dectrain, or budget:B with B like 0.25 (share of frames), 120ms/s (device time) or '
+          '1.5W; offline also oracle')
 
 
-def make_policy(text: str, seed: int = 0) -> Policy:
+def make_policy(
+    text: str, seed: int = 0, *, make_gain: Optional[Callable[[], GainPredictor]] = None,
+    alpha: float = 500.0, offline: bool = False, **options: Any
+) -> Policy:
     """
     Make the policy a text names.
 
-    :param text: 'never', 'always', 'periodic:K' or 'random:P'.
+    :param text: 'never', 'always', 'periodic:K', 'random:P', 'pattern:1100', 'dectrain',
+        'budget:0.25', 'budget:120ms/s', 'budget:1.5W' or 'oracle'.
     :param seed: seed of policies that draw.
-    :raises ValueError: if the text names no policy or its number is malformed.
+    :param make_gain: makes the predictor of gain; called for the policies that need one.
+    :param alpha: steps that a predicted gain of 1 is worth, of policies that go by it.
+    :param offline: whether steps can be taken back, as the oracle asks.
+    :param options: epsilon and light_gain, of policies that go by predicted gain.
+    :raises ValueError: if the text names no policy, its number is malformed, alpha or an option
+        is out of range, or what the policy needs is missing.
     """
     name, colon, argument = text.partition(':')
-    takes_argument = name in ('periodic', 'random')
-    if name not in _MAKERS or takes_argument != bool(colon):
+    if name not in _NAMES or (name in _WITH_ARGUMENT) != bool(colon):
         raise ValueError(f'{text!r} is not a policy: use {_FORMS}')
     try:
-        return _MAKERS[name](argument, seed)
+        if name in _FIXED:
+            return _FIXED[name](argument, seed)
+        target = parse_target(argument) if name == 'budget' else None
     except ValueError as error:
         raise ValueError(f'{text!r} is not a policy: use {_FORMS}') from error
+    if name == 'oracle':
+        if not offline:
+            raise ValueError("policy 'oracle' runs offline only: it takes steps back")
+        return Oracle(alpha)
+    if make_gain is None:
+        raise ValueError(f'policy {text!r} needs a predictor of gain, and none was given')
+    if target is not None:
+        return Budget(make_gain(), target, seed=seed, **options)
+    return DecTrain(make_gain(), alpha, seed=seed, **options)

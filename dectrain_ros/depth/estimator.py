@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Sequence
+
 import cv2
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.frames import DepthPrediction, Frame
@@ -27,7 +29,7 @@ class Estimator:
     @torch.no_grad()
     def predict(self, frame: Frame, weight_version: int) -> DepthPrediction:
         """
-        Predict the depth of a frame.
+        Predict the depth of a frame; its pose is not looked at.
 
         :param weight_version: version of the weights in use, for the record.
         """
@@ -36,11 +38,15 @@ class Estimator:
         intrinsics = frame.intrinsics.resized(card.width, card.height)
         focal_px = torch.tensor([intrinsics.fx], dtype=torch.float32, device=self.device)
         features = self.network.encode(image_batch([image], self.device))
-        decoded = self.network.decode(features, focal_px)
-        pooled = F.normalize(features[-1].mean((2, 3))[0], dim=0)
+        decoded = self.network.decode(features, focal_px, depth_only=True)
         return DepthPrediction(
-            frame.stamp_ns, decoded.depths[0][0, 0].cpu().numpy(), image, intrinsics,
-            pooled.cpu().numpy(), decoded.log_variance, features, weight_version)
+            frame.stamp_ns, decoded.depths[0][0, 0].cpu().numpy(), image, intrinsics, features,
+            weight_version)
+
+
+def pooled_feature(encoder_features: Sequence[Tensor]) -> np.ndarray:
+    """Give the bottleneck's mean at unit length, (C,) float32, on the host."""
+    return F.normalize(encoder_features[-1].mean((2, 3))[0], dim=0).cpu().numpy()
 
 
 def image_batch(images, device: torch.device) -> Tensor:

@@ -8,7 +8,7 @@ import importlib.util
 import subprocess
 import sys
 from types import SimpleNamespace
-from typing import Callable, Union
+from typing import Callable, Tuple, Union
 
 import cv2
 from dectrain_ros.frames import Intrinsics
@@ -153,18 +153,33 @@ def is_pose_of(message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry],
     return not own or not frame_id or own == frame_id.lstrip('/')
 
 
-def depth_message(header: Header, depth: np.ndarray) -> Image:
+class DepthImage:
     """
-    Give a 32FC1 image.
+    A 32FC1 message whose pixels, m, are written in place.
 
-    :param depth: m, (H, W) float32; copied once.
+    One does for a whole stream, as publishing copies; its memory is then warm.
     """
-    height, width = depth.shape
-    data = array.array('B')         # rclpy checks any other sequence element by element
-    data.frombytes(np.ascontiguousarray(depth, np.float32).view(np.uint8).reshape(-1))
-    return Image(
-        header=header, height=height, width=width, encoding='32FC1',
-        is_bigendian=sys.byteorder == 'big', step=4 * width, data=data)
+
+    def __init__(self):
+        """Start without pixels."""
+        self._message = Image(encoding='32FC1', is_bigendian=sys.byteorder == 'big')
+        self._pixels = np.empty((0, 0), np.float32)
+
+    def new_array(self, shape: Tuple[int, int], dtype: type = np.float32) -> np.ndarray:
+        """Give the message's pixels, (H, W) float32, to be written to."""
+        if shape != self._pixels.shape:
+            height, width = shape
+            self._message.height, self._message.width = height, width
+            self._message.step = 4 * width
+            # Any other sequence is checked element by element; whether it is copied differs.
+            self._message.data = array.array('B', bytes(4 * height * width))
+            self._pixels = np.frombuffer(self._message.data, dtype).reshape(shape)
+        return self._pixels
+
+    def message(self, header: Header) -> Image:
+        """Give the message, to be published before the next array is asked for."""
+        self._message.header = header
+        return self._message
 
 
 def camera_info_message(header: Header, camera: Intrinsics) -> CameraInfo:

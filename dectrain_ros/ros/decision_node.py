@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import List, Optional
 
 from dectrain_ros.config import Config, DecisionConfig
@@ -29,6 +30,7 @@ class DecisionNode(Node):
             'decision_node', automatically_declare_parameters_from_overrides=True, **ros)
         self._health = Health(self.get_logger())
         self._policy: Policy
+        self._config: Optional[Config] = None
         parameters = Parameters(self, (DecisionConfig,), self._change)
         self._change(parameters.config)
         self._decision = self.create_publisher(DiagnosticArray, messages.DECISION, 50)
@@ -42,12 +44,20 @@ class DecisionNode(Node):
         return True
 
     def _change(self, config: Config) -> None:
-        """Start the named policy afresh; raises ValueError if there is none of that name."""
-        try:
-            self._policy = make_policy(config.decision.policy, config.seed)
-        except ValueError as error:
-            raise ValueError(f'decision.policy: {error}') from None
-        self.get_logger().info(f'policy {config.decision.policy}')
+        """Start the policy afresh, or only change its alpha; raises ValueError where unusable."""
+        decision = config.decision
+        if self._config is not None and self._config.decision == replace(
+                decision, alpha=self._config.decision.alpha):
+            self._policy.take_alpha(decision.alpha)
+        else:
+            try:
+                self._policy = make_policy(
+                    decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
+                    light_gain=decision.light_gain)
+            except ValueError as error:
+                raise ValueError(f'decision.policy: {error}') from None
+            self.get_logger().info(f'policy {decision.policy}')
+        self._config = config
 
     def _on_candidate(self, message: DiagnosticArray) -> None:
         try:

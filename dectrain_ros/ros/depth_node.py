@@ -6,14 +6,14 @@ import time
 from typing import List, Optional
 
 from dectrain_ros.config import Config, DepthConfig, PoseConfig, TrainingConfig
-from dectrain_ros.frames import StepResult
-from dectrain_ros.pipeline import Observation, Pipeline
+from dectrain_ros.frames import Candidate, DepthPrediction, Frame, StepResult
+from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import conversions, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.inference import Inference
 from dectrain_ros.ros.parameters import ImageConfig, Parameters
-from dectrain_ros.ros.sync import Inbox
+from dectrain_ros.ros.sync import Inbox, Received
 from dectrain_ros.training.worker import REPLACED, Worker
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
@@ -52,10 +52,11 @@ class DepthNode(Node):
         self._inbox = Inbox(wait_s=config.pose.wait_s, max_gap_s=config.pose.max_gap_s)
         self._camera_frame = ''         # frame_id of the images, where they name it
         self._rectified = conversions.is_rectified(self.resolve_topic_name('image'))
+        self._image = conversions.DepthImage()      # of the inference thread
         self._publish()
         self._worker = Worker(self._pipeline.train, self._on_outcome)
         self._inference = Inference(
-            self._pipeline, self._inbox, self._health, self._on_observation)
+            self._pipeline, self._inbox, self._health, self._on_depth, self._on_candidate)
         self._subscribe(
             _IMAGE_TYPES[parameters.rooms['image'].transport], _POSE_TYPES[config.pose.source])
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -124,17 +125,23 @@ class DepthNode(Node):
         else:
             self._on_outcome(self._pipeline.train(decision))     # no step: only lets its batch go
 
-    def _on_observation(self, header: Header, seen: Observation, received_s: float) -> None:
+    def _on_depth(self, received: Received, frame: Frame, prediction: DepthPrediction) -> None:
         if not self.context.ok():       # shutting down
             return
-        self._depth.publish(conversions.depth_message(header, seen.depth))
-        self._depth_info.publish(conversions.camera_info_message(header, seen.intrinsics))
-        self._candidate.publish(messages.candidate_message(
-            seen.candidate, header.frame_id, seen.prediction.weight_version))
+        header = received.message.header
+        _, camera = self._pipeline.depth_to_publish(frame, prediction, self._image.new_array)
+        self._depth.publish(self._image.message(header))
+        self._health.latency(time.perf_counter() - received.at_s)
+        self._depth_info.publish(conversions.camera_info_message(header, camera))
         self._health.count('frames')
-        if seen.candidate.refusal:
-            self._health.count(f'not trained: {seen.candidate.refusal}')
-        self._health.latency(time.perf_counter() - received_s)
+
+    def _on_candidate(self, header: Header, candidate: Candidate, weight_version: int) -> None:
+        if not self.context.ok():       # shutting down
+            return
+        self._candidate.publish(messages.candidate_message(
+            candidate, header.frame_id, weight_version))
+        if candidate.refusal:
+            self._health.count(f'not trained: {candidate.refusal}')
 
     def _on_outcome(self, result: StepResult) -> None:
         self._health.count('trained' if result.trained else 'not trained')

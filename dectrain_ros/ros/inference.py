@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import threading
 from typing import Callable, Optional
 
-from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.pipeline import Observation, Pipeline
+from dectrain_ros.frames import Candidate, DepthPrediction, Frame, Intrinsics
+from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros.conversions import rgb_from_image
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.messages import ns_from_stamp
@@ -26,16 +27,23 @@ class Inference:
     """
     Runs the pipeline on the newest image of the inbox until closed.
 
-    :param publish: takes the image's header and what the pipeline saw, on this thread.
+    Depth is published as soon as it is there; only then is the frame's pose waited for.
+
+    :param publish_depth: takes an image as it was received, its frame, without a pose, and its
+        depth, on this thread.
+    :param publish_candidate: takes the image's header, the candidate it became and the version of
+        the weights that predicted, on this thread.
     """
 
     def __init__(self, pipeline: Pipeline, inbox: Inbox, health: Health,
-                 publish: Callable[[Header, Observation, float], None]):
+                 publish_depth: Callable[[Received, Frame, DepthPrediction], None],
+                 publish_candidate: Callable[[Header, Candidate, int], None]):
         """Start the thread."""
         self._pipeline = pipeline
         self._inbox = inbox
         self._health = health
-        self._publish = publish
+        self._publish_depth = publish_depth
+        self._publish_candidate = publish_candidate
         self._stamp_ns: Optional[int] = None            # of the newest image taken
         self._camera: Optional[Intrinsics] = None       # of the views remembered
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
@@ -54,15 +62,30 @@ class Inference:
                 return
             try:
                 frame = self._frame(received)
-                self._publish(
-                    received.message.header, self._pipeline.observe(frame), received.at_s)
+                prediction = self._pipeline.predict(frame)
+                self._publish_depth(received, frame, prediction)
             except _Dropped as dropped:
                 self._health.drop(*dropped.args)
+                continue
             except Exception as error:      # e.g. out of memory: the next frame may well fit
                 self._health.drop('inference failed', f'{type(error).__name__}: {error}')
+                continue
+            try:
+                candidate = self._pipeline.consider(self._with_pose(frame), prediction)
+                self._publish_candidate(
+                    received.message.header, candidate, prediction.weight_version)
+            except Exception as error:
+                self._health.problem('no candidate', f'{type(error).__name__}: {error}')
+
+    def _with_pose(self, frame: Frame) -> Frame:
+        """Give the frame with its pose, waiting for it; without one, with the reason."""
+        pose = self._inbox.pose_at(frame.stamp_ns)
+        if pose.matrix is None:
+            self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
+        return replace(frame, world_from_camera=pose.matrix, pose_problem=pose.problem)
 
     def _frame(self, received: Received) -> Frame:
-        """Complete an image to a frame; raises _Dropped if that cannot be."""
+        """Make an image a frame, without its pose; raises _Dropped if that cannot be."""
         message = received.message
         stamp_ns = ns_from_stamp(message.header.stamp)
         self._keep_order(stamp_ns)
@@ -75,10 +98,7 @@ class Inference:
             raise _Dropped('unreadable image', str(error)) from error
         camera = _fitted(camera, *image.shape[1::-1])
         self._keep_camera(camera)
-        pose = self._inbox.pose_at(stamp_ns)
-        if pose.matrix is None:
-            self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
-        return Frame(stamp_ns, image, camera, pose.matrix, message.header.frame_id, pose.problem)
+        return Frame(stamp_ns, image, camera, frame_id=message.header.frame_id)
 
     def _keep_camera(self, camera: Intrinsics) -> None:
         """Start the views afresh where the camera is not the one of the views before."""

@@ -2,7 +2,8 @@
 The wire contract between depth and decision node: diagnostic_msgs/DiagnosticArray.
 
 The header's stamp is the frame's. One status carries the reason as its message and every number
-as a KeyValue whose text gives the number back exactly; yes and no are 1 and 0, so that they plot.
+as a KeyValue whose text gives the number back exactly. So that they plot, yes and no are 1 and 0,
+and an action is 0 to skip, 1 for a light step, 2 for a full one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping
 
 from builtin_interfaces.msg import Time
-from dectrain_ros.frames import Candidate, Decision, DecisionFeatures, StepResult
+from dectrain_ros.decision.features import feature_set_of, FEATURE_SETS
+from dectrain_ros.frames import Action, Candidate, Costs, Decision, StepResult
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 CANDIDATE = 'training/candidate'
@@ -18,12 +20,13 @@ DECISION = 'training/decision'
 OUTCOME = 'training/outcome'
 
 _CANDIDATE_NUMBERS: Dict[str, type] = {
-    'baseline_m': float, 'baseline_ratio': float, 'rotation_deg': float, 'novelty': float,
-    'replay_frames': int, 'frames_since_step': int, 'batch_size': int}
+    'batch_size': int, 'cost_light': float, 'cost_full': float}
 _DECISION_NUMBERS: Dict[str, type] = {
-    'train': bool, 'predicted_gain': float, 'cost': float, 'alpha': float}
+    'action': Action, 'predicted_gain': float, 'cost': float, 'alpha': float}
 _OUTCOME_NUMBERS: Dict[str, type] = {
-    'trained': bool, 'weight_version': int, 'loss_before': float, 'grad_norm': float}
+    'trained': bool, 'weight_version': int, 'loss_before': float, 'grad_norm': float,
+    'change': float, 'seconds': float, 'joules': float}
+_ACTIONS = tuple(Action)
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
@@ -45,11 +48,15 @@ def candidate_message(
     :param frame_id: of the camera.
     :param weight_version: of the weights that gave the frame's depth; policies do not see it.
     """
+    features = candidate.features._asdict()
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
-                       {**candidate.features._asdict(), 'batch_size': candidate.batch_size},
-                       _CANDIDATE_NUMBERS)
+                       {**features, 'batch_size': candidate.batch_size,
+                        'cost_light': candidate.costs.light, 'cost_full': candidate.costs.full},
+                       {**dict.fromkeys(features, float), **_CANDIDATE_NUMBERS})
     message.header.frame_id = frame_id
-    message.status[0].values.append(KeyValue(key='weight_version', value=str(weight_version)))
+    message.status[0].values += [
+        KeyValue(key='weight_version', value=str(weight_version)),
+        KeyValue(key='features', value=feature_set_of(candidate.features))]
     return message
 
 
@@ -62,8 +69,15 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     status = _status(message, CANDIDATE)
     numbers = _numbers(status, _CANDIDATE_NUMBERS)
     batch_size = numbers.pop('batch_size')
-    return Candidate(ns_from_stamp(message.header.stamp), DecisionFeatures(**numbers),
-                     status.message, batch_size)
+    costs = Costs(numbers.pop('cost_light'), numbers.pop('cost_full'))
+    name = next((pair.value for pair in status.values if pair.key == 'features'), '')
+    if name not in FEATURE_SETS:
+        raise ValueError(f'{CANDIDATE} has features {name!r}: they must be one of '
+                         f'{", ".join(FEATURE_SETS)}')
+    kind = FEATURE_SETS[name]
+    features = kind(**_numbers(status, dict.fromkeys(kind._fields, float)))
+    return Candidate(
+        ns_from_stamp(message.header.stamp), features, status.message, batch_size, costs)
 
 
 def predicting_version(message: DiagnosticArray) -> int:
@@ -120,6 +134,8 @@ def _message(name: str, stamp_ns: int, reason: str, numbers: Mapping[str, Any],
 
 
 def _text(number) -> str:
+    if isinstance(number, Action):
+        return str(_ACTIONS.index(number))
     return str(int(number)) if isinstance(number, bool) else repr(number)
 
 
@@ -144,6 +160,10 @@ def _number(name: str, key: str, text, kind: type):
         if text not in ('0', '1'):
             raise ValueError(f'{name} has {key} {text!r}: it must be 0 or 1')
         return text == '1'
+    if kind is Action:
+        if text not in ('0', '1', '2'):
+            raise ValueError(f'{name} has {key} {text!r}: it must be 0, 1 or 2')
+        return _ACTIONS[int(text)]
     try:
         return kind(text)
     except ValueError:

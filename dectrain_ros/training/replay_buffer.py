@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.training.views import View
@@ -101,10 +101,14 @@ class ReplayBuffer:
             kept &= self._evict() is not sample
         return kept
 
-    def draw(self, count: int, rng: np.random.Generator) -> Tuple[Sample, ...]:
-        """Draw up to count different samples uniformly."""
-        chosen = rng.choice(len(self), min(count, len(self)), replace=False) if len(self) else ()
-        return tuple(self._samples[k] for k in chosen)
+    def draw(
+        self, count: int, rng: np.random.Generator, but: Sequence[Sample] = ()
+    ) -> Tuple[Sample, ...]:
+        """Draw up to count different samples uniformly, none of them in but."""
+        taken = {id(sample) for sample in but}
+        left = [s for s in self._samples if id(s) not in taken] if taken else self._samples
+        chosen = rng.choice(len(left), min(count, len(left)), replace=False) if left else ()
+        return tuple(left[k] for k in chosen)
 
     def _evict(self) -> Sample:
         """Let the most redundant sample go."""

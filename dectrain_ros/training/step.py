@@ -10,10 +10,13 @@ from dectrain_ros.depth.estimator import image_batch
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.network import DepthNetwork
+from dectrain_ros.frames import Costs, Intrinsics
 from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.views import View
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 
 class Outcome(NamedTuple):
@@ -112,6 +115,31 @@ class Trainer:
     def loss_of(self, samples: Sequence[Sample]) -> float:
         """Give the mean loss of samples under the shadow's present weights."""
         return float(self._losses(samples).mean())
+
+    def flops(self, batch_size: int) -> Costs:
+        """Count the FLOPs of a light and of a full step, by taking each and taking it back."""
+        before, rate = self.snapshot(), self.learning_rate
+        card = self._shadow.card
+        image = np.random.default_rng(0).integers(
+            0, 256, (card.height, card.width, 3), dtype=np.uint8)
+        camera = Intrinsics(float(card.width), float(card.width), (card.width - 1) / 2,
+                            (card.height - 1) / 2, card.width, card.height)
+        view = View(image, camera, np.eye(4), 0)
+        motion = np.eye(4, dtype=np.float32)[None].repeat(2, 0)
+        features = None
+        if self._frozen_encoder:
+            with torch.no_grad():
+                features = self._shadow.encode(
+                    image_batch([image], self._parameters[0].device))
+        sample = Sample(image, camera, (view, view), motion, features)
+        counted = []
+        for light in (True, False):
+            with FlopCounterMode(display=False) as counter:
+                self.step([sample] * batch_size, light)
+            counted.append(float(counter.get_total_flops()))
+        self.restore(before)
+        self.learning_rate = rate
+        return Costs(*counted)
 
     def snapshot(self) -> Snapshot:
         """Copy weights and optimiser, to come back to."""

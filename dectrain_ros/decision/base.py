@@ -1,0 +1,68 @@
+"""What every policy does, and what it may ask a predictor of gain."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+import math
+from typing import NamedTuple, Protocol, Sequence
+
+from dectrain_ros.frames import Action, Candidate, Decision, StepResult
+
+
+class GainPredictor(Protocol):
+    """
+    Predicts what a full step on a frame gains: how far it lowers the target loss, relatively.
+
+    trusted says whether its predictions may decide, reason why they may not.
+    """
+
+    trusted: bool
+    reason: str
+
+    def predict(self, features: Sequence[float]) -> float:
+        """Give the gain, positive is good; nan where there is none to give."""
+
+    def learn(self, features: Sequence[float], change: float) -> None:
+        """Take note of what a full step changed, (after - before) / before, negative is good."""
+
+
+class Wish(NamedTuple):
+    """What a policy wants of a frame that may be trained on, as a Decision has it."""
+
+    action: Action
+    reason: str
+    predicted_gain: float = math.nan
+    cost: float = math.nan
+    alpha: float = math.nan
+
+
+class Policy(ABC):
+    """Decides about every candidate in stream order; one that must not be trained on never is."""
+
+    def decide(self, candidate: Candidate) -> Decision:
+        """Decide what to do with the candidate; called once for every frame."""
+        wish = self._wants(candidate)
+        if not candidate.trainable:
+            wish = Wish(Action.SKIP, candidate.refusal)
+        return Decision(candidate.stamp_ns, *wish)
+
+    def learn(self, result: StepResult) -> None:
+        """Take note of what became of a decision; policies that adapt override this."""
+
+    def take_alpha(self, alpha: float) -> None:
+        """Go on with another value of gain, keeping what was learned; most policies have none."""
+
+    @abstractmethod
+    def _wants(self, candidate: Candidate) -> Wish:
+        """Say what to do were the candidate trainable; called for every frame."""
+
+
+def valid_alpha(alpha: float) -> float:
+    """
+    Give alpha, the steps that a predicted gain of 1 is worth.
+
+    :raises ValueError: if it is negative, infinite or not a number.
+    """
+    if not (alpha >= 0.0 and math.isfinite(alpha)):
+        raise ValueError(f'alpha is {alpha}: it must be a finite number of at least 0')
+    return float(alpha)

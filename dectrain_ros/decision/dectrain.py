@@ -1,0 +1,79 @@
+"""DecTrain's rule: train where the predicted gain is worth the step's cost."""
+
+from __future__ import annotations
+
+import math
+
+from dectrain_ros.decision.base import GainPredictor, valid_alpha, Wish
+from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, WORTH
+from dectrain_ros.frames import Action, Candidate, Costs
+
+_HORIZON = 300              # frames that the share trained so far goes over
+_PRIOR_SHARE = 0.25         # trained, were it asked before there is anything to go by
+_PRIOR_FRAMES = 20          # frames that this counts for
+
+
+class DecTrain(PredictedGain):
+    """
+    Train iff alpha * gain > cost, for the best action (arXiv 2410.02980; ALGORITHMS.md section 5).
+
+    Where the gain is not to be trusted it trains periodically, at the share of frames that it
+    trained on while it was, exploration's at least.
+
+    :param gain: predicts a full step's gain.
+    :param alpha: steps that a predicted gain of 1 is worth.
+    :param options: as for PredictedGain.
+    :raises ValueError: if alpha is negative or not finite, or an option is out of range.
+    """
+
+    def __init__(self, gain: GainPredictor, alpha: float = 500.0, **options):
+        """Start without a decision."""
+        super().__init__(gain, **options)
+        self._alpha = valid_alpha(alpha)
+        self._share, self._frames = _PRIOR_SHARE, _PRIOR_FRAMES
+        self._is_fallen_back = False
+        self._credit = 0.0          # of the period fallen back to, in steps
+
+    def take_alpha(self, alpha: float) -> None:
+        """Go on with another value of gain, keeping what was learned."""
+        self._alpha = valid_alpha(alpha)
+
+    def _wants(self, candidate: Candidate) -> Wish:
+        wish = super()._wants(candidate)
+        if not self._is_fallen_back:
+            self._frames = min(self._frames + 1, _HORIZON)
+            self._share += ((wish.action is not Action.SKIP) - self._share) / self._frames
+        return wish
+
+    def _offer(self, candidate: Candidate) -> None:
+        if self._is_fallen_back:
+            self._credit = min(self._credit + max(self._share, self._epsilon), 2.0)
+
+    def _wish(self, candidate: Candidate, gain: float, drawn: bool) -> Wish:
+        costs = candidate.costs
+        if math.isnan(costs.full):
+            costs = Costs(costs.light, 1.0)
+        full = Step(Action.FULL, gain, costs.full)
+        problem = self._problem(gain)
+        self._is_fallen_back = bool(problem)
+        if problem:
+            return self._periodic(candidate, full, problem)
+        step = self._best(gain, costs, self._alpha)
+        if step.is_worth(self._alpha):
+            return self._asked(candidate, step, WORTH)
+        if drawn:
+            return self._asked(candidate, full, EXPLORED)
+        return Wish(Action.SKIP, NOT_WORTH, full.gain, full.cost, self._alpha)
+
+    def _periodic(self, candidate: Candidate, full: Step, problem: str) -> Wish:
+        """Train at the share so far."""
+        share = max(self._share, self._epsilon)
+        reason = f'{problem}: {{}} at a period of {share:.0%} of frames'
+        if self._credit < 1.0 - 1e-9:
+            return Wish(Action.SKIP, reason.format('not due'), full.gain, full.cost, self._alpha)
+        self._credit -= 1.0
+        return self._asked(candidate, full, reason.format('due'))
+
+    def _asked(self, candidate: Candidate, step: Step, reason: str) -> Wish:
+        self._take(candidate, step.action)
+        return Wish(step.action, reason, step.gain, step.cost, self._alpha)

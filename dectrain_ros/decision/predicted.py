@@ -1,0 +1,110 @@
+"""What policies that go by predicted gain have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import OrderedDict
+import math
+from typing import NamedTuple, Sequence
+
+from dectrain_ros.decision.base import GainPredictor, Policy, Wish
+from dectrain_ros.frames import Action, Candidate, Costs, StepResult
+import numpy as np
+
+WORTH, NOT_WORTH, EXPLORED = 'worth its cost', 'not worth its cost', 'explored'
+_REMEMBERED = 256       # decisions whose outcome is awaited: many times what is ever in flight
+
+
+class Step(NamedTuple):
+    """One step that could be taken, its predicted gain and its cost in full steps."""
+
+    action: Action
+    gain: float
+    cost: float
+
+    def is_worth(self, alpha: float) -> bool:
+        """Say whether alpha times gain is above the cost."""
+        return alpha * self.gain > self.cost
+
+
+class Taken(NamedTuple):
+    """A step that was asked for, its frame's features, and what it was charged at."""
+
+    action: Action
+    features: Sequence[float]
+    charged: float
+
+
+class PredictedGain(Policy):
+    """
+    Base of policies that ask a predictor of gain.
+
+    Of frames not worth a step, one in so many is trained on nevertheless: a predictor taught only
+    by what it chose itself would never see where it is wrong. It is taught by full steps, as a
+    full step's gain is what it predicts.
+
+    :param gain: taught by the outcomes; where it is not trusted or gives no number, the policy
+        falls back to a period.
+    :param epsilon: probability with which a frame is explored, 0 to 1.
+    :param light_gain: share of a full step's gain that a light one is expected to give.
+    :param seed: of the exploration.
+    :raises ValueError: if epsilon or light_gain is out of range.
+    """
+
+    def __init__(self, gain: GainPredictor, epsilon: float = 0.02, light_gain: float = 0.5,
+                 seed: int = 0):
+        """Start without an outcome."""
+        for name, value in (('epsilon', epsilon), ('light_gain', light_gain)):
+            if not 0.0 <= value <= 1.0:         # also false for nan
+                raise ValueError(f'{name} is {value}: it must be between 0 and 1')
+        self._gain = gain
+        self._epsilon = epsilon
+        self._light_gain = light_gain
+        self._random = np.random.default_rng(seed)
+        self._taken: 'OrderedDict[int, Taken]' = OrderedDict()
+
+    def learn(self, result: StepResult) -> None:
+        """Teach the predictor by the outcome of a full step on a frame decided about."""
+        taken = self._taken.pop(result.stamp_ns, None)
+        if taken is None:
+            return
+        self._settle(taken, result)
+        if result.trained and taken.action is Action.FULL and math.isfinite(result.change):
+            self._gain.learn(taken.features, result.change)
+
+    def _wants(self, candidate: Candidate) -> Wish:
+        # Drawn for every frame, so that a refused one does not shift later decisions.
+        drawn = bool(self._random.random() < self._epsilon)
+        self._offer(candidate)
+        if not candidate.trainable:
+            return Wish(Action.SKIP, candidate.refusal)
+        return self._wish(candidate, float(self._gain.predict(candidate.features)), drawn)
+
+    def _offer(self, candidate: Candidate) -> None:
+        """Take note of a frame, trainable or not, before it is decided about."""
+
+    @abstractmethod
+    def _wish(self, candidate: Candidate, gain: float, drawn: bool) -> Wish:
+        """Decide about a trainable frame; drawn: it is one to explore."""
+
+    def _settle(self, taken: Taken, result: StepResult) -> None:
+        """Take note of what became of a step that was asked for."""
+
+    def _problem(self, gain: float) -> str:
+        """Say why predicted gain must not decide, '' if it may."""
+        if not self._gain.trusted:
+            return f'gain is not trusted ({self._gain.reason})'
+        return '' if math.isfinite(gain) else f'predicted gain is {gain}'
+
+    def _best(self, gain: float, costs: Costs, alpha: float) -> Step:
+        """Choose the step of the largest alpha * gain - cost; a light one needs a known cost."""
+        full = Step(Action.FULL, gain, costs.full)
+        light = Step(Action.LIGHT, self._light_gain * gain, costs.light)
+        is_light = alpha * light.gain - light.cost > alpha * full.gain - full.cost
+        return light if is_light else full
+
+    def _take(self, candidate: Candidate, action: Action, charged: float = math.nan) -> None:
+        """Remember a step that is asked for until its outcome comes."""
+        self._taken[candidate.stamp_ns] = Taken(action, candidate.features, charged)
+        while len(self._taken) > _REMEMBERED:
+            self._taken.popitem(last=False)

@@ -1,0 +1,178 @@
+"""DecTrain's rule, its exploration, and what it falls back to."""
+
+import math
+
+from dectrain_ros.decision.dectrain import DecTrain
+from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.frames import Action, Costs
+from predictors import candidate, outcome, Telling
+import pytest
+
+LIGHT = Costs(0.4, 1.0)
+
+
+def quiet(gain=None, alpha=500.0, **options):
+    """Give a policy that never explores."""
+    return DecTrain(gain or Telling(), alpha, epsilon=0.0, **options)
+
+
+def shown(policy, gains, **options):
+    """Give the decisions about frames of these gains."""
+    return [policy.decide(candidate(k, gain, **options)) for k, gain in enumerate(gains)]
+
+
+def test_it_trains_where_alpha_times_gain_is_above_the_cost():
+    # 500 * 0.002 = 1: a full step's cost, and not above it
+    made = shown(quiet(), (0.001, 0.002, 0.0021, -0.5, 0.5))
+    assert [d.action for d in made] == [
+        Action.SKIP, Action.SKIP, Action.FULL, Action.SKIP, Action.FULL]
+    assert [d.reason for d in made[1:3]] == ['not worth its cost', 'worth its cost']
+    assert (made[2].predicted_gain, made[2].cost, made[2].alpha) == (0.0021, 1.0, 500.0)
+    assert (made[0].predicted_gain, made[0].cost, made[0].alpha) == (0.001, 1.0, 500.0)
+
+
+def test_the_costs_are_those_of_the_candidate():
+    assert [d.train for d in shown(quiet(), (0.0021, 0.0039, 0.0041), costs=Costs(math.nan, 2.0))
+            ] == [False, False, True]
+    assert shown(quiet(), (0.0021,), costs=Costs(math.nan, math.nan))[0].train     # taken as 1
+
+
+def test_of_light_and_full_it_takes_what_leaves_more():
+    # alpha * gain:  0.7       0.9       1.1         1.3
+    # light: half - 0.4 = -.05 .05       .15         .25
+    # full:  all  - 1   = -.3  -.1       .1          .3
+    made = shown(quiet(), (0.0014, 0.0018, 0.0022, 0.0026), costs=LIGHT)
+    assert [d.action.value for d in made] == ['skip', 'light', 'light', 'full']
+    assert (made[1].predicted_gain, made[1].cost) == (0.0009, 0.4)
+    assert made[1].alpha * made[1].predicted_gain > made[1].cost
+    assert (made[3].predicted_gain, made[3].cost) == (0.0026, 1.0)
+
+
+def test_a_light_step_that_gives_nothing_is_never_taken():
+    made = shown(quiet(light_gain=0.0), (0.0018, 0.0022), costs=LIGHT)
+    assert [d.action.value for d in made] == ['skip', 'full']
+
+
+def test_a_refused_frame_is_not_predicted_and_says_why():
+    gain = Telling()
+    made = quiet(gain).decide(candidate(3, 0.5, refusal='no pose'))
+    assert (made.action, made.reason, gain.asked) == (Action.SKIP, 'no pose', 0)
+
+
+def test_one_frame_in_so_many_is_explored():
+    # 4000 draws at 0.05: 200 expected, standard deviation sqrt(4000 * .05 * .95) = 14
+    made = shown(DecTrain(Telling(), 500.0, epsilon=0.05), [0.0] * 4000)
+    explored = [d for d in made if d.train]
+    assert 200 - 5 * 14 < len(explored) < 200 + 5 * 14
+    assert {(d.action, d.reason) for d in explored} == {(Action.FULL, 'explored')}
+
+
+def test_exploration_repeats_with_its_seed_and_a_refused_frame_does_not_shift_it():
+    def run(seed, refused=()):
+        policy = DecTrain(Telling(), 500.0, epsilon=0.3, seed=seed)
+        return [policy.decide(candidate(k, 0.0, 'no pose' if k in refused else '')).train
+                for k in range(60)]
+    assert run(1) == run(1) != run(2)
+    assert run(1, refused=(0, 1, 2))[3:] == run(1)[3:]
+
+
+def test_the_predictor_is_taught_the_features_of_the_frame_that_was_trained_on():
+    gain = Telling()
+    policy = quiet(gain)
+    made = shown(policy, (0.01, 0.02, 0.03))
+    policy.learn(outcome(made[2], change=-0.3))         # late, and not in order
+    policy.learn(outcome(made[0], change=-0.1))
+    policy.learn(outcome(made[0], change=-0.1))         # twice
+    policy.learn(outcome(made[1], trained=False, change=-0.2))
+    policy.learn(outcome(made[1], change=-0.2))         # was answered already
+    assert gain.taught == [(0.03, -0.3), (0.01, -0.1)]
+
+
+def test_nothing_is_taught_by_skipped_light_and_unmeasured_steps():
+    gain = Telling()
+    policy = quiet(gain)
+    skipped, light, full = shown(policy, (0.0, 0.0018, 0.01), costs=LIGHT)
+    assert light.action is Action.LIGHT
+    for decision in (skipped, light):
+        policy.learn(outcome(decision, change=-0.1))
+    policy.learn(outcome(full))
+    assert gain.taught == []
+
+
+def test_only_so_many_outcomes_are_waited_for():
+    gain = Telling()
+    policy = quiet(gain)
+    made = shown(policy, [0.01] * 257)
+    for decision in made:
+        policy.learn(outcome(decision, change=-0.1))
+    assert len(gain.taught) == 256
+
+
+@pytest.mark.parametrize('given', [math.nan, math.inf, -math.inf])
+def test_a_gain_that_is_no_number_falls_back_to_the_share_so_far_and_says_so(given):
+    policy = quiet()
+    # 20 frames at the prior's 0.25, then 280 at 0.5: (5 + 140) / 300 = 29 of 60
+    shown(policy, (0.5, 0.0) * 140)
+    made = shown(policy, [given] * 600)
+    assert abs(sum(d.train for d in made) - 600 * 29 / 60) <= 1
+    assert {d.reason for d in made} == {
+        f'predicted gain is {given}: due at a period of 48% of frames',
+        f'predicted gain is {given}: not due at a period of 48% of frames'}
+    assert shown(policy, (0.5, 0.0))[0].reason == 'worth its cost'      # and back
+
+
+def test_a_gain_that_is_not_trusted_falls_back_to_a_period():
+    gain = Telling()
+    policy = quiet(gain)
+    gain.trusted, gain.reason = False, 'correlation 0.01'
+    made = shown(policy, [0.5] * 40)
+    # Nothing was trained so far: the prior's 0.25
+    assert [k for k, d in enumerate(made) if d.train] == list(range(4, 40, 4))
+    assert made[4].reason == (
+        'gain is not trusted (correlation 0.01): due at a period of 25% of frames')
+    assert (made[5].predicted_gain, made[5].cost) == (0.5, 1.0)
+    policy.learn(outcome(made[4], change=-0.1))
+    assert gain.taught == [(0.5, -0.1)]         # so that it can be trusted again
+
+
+def test_the_period_is_never_longer_than_exploration_asks():
+    policy = DecTrain(Telling(), 0.0, epsilon=0.1)
+    shown(policy, [0.0] * 3000, refusal='no pose')
+    assert sum(d.train for d in shown(policy, [math.nan] * 400)) == pytest.approx(40, abs=1)
+
+
+def test_frames_refused_while_fallen_back_count_and_are_not_made_up_for():
+    policy = quiet()
+    shown(policy, [math.nan] * 2)
+    shown(policy, [math.nan] * 100, refusal='no pose')
+    made = shown(policy, [math.nan] * 12)
+    # Two steps' worth waits at most: 2 at once, then every fourth frame
+    assert [k for k, d in enumerate(made) if d.train] == [0, 1, 4, 8]
+
+
+def test_alpha_may_change_and_what_was_learned_stays():
+    policy = quiet()
+    waiting, = shown(policy, (0.01,))
+    policy.take_alpha(0.0)
+    assert not policy.decide(candidate(5, 1e6)).train
+    policy.take_alpha(1e9)
+    assert policy.decide(candidate(6, 1.1e-9)).train
+    policy.learn(outcome(waiting, change=-0.1))
+    assert policy._gain.taught == [(0.01, -0.1)]
+    with pytest.raises(ValueError, match='^alpha is -1.0: it must be a finite number of at least'):
+        policy.take_alpha(-1.0)
+
+
+@pytest.mark.parametrize('name', ['epsilon', 'light_gain'])
+@pytest.mark.parametrize('value', [-0.1, 1.1, math.nan])
+def test_shares_are_between_nothing_and_all(name, value):
+    for text in ('dectrain', 'budget:0.25'):
+        with pytest.raises(ValueError, match=f'^{name} is {value}: it must be between 0 and 1'):
+            make_policy(text, make_gain=Telling, **{name: value})
+
+
+def test_the_predictor_is_made_only_where_it_is_needed():
+    made = []
+    make_policy('always', make_gain=lambda: made.append(1))
+    assert not made
+    assert isinstance(make_policy('dectrain', make_gain=Telling), DecTrain)
