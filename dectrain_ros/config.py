@@ -121,8 +121,8 @@ class TrainingConfig(Room):
         'an inference and more), or none.', choices=('lean', 'reference', 'none'))
     judged_by: str = option(
         'replay', 'What tells the change a step brought, by which the predictor of gain learns: '
-        'its own frame (as published), replay (frames the step did not see), or nothing.',
-        choices=('nothing', 'frame', 'replay'))
+        'its own frame (as published), its batch, replay (frames the step did not see), or '
+        'nothing.', choices=('nothing', 'frame', 'batch', 'replay'))
     cost: str = option(
         'flops', 'What a step costs is told by: flops (the same in every run), measured '
         "milliseconds, or joules of the device's power sensor.",

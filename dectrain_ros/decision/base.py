@@ -37,7 +37,15 @@ class Wish(NamedTuple):
 
 
 class Policy(ABC):
-    """Decides about every candidate in stream order; one that must not be trained on never is."""
+    """
+    Decides about every candidate in stream order; one that must not be trained on never is.
+
+    takes_back says whether keeps must be asked after every step; learns, whether the policy wants
+    to know features and the change steps bring.
+    """
+
+    takes_back = False
+    learns = False
 
     def decide(self, candidate: Candidate) -> Decision:
         """Decide what to do with the candidate; called once for every frame."""
@@ -48,6 +56,10 @@ class Policy(ABC):
 
     def learn(self, result: StepResult) -> None:
         """Take note of what became of a decision; policies that adapt override this."""
+
+    def keeps(self, result: StepResult) -> bool:
+        """Say whether a step just taken stays; one that does not is taken back, offline only."""
+        return True
 
     def take_alpha(self, alpha: float) -> None:
         """Go on with another value of gain, keeping what was learned; most policies have none."""

@@ -57,10 +57,11 @@ class Budget(PredictedGain):
     A purse holds what may be spent; it is never fuller than the tolerance, which bounds what any
     window spends to within that of the target, above and below. alpha is one over the price: the
     gain for a full step's cost at which recent frames would have spent what may be spent, the
-    more the fuller the purse is. So a change of place, which is better than all that is recent, draws on the reserve
-    at once, and gains of any scale spend the same. A purse about to overflow is spent from
-    whatever the gain. Frames not trainable consume nothing; too many of them leave the budget
-    under-spent. Costs are in the budget's unit: a frame is a frame, whatever the action.
+    more the fuller the purse is. So a change of place, which is better than all that is recent,
+    draws on the reserve at once, and gains of any scale spend the same. A purse about to overflow
+    is spent from whatever the gain. Frames not trainable consume nothing; too many of them leave
+    the budget under-spent. Costs are in the budget's unit: a frame is a frame, whatever the
+    action.
 
     :param gain: predicts a full step's gain; where it is not to be trusted, the budget is spent
         periodically.

@@ -19,9 +19,9 @@ class LeanFeatures(NamedTuple):
     What costs next to nothing to know of a frame.
 
     [ours] depth_median: of the predicted depth, m; depth_spread: standard deviation of its
-    logarithm. photometric: error of the source views warped by the predicted depth, 0 to 1, at a sixteenth
-    of the network's pixels; photometric_ratio: the same over the error of the views as they are:
-    texture and exposure cancel, and 1 is a depth that explains nothing. overlap: share of the
+    logarithm. photometric: error of the source views warped by the predicted depth, 0 to 1, at a
+    sixteenth of the network's pixels; photometric_ratio: the same over the error of the views as
+    they are: texture and exposure cancel, and 1 is a depth that explains nothing. overlap: share of the
     frame a source view sees. The three are nan where there is none.
     baseline_ratio: mean distance to the source views over the median depth. rotation: largest
     rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to the

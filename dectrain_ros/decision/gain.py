@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence, Tuple
 
+from dectrain_ros.decision.features import FEATURE_SETS
 from dectrain_ros.decision.statistics import mismatch, read_card
 from dectrain_ros.storage import read_tensors, write_arrays, write_json
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 HIDDEN = 32
 _FAR = 10.0         # standard deviations: a feature farther out says no more than that
 _NAMES = ('weight_1', 'bias_1', 'weight_2', 'bias_2', 'weight_3', 'bias_3')
+_SHIPPED = Path(__file__).parent.parent / 'assets'
 _MAKE = 'fit one with `dectrain fit-decision`'
 
 
@@ -192,6 +194,24 @@ class GainNetwork:
             raise ValueError(f'w is {self.slope}, b {self.intercept}: both must be finite, w >= 0')
         if not (self.scaling.deviation > 0).all() or not self.scaling.target_deviation > 0:
             raise ValueError('a deviation is not positive')
+
+
+def load_gain(path: str, feature_set: str) -> GainNetwork:
+    """
+    Read the gain network to go by.
+
+    :param path: a .safetensors file with its .json card; '' takes the shipped one.
+    :param feature_set: 'lean' or 'reference'.
+    :raises ValueError: if it is missing, damaged, or for other features.
+    """
+    if not FEATURE_SETS[feature_set]._fields:
+        raise ValueError(f'training.features is {feature_set}: gain is predicted from features; '
+                         'set it to lean or reference')
+    shipped = _SHIPPED / f'gain_{feature_set}.safetensors'
+    if not path and not shipped.exists():
+        raise ValueError(f'no gain network for {feature_set} features is shipped: {_MAKE} and '
+                         'name it by decision.gain_file')
+    return GainNetwork.load(Path(path) if path else shipped, FEATURE_SETS[feature_set]._fields)
 
 
 def _digest(path: Path) -> str:

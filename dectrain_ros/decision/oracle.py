@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dectrain_ros.decision.base import Policy, valid_alpha, Wish
-from dectrain_ros.frames import Action
+from dectrain_ros.frames import Action, StepResult
 
 
 class Oracle(Policy):
@@ -16,18 +16,16 @@ class Oracle(Policy):
     :raises ValueError: if alpha is negative or not finite.
     """
 
+    takes_back = True
+    learns = True
+
     def __init__(self, alpha: float):
         """Take the value of gain, in steps."""
         self._alpha = valid_alpha(alpha)
 
-    def keeps(self, change: float, cost: float = 1.0) -> bool:
-        """
-        Say whether a step was worth its cost.
-
-        :param change: relative change of the loss by the step, negative is good; nan is not kept.
-        :param cost: of the step, in full steps.
-        """
-        return -self._alpha * change > cost
+    def keeps(self, result: StepResult) -> bool:
+        """Say whether a full step was worth its cost; one of unknown change was not."""
+        return -self._alpha * result.change > 1.0
 
     def take_alpha(self, alpha: float) -> None:
         """Go on with another value of gain."""

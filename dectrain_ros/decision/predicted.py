@@ -51,6 +51,8 @@ class PredictedGain(Policy):
     :raises ValueError: if epsilon or light_gain is out of range.
     """
 
+    learns = True
+
     def __init__(self, gain: GainPredictor, epsilon: float = 0.02, light_gain: float = 0.5,
                  seed: int = 0):
         """Start without an outcome."""

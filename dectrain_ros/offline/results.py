@@ -23,6 +23,7 @@ class FrameRecord(NamedTuple):
 
     index counts frames from 0. delta1, absrel and rmse (m) are of the prediction made before any
     training on the frame, nan without ground truth. loss_before is nan where no step was taken.
+    action, predicted_gain, cost and alpha are the decision's; change is what the step brought.
     """
 
     index: int
@@ -36,6 +37,11 @@ class FrameRecord(NamedTuple):
     weight_version: int
     inference_ms: float
     training_ms: float
+    action: str = 'skip'
+    predicted_gain: float = math.nan
+    cost: float = math.nan
+    alpha: float = math.nan
+    change: float = math.nan
 
 
 class Amounts(NamedTuple):

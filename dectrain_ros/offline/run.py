@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 import time
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
+from typing import (
+    Callable, Dict, Hashable, Iterator, List, NamedTuple, Optional, Protocol, Tuple)
 
 from dectrain_ros.config import Config
-from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.frames import Candidate, Decision, StepResult
+from dectrain_ros.decision.gain import load_gain
+from dectrain_ros.decision.online import OnlineGain
+from dectrain_ros.decision.policy import make_policy, Policy
+from dectrain_ros.frames import Candidate, Decision, DepthPrediction, Frame, StepResult
 from dectrain_ros.offline.bag import Bag, Recorded, Topics
 from dectrain_ros.offline.measure import measure, PeakMemory, picture
 from dectrain_ros.offline.results import Amounts, FrameRecord, Picture, RunResult
-from dectrain_ros.pipeline import Observation, Pipeline
+from dectrain_ros.pipeline import Pipeline
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -66,7 +70,7 @@ def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult
     if not plan.policies:
         raise ValueError('no policy is named: give at least one, e.g. always')
     for policy in plan.policies:
-        make_policy(policy)
+        policy_of(policy, config)
     bags = [Bag(path, plan.topics, config.pose.max_gap_s) for path in plan.bags]
     for bag in bags:
         if not 0 <= plan.start < len(bag) or (plan.frames is not None and plan.frames < 1):
@@ -82,6 +86,27 @@ def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult
                 watcher.start(f'{name} {policy} seed {seed}', frames * plan.loops)
                 yield _Run(name, policy, config.with_seed(seed), before).over(
                     bag, plan, watcher)
+
+
+def policy_of(text: str, config: Config) -> Policy:
+    """
+    Make a policy, with its predictor of gain where it needs one.
+
+    :raises ValueError: if the text names none, or the gain network does not fit the features.
+    """
+    decision = config.decision
+
+    def make_gain() -> OnlineGain:
+        return OnlineGain(load_gain(decision.gain_file, config.training.features),
+                          seed=config.seed)
+    return make_policy(
+        text, config.seed, make_gain=make_gain, alpha=decision.alpha, offline=True,
+        epsilon=decision.epsilon, light_gain=decision.light_gain)
+
+
+def _without_features(config: Config) -> Config:
+    """Give the configuration in which nothing is done for a policy that does not look."""
+    return config.replaced('training.features', 'none').replaced('training.judged_by', 'nothing')
 
 
 def _distinct_names(paths: Tuple[Path, ...]) -> List[str]:
@@ -109,36 +134,44 @@ class _Costs:
         self.last_ms = 0.0
         self._timed = 0
         self._seconds = 0.0
-        self._flops_of: Dict[int, int] = {}
+        self._flops_of: Dict[Hashable, int] = {}
 
-    def charge(self, kind: int, work: Callable, whole: Callable = lambda result: True):
+    def charge(
+        self, kind: Optional[Hashable], work: Callable, whole: Callable = lambda result: True
+    ):
         """
         Do the work and charge for it.
 
         FLOPs are counted where a kind of work is executed for the first time; its shapes, and so
         its FLOPs, are the same from then on. Counting slows work down, so that one is not timed.
 
-        :param kind: names work of the same shapes.
+        :param kind: names work of the same shapes; None is work whose shapes differ from call to
+            call: it is counted every time, and timed with the counting.
         :param whole: whether a result came of all the work, so that its FLOPs stand for the kind.
         """
-        if kind not in self._flops_of:
+        if kind is None or kind not in self._flops_of:
+            started = self._now()
             with FlopCounterMode(display=False) as counter:
                 result = work()
             flops = counter.get_total_flops()
-            if whole(result):
-                self._flops_of[kind] = flops
             self.last_ms = float('nan')
+            if kind is None:
+                self._note(self._now() - started)
+            elif whole(result):
+                self._flops_of[kind] = flops
         else:
             started = self._now()
             result = work()
-            elapsed = self._now() - started
+            self._note(self._now() - started)
             flops = self._flops_of[kind]
-            self._timed += 1
-            self._seconds += elapsed
-            self.last_ms = elapsed * 1e3
         self.calls += 1
         self.flops += flops
         return result
+
+    def _note(self, elapsed: float) -> None:
+        self._timed += 1
+        self._seconds += elapsed
+        self.last_ms = elapsed * 1e3
 
     def _now(self) -> float:
         if self._on_gpu:
@@ -159,11 +192,13 @@ class _Run:
     def __init__(self, bag_name: str, policy: str, config: Config, before: Dict[int, np.ndarray]):
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
-        self._policy = make_policy(policy, config.seed)
-        self._pipeline = Pipeline(config)
+        self._policy = policy_of(policy, config)
+        self._pipeline = Pipeline(config if self._policy.learns else _without_features(config))
         device = self._pipeline.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
+        # The published features take more or less work from frame to frame.
+        self._considering = None if config.training.features == 'reference' else 0
         self._records: List[FrameRecord] = []
         self._pictures: List[Picture] = []
         self._skipped: Counter = Counter()
@@ -184,36 +219,52 @@ class _Run:
         """Predict, measure, decide, and train if so decided."""
         index = len(self._records)
         inference, deciding, training = self._costs
-        observed: Observation = inference.charge(
-            0, lambda: self._pipeline.observe(recorded.frame))
-        candidate: Candidate = observed.candidate
-        decision: Decision = deciding.charge(0, lambda: self._policy.decide(candidate))
-        if decision.train:
-            result: StepResult = training.charge(
-                candidate.batch_size, lambda: self._pipeline.train(decision),
-                lambda taken: taken.trained)
-            self._policy.learn(result)
-        else:
-            training.last_ms = 0.0
-            result = self._pipeline.train(decision)
+        frame = recorded.frame
+        prediction, depth = inference.charge(0, lambda: self._inferred(frame))
+        candidate: Candidate = deciding.charge(
+            self._considering, lambda: self._pipeline.consider(frame, prediction))
+        decision: Decision = deciding.charge(1, lambda: self._policy.decide(candidate))
+        result = self._carried_out(decision, candidate)
         # A frame without a pose was counted by the bag already.
         if candidate.refusal and not recorded.frame.pose_problem:
             self._skipped[candidate.refusal] += 1
-        metrics = measure(observed.depth, recorded.ground_truth)
+        metrics = measure(depth, recorded.ground_truth)
         self._records.append(FrameRecord(
-            index, recorded.frame.stamp_ns, result.trained, result.reason, *metrics[:3],
-            result.loss_before, observed.prediction.weight_version, inference.last_ms,
-            training.last_ms))
+            index, frame.stamp_ns, result.trained, result.reason, *metrics[:3],
+            result.loss_before, prediction.weight_version, inference.last_ms, training.last_ms,
+            decision.action.value, decision.predicted_gain, decision.cost, decision.alpha,
+            result.change))
         if index in wanted:
-            self._picture(index, recorded, observed)
+            self._picture(index, recorded, depth)
 
-    def _picture(self, index: int, recorded: Recorded, observed: Observation) -> None:
+    def _inferred(self, frame: Frame) -> Tuple[DepthPrediction, np.ndarray]:
+        """Give what the network says, and the depth to publish of it."""
+        prediction = self._pipeline.predict(frame)
+        return prediction, self._pipeline.depth_to_publish(frame, prediction)[0]
+
+    def _carried_out(self, decision: Decision, candidate: Candidate) -> StepResult:
+        """Train if so decided, and let the policy learn from it."""
+        _, deciding, training = self._costs
+        if not decision.train:
+            training.last_ms = 0.0
+            return self._pipeline.train(decision)
+        before = self._pipeline.snapshot() if self._policy.takes_back else None
+        result: StepResult = training.charge(
+            (decision.action, candidate.batch_size), lambda: self._pipeline.train(decision),
+            lambda taken: taken.trained)
+        if before and result.trained and not self._policy.keeps(result):
+            self._pipeline.restore(before)
+            result = replace(result, trained=False, reason='taken back: not worth its cost')
+        deciding.charge(2, lambda: self._policy.learn(result))
+        return result
+
+    def _picture(self, index: int, recorded: Recorded, depth: np.ndarray) -> None:
         """Keep a frame to look at."""
         if index not in self._before:
-            self._before[index] = Pipeline(self._config).observe(recorded.frame).depth
+            untouched = Pipeline(_without_features(self._config))
+            self._before[index] = untouched.observe(recorded.frame).depth
         self._pictures.append(picture(
-            index, recorded.frame.image, self._before[index], observed.depth,
-            recorded.ground_truth))
+            index, recorded.frame.image, self._before[index], depth, recorded.ground_truth))
 
     def _result(self) -> RunResult:
         frames = max(len(self._records), 1)
