@@ -1,4 +1,4 @@
-"""The fixture `ros`, for `pytest_plugins`: ros_parts is imported by name, which a plugin must not."""
+"""The fixture `ros`, for `pytest_plugins`: ros_parts is imported by name, as no plugin may be."""
 
 import pytest
 from ros_parts import Ros

@@ -6,11 +6,10 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.decision.features import LeanFeatures, NoFeatures     # noqa: I100
-from dectrain_ros.frames import (
-    Action, Candidate, Costs, Decision, StepResult)
-from dectrain_ros.ros import messages
-from rclpy.serialization import deserialize_message, serialize_message
+from dectrain_ros.decision.features import LeanFeatures, NoFeatures     # noqa: E402,I100
+from dectrain_ros.frames import Action, Candidate, Costs, Decision, StepResult       # noqa: E402
+from dectrain_ros.ros import messages                                   # noqa: E402
+from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 
 CANDIDATE = Candidate(
     1_700_000_000_123_456_789, LeanFeatures(0.1, 1 / 3, 1e-300, math.pi, *[2.0 ** 40] * 11),

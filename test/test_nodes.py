@@ -139,7 +139,7 @@ def test_compressed_images_and_other_poses_are_taken(ros, weights, source, pose_
     pipeline = Pipeline(Config().replaced('depth.weights', weights))
     seen = pipeline.observe(Frame(T0 + 100 * MS, picture(1), CAMERA, np.eye(4)))
     assert depths.wait_for()[0].data.tobytes() == seen.depth.tobytes()
-    assert messages.candidate_from(candidates.wait_for()[0]) == seen.candidate
+    assert repr(messages.candidate_from(candidates.wait_for()[0])) == repr(seen.candidate)
 
 
 def test_a_candidate_is_decided_on_trained_on_and_its_outcome_told(ros, weights):
@@ -304,8 +304,9 @@ def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     time.sleep(0.3)
-    from dectrain_ros.frames import Candidate, DecisionFeatures
-    candidate = messages.candidate_message(Candidate(T0, DecisionFeatures(1, 1, 1, 1, 1, 1)))
+    from dectrain_ros.decision.features import NoFeatures
+    from dectrain_ros.frames import Candidate
+    candidate = messages.candidate_message(Candidate(T0, NoFeatures()))
     candidates.publish(candidate)
     decisions.wait_for(1)
     taken, refused = node.set_parameters([

@@ -81,14 +81,23 @@ def test_the_slope_never_turns_round_and_trust_is_lost_and_found_again(network):
     assert gain.trusted and gain.reason == '' and gain.correlation > 0.1
 
 
+def test_a_network_that_outcomes_turn_round_is_rejected(network):
+    gain = OnlineGain(network, NOTHING)
+    for features, change in outcomes(40, noise=0.0):
+        gain.learn(features, -change)
+        assert gain.network.slope >= 0
+    assert gain.rejected
+
+
 def test_trust_lost_comes_back_only_well_above_what_lost_it():
     gain = OnlineGain(by_hand(), judged_from=3, window=3, recovery=0.6)
     # The network says that a gains the less the larger it is: -2.5 at 5, -1.5 at 3, -0.5 at 1.
     for a, change in ((5, -3.0), (3, -2.0), (1, -1.0)):
         gain.learn((a, 10.0), change)
     assert gain.correlation == pytest.approx(-1.0) and not gain.trusted
-    gain.learn((3, 10.0), -1.5)     # ranks of (3, 1, 3) and of gains (2, 1, 1.5)
-    assert not gain.trusted
+    for a, change in ((5, -1.0), (3, -3.0), (1, -2.0)):     # ranks 1 2 3 of predicted, 1 3 2 came
+        gain.learn((a, 10.0), change)
+    assert gain.correlation == pytest.approx(0.5) and not gain.trusted
     for a, change in ((5, -1.0), (3, -2.0), (1, -3.0)):
         gain.learn((a, 10.0), change)
     assert gain.correlation == pytest.approx(1.0) and gain.trusted
@@ -111,6 +120,17 @@ def test_a_network_that_gives_nan_says_so_and_learns_nothing_from_it():
     assert not gain.trusted and gain.reason == 'the gain network gives nan'
     taught(gain, [((a, 10.0), 0.1) for a in range(30)])
     assert gain.network is broken and not gain.trusted
+
+
+@pytest.mark.filterwarnings('ignore:overflow')
+def test_frames_of_which_it_can_say_nothing_are_no_part_of_its_record():
+    layers = by_hand().layers
+    huge = by_hand(layers=layers._replace(weight_3=layers.weight_3 * 1e38), slope=1e270)
+    gain = OnlineGain(huge, judged_from=3)
+    # 10 deviations out is beyond what a number holds, 1 deviation is not.
+    taught(gain, [((21.0, 10.0), change) for change in (0.1, 0.2, 0.3)])
+    assert gain.reason == 'the gain network gives nan'
+    assert math.isfinite(gain.predict((3.0, 10.0))) and gain.trusted
 
 
 def test_a_change_that_was_not_measured_teaches_nothing(network):

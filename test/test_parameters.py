@@ -5,8 +5,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.config import Config, DecisionConfig, DepthConfig     # noqa: E402,I100,I202
-from dectrain_ros.config import PoseConfig, TrainingConfig              # noqa: E402
-from dectrain_ros.config import options                                 # noqa: E402
+from dectrain_ros.config import options, PoseConfig, TrainingConfig    # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig, Parameters         # noqa: E402
 from rclpy.node import Node                                             # noqa: E402
 from rclpy.parameter import Parameter                                   # noqa: E402

@@ -58,6 +58,7 @@ def test_the_oracle_tries_every_frame_and_keeps_what_was_worth_it():
     assert (tried.action, tried.cost, tried.alpha) == (Action.FULL, 1.5, 500.0)
     assert not oracle.decide(Candidate(2, FEATURES, 'no pose')).train
     # 500 * 0.002 = 1 full step: more must be gained, not as much
+
     def changed(change):
         return StepResult(1, True, '', 1, change=change)
     assert [oracle.keeps(changed(c)) for c in (-0.0021, -0.0019, 0.1, math.nan)] == [

@@ -119,8 +119,10 @@ class Budget(PredictedGain):
     ) -> Tuple[Optional[Step], str]:
         """Give the step to take, None for none, and why."""
         full, step = Step(Action.FULL, gain, 1.0), self._best(gain, costs, alpha)
-        if not self._purse.holds_steps(step.cost) and not math.isnan(costs.light):
-            step = Step(Action.LIGHT, self._light_gain * gain, costs.light)
+        if not self._purse.holds_steps(step.cost):
+            light = Step(Action.LIGHT, self._light_gain * gain, costs.light)
+            if light.is_worth(alpha) and self._purse.holds_steps(light.cost):
+                step = light
         worth = step.is_worth(alpha)
         if worth and self._purse.holds_steps(step.cost):
             return step, WORTH

@@ -21,8 +21,8 @@ class LeanFeatures(NamedTuple):
     [ours] depth_median: of the predicted depth, m; depth_spread: standard deviation of its
     logarithm. photometric: error of the source views warped by the predicted depth, 0 to 1, at a
     sixteenth of the network's pixels; photometric_ratio: the same over the error of the views as
-    they are: texture and exposure cancel, and 1 is a depth that explains nothing. overlap: share of the
-    frame a source view sees. The three are nan where there is none.
+    they are: texture and exposure cancel, and 1 is a depth that explains nothing. overlap:
+    share of the frame a source view sees. The three are nan where there is none.
     baseline_ratio: mean distance to the source views over the median depth. rotation: largest
     rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to the
     replay buffer, 0 to 2; novelty_lately its mean over some ten frames.

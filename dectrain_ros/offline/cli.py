@@ -86,10 +86,14 @@ def _add_synthesize(commands) -> None:
     from dectrain_ros.offline.synthetic.places import PLACES
     add = commands.add_parser(
         'synthesize', help='write a bag of a synthetic place',
-        description='Render a walk through a procedural place: JPEG images, camera_info, poses '
-        'and true depth.', formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        description='Render a walk through a procedural place, or several: JPEG images, '
+        'camera_info, poses and true depth.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add.add_argument('bag', type=Path, metavar='BAG', help='folder to write; must not exist')
-    add.add_argument('--place', choices=sorted(PLACES), default='warehouse', help='kind of place')
+    add.add_argument('--place', choices=sorted(PLACES), default=['warehouse'], nargs='+',
+                     metavar='PLACE',
+                     help=f'kind of place, of {", ".join(sorted(PLACES))}; several share the '
+                     'frames and are gone through in turn, one named again is come back to')
     add.add_argument('--seed', type=int, default=0, help='another seed is another place')
     add.add_argument('--frames', type=int, default=400, help='images to write')
     add.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='images per second')
@@ -202,7 +206,7 @@ def _synthesize(options) -> None:
         width, height = (int(n) for n in options.size.split('x'))
     except ValueError:
         raise ValueError(f'--size {options.size!r} is not WIDTHxHEIGHT, e.g. 320x240') from None
-    walk = Walk(options.place, options.seed, options.frames, options.rate, width, height,
+    walk = Walk(tuple(options.place), options.seed, options.frames, options.rate, width, height,
                 options.fov)
     # Closed whatever happens: an interrupted bag is removed before the command ends.
     with _progress() as progress, closing(

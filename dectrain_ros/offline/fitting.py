@@ -19,13 +19,13 @@ def read_statistics(path: Path) -> Statistics:
     :raises ValueError: if the file is missing or damaged, or of other features.
     """
     statistics = Statistics.read(path)
-    known = FEATURE_SETS.get(statistics.feature_set)
-    if known is None:
+    names = {name: kind._fields for name, kind in FEATURE_SETS.items() if kind._fields}
+    if statistics.feature_set not in names:
         raise ValueError(
-            f'{path} is of feature set {statistics.feature_set!r}: this version knows '
-            f'{" and ".join(FEATURE_SETS)}; make it anew with `dectrain collect`')
+            f'{path} is of feature set {statistics.feature_set!r}: this version fits '
+            f'{" or ".join(names)}; make it anew with `dectrain collect`')
     try:
-        statistics.require(statistics.feature_set, known._fields)
+        statistics.require(statistics.feature_set, names[statistics.feature_set])
     except ValueError as error:
         raise ValueError(f'{path}: {error}') from error
     return statistics

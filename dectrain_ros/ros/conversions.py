@@ -22,12 +22,12 @@ from std_msgs.msg import Header
 _PLAIN = {'rgb8': 3, 'bgr8': 3, 'mono8': 1}         # encoding: bytes of a pixel
 
 # A cv_bridge built for NumPy 1 can end the whole process under NumPy 2, so it is tried in another.
-_TRY_CV_BRIDGE = '''
+_TRY_CV_BRIDGE = """
 import cv_bridge, sensor_msgs.msg
 message = sensor_msgs.msg.Image(
     encoding='bgra8', width=1, height=1, step=4, data=bytes([1, 2, 3, 255]))
 assert cv_bridge.CvBridge().imgmsg_to_cv2(message, 'rgb8').tolist() == [[[3, 2, 1]]]
-'''
+"""
 
 
 def rgb_from_image(message: Union[Image, CompressedImage]) -> np.ndarray:

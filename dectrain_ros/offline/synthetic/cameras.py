@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.offline.synthetic.places import Place
+from dectrain_ros.offline.synthetic.place import Place
 import numpy as np
 
 _CLEARANCE_M = 0.25

@@ -6,7 +6,7 @@ from typing import NamedTuple, Optional
 
 import cv2
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.offline.synthetic.places import Place
+from dectrain_ros.offline.synthetic.place import Place
 from dectrain_ros.offline.synthetic.solids import cast, Hits, shadowed
 import numpy as np
 

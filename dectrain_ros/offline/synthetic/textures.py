@@ -1,15 +1,13 @@
-"""Procedural textures, packed with their mip levels into one atlas."""
+"""Procedural textures: tones in [0, 1], tileable."""
 
 from __future__ import annotations
 
-from typing import Callable, Sequence, Tuple
+from typing import Callable, Tuple
 
 import cv2
 import numpy as np
 
 SIZE = 128                                  # finest level, texels
-LEVELS = 8                                  # 128, 64, ... 1
-_PITCH = SIZE + 2                           # a tile and its wrapped border
 
 
 def _noise(rng: np.random.Generator, cells: Tuple[int, int], octaves: int) -> np.ndarray:
@@ -25,27 +23,32 @@ def _noise(rng: np.random.Generator, cells: Tuple[int, int], octaves: int) -> np
     return (total - low) / max(high - low, 1e-6)
 
 
-def _plain(rng):
+def plain(rng):
+    """Paint: next to nothing to see."""
     return 0.5 + 0.1 * (_noise(rng, (4, 4), 5) - 0.5)
 
 
-def _cloudy(rng):
+def cloudy(rng):
+    """Plaster, concrete, stains."""
     return _noise(rng, (2 << rng.integers(3),) * 2, 6)
 
 
-def _wood(rng):
+def wood(rng):
+    """Grain."""
     rings = _noise(rng, (2, 16), 4) * rng.uniform(2, 8)
     return np.abs(rings % 2 - 1) * 0.6 + 0.4 * _noise(rng, (2, 64), 2)
 
 
-def _stripes(rng):
+def stripes(rng):
+    """Even bands across or along."""
     count = rng.integers(2, 24)
     u = np.linspace(0, count, SIZE, endpoint=False) % 1
     bands = np.broadcast_to((u < rng.uniform(0.2, 0.8)).astype(np.float32), (SIZE, SIZE))
     return (bands if rng.random() < 0.5 else bands.T) * 0.8 + 0.2 * _noise(rng, (8, 8), 4)
 
 
-def _tiles(rng):
+def tiles(rng):
+    """Square tiles and grout."""
     count = int(rng.choice([1, 2, 4, 8]))
     cell, grout = SIZE // count, int(rng.integers(1, 4))
     tone = np.kron(rng.uniform(0.5, 0.9, (count, count)), np.ones((cell, cell)))
@@ -56,7 +59,8 @@ def _tiles(rng):
     return tone * 0.85 + 0.15 * _noise(rng, (16, 16), 4)
 
 
-def _bricks(rng):
+def bricks(rng):
+    """Bricks and mortar."""
     rows = int(rng.choice([8, 16]))
     high = SIZE // rows
     v, u = np.indices((SIZE, SIZE))
@@ -66,7 +70,7 @@ def _bricks(rng):
     return tone * 0.8 + 0.2 * _noise(rng, (16, 16), 3)
 
 
-def _clutter(rng):
+def prints(rng):
     """Rectangles, lines and strokes over one another: posters, book spines, print."""
     canvas = np.full((SIZE, SIZE), rng.integers(256), np.uint8)
     for _ in range(rng.integers(5, 50)):
@@ -83,7 +87,8 @@ def _clutter(rng):
     return canvas.astype(np.float32) / 255
 
 
-def _books(rng):
+def books(rng):
+    """Spines of books in a row."""
     edges = np.sort(rng.choice(np.arange(1, SIZE), rng.integers(8, 30), replace=False))
     column = np.searchsorted(edges, np.arange(SIZE), side='right')
     tone = np.tile(rng.random(len(edges) + 1)[column], (SIZE, 1))
@@ -92,70 +97,41 @@ def _books(rng):
     return tone * 0.85 + 0.15 * _noise(rng, (8, 8), 4)
 
 
-def _speckle(rng):
+def speckle(rng):
+    """Terrazzo, gravel, carpet."""
     return (rng.random((SIZE, SIZE)) < rng.uniform(0.05, 0.5)).astype(np.float32) * 0.7 + (
         0.3 * _noise(rng, (8, 8), 4))
 
 
-_MAKERS: Tuple[Callable, ...] = (
-    _plain, _plain, _cloudy, _wood, _stripes, _tiles, _bricks, _clutter, _clutter, _books,
-    _speckle)
+def planks(rng):
+    """Boards side by side, each with a grain and tone of its own."""
+    count = int(rng.choice([4, 8]))
+    board = np.arange(SIZE) * count // SIZE
+    tone = rng.uniform(0.35, 0.9, count)[board] * (np.arange(SIZE) % (SIZE // count) > 0)
+    return tone[:, None] * (0.7 + 0.3 * _noise(rng, (32, 2), 3))
+
+
+def ribs(rng):
+    """Corrugated or folded sheet."""
+    wave = 0.5 + 0.5 * np.sin(np.linspace(0, 2 * np.pi * rng.choice([6, 8, 12]), SIZE, False))
+    return (0.25 + 0.6 * wave[None]) * (0.75 + 0.25 * _noise(rng, (4, 4), 5))
+
+
+def leaves(rng):
+    """Leaves over one another."""
+    canvas = np.full((SIZE, SIZE), 0.1, np.float32)
+    for _ in range(260):
+        x, y, size = (int(k) for k in rng.integers((0, 0, 4), (SIZE, SIZE, 11)))
+        angle, tone = rng.uniform(0, 360), rng.uniform(0.15, 1)
+        for dx in (-SIZE, 0, SIZE):
+            for dy in (-SIZE, 0, SIZE):
+                cv2.ellipse(canvas, (x + dx, y + dy), (size, max(size // 3, 1)), angle, 0, 360,
+                            tone, -1)
+    return canvas
+
+
+ANYTHING: Tuple[Callable, ...] = (
+    plain, plain, cloudy, wood, stripes, tiles, bricks, prints, prints, books,
+    speckle)
 # What is stored in a warehouse is printed on, taped and stacked: nothing is plain.
-GOODS: Tuple[Callable, ...] = (_cloudy, _wood, _tiles, _bricks, _clutter, _clutter, _clutter)
-
-
-def _coloured(rng: np.random.Generator, tone: np.ndarray) -> np.ndarray:
-    """Map a tone in [0, 1] onto two or three colours of a common mood, (SIZE, SIZE, 3) albedo."""
-    mood = rng.uniform(0.15, 0.85)
-    spread = rng.choice([0.05, 0.15, 0.4])
-    colours = mood + spread * rng.standard_normal((3, 1)) + (
-        rng.choice([0.03, 0.1, 0.3]) * rng.standard_normal((3, 3)))
-    stops = np.clip(colours, 0.03, 0.95)
-    low = np.clip(tone, 0, 0.5)[..., None] * 2
-    high = np.clip(tone - 0.5, 0, 0.5)[..., None] * 2
-    return (stops[0] + (stops[1] - stops[0]) * low + (stops[2] - stops[1]) * high
-            ).astype(np.float32)
-
-
-class Atlas:
-    """
-    Textures of one place; a pixel is looked up by texture, position and footprint.
-
-    :param rng: its source of randomness.
-    :param count: number of textures.
-    :param makers: kinds of texture to draw from.
-    """
-
-    def __init__(
-        self, rng: np.random.Generator, count: int, makers: Sequence[Callable] = _MAKERS
-    ):
-        """Paint the textures and shrink each to its mip levels."""
-        self.count = count
-        widths = [(SIZE >> level) + 2 for level in range(LEVELS)]
-        self._starts = np.concatenate(([0], np.cumsum(widths)[:-1])).astype(np.float32)
-        self._image = np.zeros((count * _PITCH, sum(widths), 3), np.float32)
-        for k in range(count):
-            texture = _coloured(rng, makers[rng.integers(len(makers))](rng))
-            for level in range(LEVELS):
-                side = SIZE >> level
-                y, x = k * _PITCH, int(self._starts[level])
-                self._image[y:y + side + 2, x:x + side + 2] = np.pad(
-                    texture, ((1, 1), (1, 1), (0, 0)), mode='wrap')
-                texture = cv2.resize(texture, (max(side // 2, 1),) * 2,
-                                     interpolation=cv2.INTER_AREA)
-
-    def sample(self, texture, u, v, footprint) -> np.ndarray:
-        """
-        Look albedo up, bilinear within the mip level nearest to the footprint.
-
-        :param texture: index, (H, W) int.
-        :param u, v: position in texture periods (wrapping), (H, W) float32.
-        :param footprint: size of a pixel on the surface in texture periods, (H, W) float32.
-        :returns: (H, W, 3) float32 in [0, 1].
-        """
-        level = np.clip(np.round(np.log2(np.maximum(footprint * SIZE, 1e-6))), 0, LEVELS - 1)
-        side = SIZE / np.exp2(level)
-        x = (u - np.floor(u)) * side + 0.5 + self._starts[level.astype(np.intp)]
-        y = (v - np.floor(v)) * side + 0.5 + texture * _PITCH
-        return cv2.remap(
-            self._image, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+GOODS: Tuple[Callable, ...] = (cloudy, wood, tiles, bricks, prints, prints, prints)

@@ -7,7 +7,7 @@ from typing import Iterator, List, NamedTuple
 import cv2
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.offline.synthetic.cameras import are_free, looking
-from dectrain_ros.offline.synthetic.places import Place
+from dectrain_ros.offline.synthetic.place import Place
 from dectrain_ros.offline.synthetic.solids import cast
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -51,11 +51,7 @@ def trajectory(
     :returns: world_from_camera, (4, 4) each.
     :raises ValueError: if the place leaves no room to walk.
     """
-    low, high = place.eye_height_m
-    height = rng.uniform(0.7 * low + 0.3 * high, 0.3 * low + 0.7 * high)
-    floor = _floor(place, height)
-    corners = _route(floor, rng, frames / rate_hz * speed_mps)
-    positions = _smooth_path(place, corners, height, frames, speed_mps / rate_hz)
+    positions = path(place, rng, frames, rate_hz, speed_mps)
     yaw, pitch = _gaze(place, rng, positions, rate_hz)
     shake = _shake(rng, frames / rate_hz)
     for k, position in enumerate(positions):
@@ -64,6 +60,17 @@ def trajectory(
                    np.sin(pitch[k])]
         held = position + offset
         yield looking(held, held + forward, roll)
+
+
+def path(
+    place: Place, rng: np.random.Generator, frames: int, rate_hz: float, speed_mps: float
+) -> np.ndarray:
+    """Plan where the camera of a trajectory is carried, (frames, 3) m; arguments as there."""
+    low, high = place.eye_height_m
+    height = rng.uniform(0.7 * low + 0.3 * high, 0.3 * low + 0.7 * high)
+    floor = _floor(place, height)
+    corners = _route(floor, rng, frames / rate_hz * speed_mps)
+    return _smooth_path(place, corners, height, frames, speed_mps / rate_hz)
 
 
 def _floor(place: Place, height: float) -> _Floor:
@@ -128,12 +135,12 @@ def _smooth_path(
     along = np.arange(frames * fine) * step_m / fine
     sharp = np.stack([np.interp(along, at, corners[:, k]) for k in range(2)], -1)
     for corner_m in (_CORNER_M, _CORNER_M / 2, _CORNER_M / 4, 0.0):
-        path = gaussian_filter1d(
+        smooth = gaussian_filter1d(
             sharp, corner_m / step_m * fine, axis=0, mode='nearest') if corner_m else sharp
-        path = np.column_stack((path, np.full(len(path), height)))
-        if are_free(place, path).all():
+        smooth = np.column_stack((smooth, np.full(len(smooth), height)))
+        if are_free(place, smooth).all():
             break
-    return path[::fine]
+    return smooth[::fine]
 
 
 def _gaze(place: Place, rng: np.random.Generator, positions: np.ndarray, rate_hz: float):
