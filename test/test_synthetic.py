@@ -2,13 +2,18 @@
 
 from dectrain_ros.depth.geometry import relative_transform, warp
 from dectrain_ros.frames import Intrinsics
+from dectrain_ros.offline.synthetic.atlas import Atlas
 from dectrain_ros.offline.synthetic.cameras import (
     are_free, drawn_intrinsics, drawn_pose, is_free, looking)
-from dectrain_ros.offline.synthetic.places import Light, Place, PLACES, room, warehouse
+from dectrain_ros.offline.synthetic.place import Light, Place
+from dectrain_ros.offline.synthetic.places import (
+    DEMO, EVALUATION, FITTING, PLACES, PRETRAINING)
 from dectrain_ros.offline.synthetic.render import expose, render, Sensor
+from dectrain_ros.offline.synthetic.room import room
 from dectrain_ros.offline.synthetic.solids import box, shadowed, Shape
-from dectrain_ros.offline.synthetic.textures import Atlas, SIZE
+from dectrain_ros.offline.synthetic.textures import SIZE
 from dectrain_ros.offline.synthetic.walks import trajectory
+from dectrain_ros.offline.synthetic.warehouse import warehouse
 import numpy as np
 import pytest
 import torch
@@ -22,7 +27,7 @@ PLAIN_SENSOR = Sensor(0.5, np.ones(3), 0.0, 0.0, 0.0)
 def hall(*solids, lights=()):
     """Give an empty hall 10 m long, 12 m wide and 10 m high; the far wall is 8 m from EYE."""
     return Place(box((0, 0, 1.5), (10, 12, 10), 0, 1.0), np.zeros(6, int), np.ones(6, np.float32),
-                 solids, Atlas(np.random.default_rng(0), 2), lights, np.ones(3, np.float32),
+                 solids, Atlas.drawn(np.random.default_rng(0), 2), lights, np.ones(3, np.float32),
                  (0.7, 1.9))
 
 
@@ -141,7 +146,7 @@ def test_light_falls_off_with_the_square_of_distance():
 
 
 def test_textures_wrap_and_shrink_to_their_mean():
-    atlas = Atlas(np.random.default_rng(5), 3)
+    atlas = Atlas.drawn(np.random.default_rng(5), 3)
     u, v = np.meshgrid(*[(np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE] * 2)
     index, fine = np.full(u.shape, 2), np.full(u.shape, 1 / SIZE, np.float32)
     texture = atlas.sample(index, u, v, fine)
@@ -236,3 +241,19 @@ def test_the_warehouse_is_another_kind_of_place():
     rooms, halls = ([make(rng) for _ in range(2)] for make in (room, warehouse))
     assert min(h.room.half_size.max() for h in halls) > max(r.room.half_size.max() for r in rooms)
     assert min(h.room.half_size[2] for h in halls) > max(r.room.half_size[2] for r in rooms)
+
+
+def test_no_place_serves_two_purposes():
+    groups = (PRETRAINING, DEMO, FITTING, EVALUATION)
+    assert sum(map(len, groups)) == len(PLACES) == 8 and min(map(len, groups[2:])) == 3
+
+
+@pytest.mark.parametrize('name', [*FITTING, *EVALUATION])
+def test_a_place_can_be_walked_through_and_has_plausible_depth(name):
+    rng = np.random.default_rng(1)
+    place = PLACES[name](rng)
+    poses = list(trajectory(place, rng, 40, 10.0))
+    assert is_free(place, poses[20][:3, 3])
+    depths = [np.median(render(place, CAMERA.resized(40, 32), pose).depth)
+              for pose in poses[::20]]
+    assert 0.5 < np.median(depths) < 12.0
