@@ -199,6 +199,17 @@ def test_a_light_step_takes_less_of_the_device_time():
         [0.1] * sum(d.action is Action.LIGHT for d in late))
 
 
+def test_where_no_full_step_can_be_afforded_a_light_one_is_taken():
+    policy = budget('120ms/s', epsilon=0.0)
+    run(policy, gains_of('noise', 300), costs=Costs(0.1, 1.0), seconds=0.03)
+    actions = []
+    for k in range(300, 310):           # each better than all before; 0.16 full steps a frame
+        decision = policy.decide(candidate(k * FRAME_NS, 10.0 ** (k - 290), costs=Costs(0.1, 1.0)))
+        policy.learn(outcome(decision, seconds=0.03 if decision.action is Action.FULL else 0.003))
+        actions.append(decision.action)
+    assert set(actions) == {Action.FULL, Action.LIGHT}
+
+
 def test_of_a_share_of_frames_a_light_step_takes_as_much_as_a_full_one():
     made = run(budget(0.25), gains_of('noise', 300), costs=Costs(0.1, 1.0))
     assert {d.action for d in made} == {Action.FULL, Action.SKIP}
@@ -216,6 +227,8 @@ def test_a_clock_that_jumps_back_allows_nothing_and_ends_nothing():
     run(policy, gains_of('noise', 300), seconds=0.03)
     again = run(policy, gains_of('noise', 300), seconds=0.03)   # the stamps start anew
     assert sum(d.train for d in again) == pytest.approx(300 * 0.0048 / 0.03, abs=3)
+    # 2.4 steps are held at most, and 0.16 come with each of 20 frames: 5.6
+    assert sum(d.train for d in run(policy, 2.0 ** np.arange(10, 30), seconds=0.03)) <= 5
 
 
 def test_a_purse_holds_the_tolerance_and_is_due_before_it_overflows():

@@ -4,12 +4,12 @@ from dataclasses import replace
 import gc
 
 import cv2
-from dectrain_ros.decision.features import reference_features
+from dectrain_ros.decision.features import map_statistics, reference_features
 from dectrain_ros.depth.estimator import Estimator, image_batch
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.landmarks import landmark_count
 from dectrain_ros.frames import with_pose_problem
-from dectrain_ros.training.reference import ReferenceProbe
+from dectrain_ros.training.reference import _statistics, ReferenceProbe
 from dectrain_ros.training.replay_buffer import Sample
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.views import View
@@ -187,6 +187,21 @@ def test_replayed_frames_are_measured_anew_or_as_they_were():
         np.testing.assert_allclose(seen[0], first + grown, rtol=1e-3, atol=1e-4)
         assert seen[2][0] > first[0] + 0.5
         assert seen[1] is None
+        later = drive.see(sources=(0,), replayed=[drive.sample(2, (0,))]).aleatoric
+        np.testing.assert_allclose(later[0], seen[2], rtol=1e-3, atol=1e-4)
+
+
+def test_statistics_on_the_device_are_those_on_the_host():
+    maps = torch.tensor([[[1.0, 2.0], [4.0, 3.0]], [[0.0, 0.0], [0.0, 4.0]]])
+    for made, values in zip(_statistics(maps), maps):
+        assert made.tolist() == pytest.approx(map_statistics(values))
+
+
+def test_what_comes_into_view_is_not_known_yet():
+    drive = Drive()
+    drive.see()
+    seen = drive.see().epistemic            # 0.1 m to the right: 40 px * 0.1 / 2.5 = 1.6 px
+    assert seen[:, 0].all() and not seen[:, -1].any()
 
 
 @pytest.mark.parametrize('features, remeasure', [(True, True), (False, True), (False, False)])
@@ -194,7 +209,7 @@ def test_flops_are_those_of_what_is_executed(features, remeasure):
     drive = Drive(features=features, remeasure=remeasure)
     drive.see()
     drive.see(sources=(0,))
-    replayed = [drive.sample(1, (0,))] * 2
+    replayed = [drive.sample(1, (0,))] * 3        # only two are looked at
     image, focal_px = torch.rand(1, 3, 64, 96), torch.tensor([80.0])
     with torch.no_grad():
         with FlopCounterMode(display=False) as encode:

@@ -36,7 +36,11 @@ def are_free(
     """Say where a camera can be held: in the room and away from solids, (N, 3) to bool (N,)."""
     local = np.abs(positions - place.room.centre)
     free = (local <= place.room.half_size - clearance_m).all(-1)
+    low, high = positions[:, 2].min(), positions[:, 2].max()
     for solid in place.solids:
+        reach = np.abs(solid.rotation[2]) @ (solid.half_size + clearance_m) + 1e-3
+        if not low - reach < solid.centre[2] < high + reach:    # most are far above or below
+            continue
         local = np.abs((positions - solid.centre) @ solid.rotation)
         free &= ~(local < solid.half_size + clearance_m).all(-1)
     return free
