@@ -167,5 +167,5 @@ def make_feature_set(
     :param loss_options: the keyword arguments of self_supervised_loss.
     """
     if name == 'reference':
-        return Reference(ReferenceProbe(network, seed=seed, **loss_options))
+        return Reference(ReferenceProbe(network, seed=seed, remeasure=False, **loss_options))
     return Lean() if name == 'lean' else Nothing()
