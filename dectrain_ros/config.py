@@ -117,10 +117,10 @@ class TrainingConfig(Room):
     min_overlap: float = option(
         0.6, 'Least share of the frame that a source view must see.', low=0.0, high=1.0)
     features: str = option(
-        'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at about '
-        'an inference), or none.', choices=('lean', 'reference', 'none'))
+        'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at '
+        'about an inference), or none.', choices=('lean', 'reference', 'none'))
     judged_by: str = option(
-        'replay', 'What tells the change a step brought, by which the predictor of gain learns: '
+        'nothing', 'What tells the change a step brought, by which the predictor of gain learns: '
         'its own frame (as published), its batch, replay (frames the step did not see), or '
         'nothing.', choices=('nothing', 'frame', 'batch', 'replay'))
     cost: str = option(

@@ -104,6 +104,12 @@ def policy_of(text: str, config: Config) -> Policy:
         epsilon=decision.epsilon, light_gain=decision.light_gain)
 
 
+def _judged(config: Config) -> Config:
+    """Give the configuration in which a policy that learns is told what steps brought."""
+    silent = config.training.judged_by == 'nothing'
+    return config.replaced('training.judged_by', 'replay') if silent else config
+
+
 def _without_features(config: Config) -> Config:
     """Give the configuration in which nothing is done for a policy that does not look."""
     return config.replaced('training.features', 'none').replaced('training.judged_by', 'nothing')
@@ -193,7 +199,8 @@ class _Run:
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
         self._policy = policy_of(policy, config)
-        self._pipeline = Pipeline(config if self._policy.learns else _without_features(config))
+        self._pipeline = Pipeline(
+            _judged(config) if self._policy.learns else _without_features(config))
         device = self._pipeline.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
