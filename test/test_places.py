@@ -75,6 +75,16 @@ def test_a_pipe_is_round_whichever_way_it_runs(furnisher):
     assert seen_from(furnisher, (0, 0, 2.12), (0, -2, 2.12)) == pytest.approx(1.84, abs=1e-3)
 
 
+def test_a_camera_keeps_clear_of_what_is_above_and_below_it(furnisher):
+    furnisher.add((0, 0, 1), (2, 2, 1), 0)                      # its top is at 1.5
+    furnisher.bar((4, -1, 1), (4, 1, 3), (0.5, 0.02), 0)        # a slope, at 2 above y = 0
+    place = PLACES['workshop'](np.random.default_rng(0))._replace(
+        room=ROOM, solids=tuple(furnisher.solids))
+    for x, z, free in ((0, 1.7, False), (0, 1.8, True), (0, 0.3, False), (0, 0.26, False),
+                       (4, 2.3, False), (4, 1.7, False), (4, 2.4, True), (4, 1.6, True)):
+        assert are_free(place, np.array([[x, 0.0, z]])) == [free], (x, z)
+
+
 def test_legs_stand_at_the_corners(furnisher):
     furnisher.legs((1, 2), np.pi / 2, (2.0, 1.0), 0.8, 0)
     corners = {tuple(np.round(s.centre.astype(float), 3).tolist()) for s in furnisher.solids}

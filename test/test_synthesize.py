@@ -67,24 +67,25 @@ def test_a_walk_through_several_places_is_one_recording_and_comes_back(tmp_path,
         seen.append(place)
         return render(place, *arguments)
     monkeypatch.setattr('dectrain_ros.offline.synthesize.render', kept)
-    tour = WALK._replace(place=('attic', 'garage', 'attic'), frames=13)
-    assert list(write_walk(tmp_path / 'tour', tour)) == list(range(1, 14))
-    # 13 frames in thirds: 4, 4 and 5; what is come back to is the very place.
+    tour = WALK._replace(place=('attic', 'garage', 'attic', 'attic'), frames=17)
+    assert list(write_walk(tmp_path / 'tour', tour)) == list(range(1, 18))
+    # 17 frames in four: 4, 4, 4 and 5; what is come back to is the very place.
     first, other, back = seen[:4], seen[4:8], seen[8:]
     assert len({id(place) for place in first + back}) == 1 and other == other[:1] * 4
     frames = [recorded.frame for recorded in Bag(tmp_path / 'tour').frames()]
-    assert np.diff([f.stamp_ns for f in frames]).tolist() == [125_000_000] * 12
+    assert np.diff([f.stamp_ns for f in frames]).tolist() == [125_000_000] * 16
     positions = np.array([f.world_from_camera[:3, 3] for f in frames])
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    assert steps[[3, 7]].min() > 70 and np.delete(steps, [3, 7]).max() < 0.5
+    assert steps[[3, 7]].min() > 70 and np.delete(steps, [3, 7, 11]).max() < 0.5
     # In one world: the attic's origin is its own, the garage's 100 m beside it.
     for place, leg, origin in ((first[0], positions[:4], 0), (other[0], positions[4:8], 100),
                                (back[0], positions[8:], 0)):
         assert (np.abs(leg[:, :2] - [origin, 0]) < place.room.half_size[:2]).all()
-    assert np.abs(positions[8:12] - positions[:4]).max() > 0.1      # another walk
+    walks = positions[:4], positions[8:12], positions[12:16]        # never the same twice
+    assert all(np.abs(walks[k] - walks[k - 1]).max() > 0.1 for k in range(3))
     # A place is the one its seed gives, whatever was visited before.
     list(write_walk(tmp_path / 'alone', tour._replace(place='garage', frames=4)))
-    assert len(seen) == 17
+    assert len(seen) == 21
     np.testing.assert_array_equal(
         [s.centre for s in seen[-1].solids], [s.centre for s in other[0].solids])
     for alone, f in zip(Bag(tmp_path / 'alone').frames(), frames[4:8]):
