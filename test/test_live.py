@@ -12,6 +12,9 @@ from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
 from dectrain_ros.ros.conversions import DepthImage  # noqa: E402
 from dectrain_ros.ros.demo import main                  # noqa: E402
 from dectrain_ros.ros.live import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402,I100
+from ros_parts import wait_until                        # noqa: E402
+from sensor_msgs.msg import Image                       # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
@@ -54,6 +57,15 @@ def test_a_record_has_the_version_that_predicted_and_it_settles_with_every_outco
     assert live.settled
     record, = live.result('bag', 'always').records
     assert record.weight_version == 4 and record.trained and record.loss_before == 0.5
+
+
+def test_it_is_connected_once_all_it_listens_to_is_published(live, ros):
+    for kind, topic in ((DiagnosticArray, messages.CANDIDATE), (Image, 'depth/image')):
+        assert not live.connected
+        ros.speak(kind, topic)
+    assert not live.connected               # outcomes would be lost
+    ros.speak(DiagnosticArray, messages.OUTCOME)
+    wait_until(lambda: live.connected)
 
 
 def test_the_demo_refuses_a_policy_as_it_compares_two(tmp_path, capsys):

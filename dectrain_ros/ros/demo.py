@@ -24,6 +24,7 @@ import rclpy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+_START_S = 60.0         # longest wait for the nodes' topics
 _SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
 _OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
 
@@ -65,8 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--frames', type=int, default=400,
                         help='images in the sample bag (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='another seed is another place')
-    parser.add_argument('--rate', type=float, default=1.0,
-                        help='times the recorded speed while adapting (default: %(default)s)')
+    parser.add_argument('--rate', type=float, default=0.5,
+                        help='times the recorded speed while adapting: slower leaves time for '
+                        'more steps (default: %(default)s)')
     parser.add_argument('--set', dest='assignments', action='append', default=[],
                         metavar='ROOM.OPTION=VALUE', help='override configuration')
     return parser
@@ -148,9 +150,16 @@ def _live(bag: Bag, policy: str, rate: float, options, look: LiveOptions, progre
         stack.callback(rclpy.try_shutdown)
         node = LiveEvaluation(bag, look.wanted, look.before)
         stack.callback(node.destroy_node)
-        running = {
-            part.name: stack.enter_context(_Process(part, options.out / f'{policy}.logs'))
-            for part in _parts(bag, policy, rate, options.assignments)}
+        *nodes, player = (
+            _Process(part, options.out / f'{policy}.logs')
+            for part in _parts(bag, policy, rate, options.assignments))
+        running = [stack.enter_context(process) for process in nodes]
+        until_s = time.monotonic() + _START_S
+        while not node.connected and time.monotonic() < until_s:
+            rclpy.spin_once(node, timeout_sec=0.1)
+            for process in running:
+                process.check()
+        running.append(stack.enter_context(player))     # last: else it starts before all listen
         heard, heard_s = -1, time.monotonic()
         while True:
             rclpy.spin_once(node, timeout_sec=0.1)
@@ -158,11 +167,12 @@ def _live(bag: Bag, policy: str, rate: float, options, look: LiveOptions, progre
                 heard, heard_s = node.frames, time.monotonic()
                 progress.update(task, completed=heard, description=(
                     f'live, policy {policy}, {node.trained} steps'))
-            for process in running.values():
+            for process in running:
                 process.check()
             silent_s = time.monotonic() - heard_s
             all_came = node.settled and (heard == len(bag) or silent_s > _SILENCE_S)
-            if running['bag_player'].ended and (all_came or silent_s > _OUTCOME_S):
+            if player.ended and (all_came or silent_s > _OUTCOME_S):
+                progress.stop_task(task)
                 return node.result(bag.path.name, policy)
 
 

@@ -51,10 +51,17 @@ class LiveEvaluation(Node):
         self._skipped: Counter = Counter()
         self._bag = bag
         reliable = QoSProfile(depth=200)
-        self.create_subscription(Image, 'depth/image', self._on_depth, reliable)
-        self.create_subscription(
-            DiagnosticArray, messages.CANDIDATE, self._on_candidate, reliable)
-        self.create_subscription(DiagnosticArray, messages.OUTCOME, self._on_outcome, reliable)
+        self._heard = [
+            self.create_subscription(Image, 'depth/image', self._on_depth, reliable),
+            self.create_subscription(
+                DiagnosticArray, messages.CANDIDATE, self._on_candidate, reliable),
+            self.create_subscription(
+                DiagnosticArray, messages.OUTCOME, self._on_outcome, reliable)]
+
+    @property
+    def connected(self) -> bool:
+        """Whether every topic it listens to has a publisher."""
+        return all(self.count_publishers(heard.topic_name) for heard in self._heard)
 
     @property
     def frames(self) -> int:
