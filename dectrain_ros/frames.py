@@ -117,13 +117,15 @@ class Candidate:
 
     features is a NamedTuple of floats, one of decision.features. refusal says why the frame must
     not be trained on, '' if it may. batch_size: samples a step on it would be taken on, the frame
-    itself and those replayed. costs: what such a step costs.
+    itself and those replayed; judges: those that would tell what it brought, 0 for none. costs:
+    what such a step costs.
     """
 
     stamp_ns: int
     features: tuple
     refusal: str = ''
     batch_size: int = 0
+    judges: int = 0
     costs: Costs = Costs(float('nan'), 1.0)
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import contextmanager
 import math
 import threading
 import time
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, Iterator, NamedTuple, Tuple
 
 import cv2
 from dectrain_ros.config import Config
@@ -27,6 +28,7 @@ import torch
 # Decisions come back within a frame or two; each batch waiting for one holds encoder features.
 _WAITING_BATCHES = 8
 _JUDGES = 2             # samples not trained on that tell what a step brought
+_JUDGED = 1 / 4         # of steps; to judge one by them costs two fifths of a step
 
 
 class Observation(NamedTuple):
@@ -48,6 +50,17 @@ class _Waiting(NamedTuple):
 
     batch: Tuple[Sample, ...]
     judged_by: Tuple[Sample, ...]
+
+
+class Trial(NamedTuple):
+    """
+    Relative change of losses by the first step of a trial, negative is good; nan where unknown.
+
+    frame: of the frame it is taken on. replay: of samples it is not taken on.
+    """
+
+    frame: float
+    replay: float
 
 
 class Pipeline:
@@ -140,7 +153,8 @@ class Pipeline:
         features = self._features.of(
             Considered(frame, prediction, choice, batch, novelty, stored))
         return Candidate(
-            frame.stamp_ns, features, choice.refusal, len(batch), self._cost.costs())
+            frame.stamp_ns, features, choice.refusal, len(batch), len(judged_by),
+            self._cost.costs())
 
     def train(self, decision: Decision) -> StepResult:
         """
@@ -167,6 +181,39 @@ class Pipeline:
                             outcome.grad_norm, outcome.change, *spent)
         self._features.learn(result)
         return result
+
+    @contextmanager
+    def trial(
+        self, stamp_ns: int, action: Action, steps: int, rng: np.random.Generator
+    ) -> Iterator[Trial]:
+        """
+        Try what several steps on a considered frame would do; they are taken back at the end.
+
+        Within the context frames are predicted with the weights that came of the steps. Neither
+        features nor costs, replay buffer or random streams learn of it.
+
+        :param stamp_ns: of a frame that may be trained on and was not decided about yet.
+        :param steps: at least one; each is taken with replayed samples of its own.
+        :param rng: draws them.
+        """
+        with self._lock:
+            frame, *_ = self._waiting[stamp_ns].batch
+        before, light = self._trainer.snapshot(), action is Action.LIGHT
+        judges = self._replay.draw(_JUDGES, rng, but=(frame,))
+        changes = {'frame': math.nan, 'replay': math.nan}
+        try:
+            for step in range(steps):
+                replayed = self._replay.draw(
+                    self._config.training.replay_frames, rng, but=(frame, *judges))
+                told = {'frame': (frame,), 'replay': judges} if not step else {}
+                losses = {name: self._trainer.loss_of(by) for name, by in told.items() if by}
+                self._trainer.step((frame, *replayed), light)
+                changes.update({name: self._trainer.loss_of(told[name]) / loss - 1
+                                for name, loss in losses.items() if loss > 0})
+            self._weights.commit(self._trainer.parameters)
+            yield Trial(**changes)
+        finally:
+            self.restore(before)
 
     def snapshot(self) -> Snapshot:
         """Copy trained weights and optimiser, to come back to."""
@@ -218,7 +265,8 @@ class Pipeline:
         """Choose what a step on the batch is judged by."""
         judged_by = self._config.training.judged_by
         if judged_by == 'replay':
-            return self._replay.draw(_JUDGES, self._judging_rng, but=batch)
+            judged = self._judging_rng.random() < _JUDGED
+            return self._replay.draw(_JUDGES, self._judging_rng, but=batch) if judged else ()
         return {'nothing': (), 'frame': batch[:1], 'batch': batch}[judged_by]
 
     def _sample(self, frame: Frame, prediction: DepthPrediction, choice: Choice) -> Sample:

@@ -33,7 +33,7 @@ class Telling:
 
 def candidate(stamp_ns, gain, refusal='', costs=NO_LIGHT):
     """Give a candidate of known gain."""
-    return Candidate(stamp_ns, Told(gain), refusal, 3, costs)
+    return Candidate(stamp_ns, Told(gain), refusal, 3, 0, costs)
 
 
 def outcome(decision, trained=True, **measured):

@@ -13,7 +13,7 @@ from rclpy.serialization import deserialize_message, serialize_message  # noqa: 
 
 CANDIDATE = Candidate(
     1_700_000_000_123_456_789, LeanFeatures(0.1, 1 / 3, 1e-300, math.pi, *[2.0 ** 40] * 11),
-    'no pose: gap "too" long', 3, Costs(1 / 7, 1.0))
+    'no pose: gap "too" long', 3, 2, Costs(1 / 7, 1.0))
 
 
 def over_the_wire(message):

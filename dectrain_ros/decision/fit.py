@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
-from dectrain_ros.decision.gain import GainNetwork, Outcomes, Scaling
-from dectrain_ros.decision.learning import calibrated, new_layers, regress, Rows, Schedule
+from dectrain_ros.decision.gain import GainNetwork, Outcomes, Scaling, Told
+from dectrain_ros.decision.learning import calibrated, Line, new_layers, regress, Rows, Schedule
 from dectrain_ros.decision.report import Agreement, agreement, assess, Bin, Signs
 from dectrain_ros.decision.statistics import FULL, LIGHT, Statistics
 import numpy as np
@@ -61,6 +61,7 @@ class Split(NamedTuple):
 
 def fit(
     statistics: Statistics, *, seed: int = 0, restarts: int = 4, epochs: int = 50,
+    told_by: str = '',
     advance: Callable[[], None] = lambda: None
 ) -> Fitted:
     """
@@ -70,6 +71,7 @@ def fit(
     to calibrate, a fifth to test what was chosen. One seed gives the same network every time.
 
     :param restarts: networks to fit from other random weights; the best on validation is kept.
+    :param told_by: the column that a robot is told instead of the target; '' if it is the target.
     :param advance: called after each restart.
     :raises ValueError: if there are too few rows or sequences, or a column says nothing.
     """
@@ -97,7 +99,7 @@ def fit(
     light = statistics.rows((statistics.action == LIGHT) & ~np.isin(
         statistics.sequence, split.test))
     network = network.replaced(
-        light_share=_light_share(network, light),
+        light_share=_light_share(network, light), told=_told(train, told_by),
         stored=_stored(full.rows(~np.isin(full.sequence, split.test)), rng))
     report = _report(network, split, (train, validation, test), [t.loss for t in tries], restart)
     return Fitted(network.replaced(story=report.as_dict()), report)
@@ -162,11 +164,27 @@ def _calibrated(blank: GainNetwork, layers, validation: Statistics) -> GainNetwo
     """
     raw = blank.replaced(layers=layers, slope=1.0, intercept=0.0)
     said = -raw.gains(validation.features)
-    slope, _, error = calibrated(said, validation.change)
-    # Not so for nan: all predictions are the same.
-    sure = slope * (1.0 - (2.0 * error / slope) ** 2) if slope > 2.0 * error else 0.0
+    sure = _sure(calibrated(said, validation.change))
     return raw.replaced(
         slope=sure, intercept=float(np.mean(validation.change) - sure * np.mean(said)))
+
+
+def _told(train: Statistics, told_by: str) -> Told:
+    """Give the line from what a robot is told to the target, as sure as _calibrated's."""
+    if not told_by:
+        return Told()
+    known = np.isfinite(train.more[told_by])
+    column, change = train.more[told_by][known], train.change[known]
+    line = calibrated(column, change) if len(change) >= _MIN_ROWS else None
+    slope = _sure(line) if line else 0.0
+    mean = float(np.mean(column)) if len(change) else 0.0
+    return Told(slope, float(np.mean(train.change)) - slope * mean)
+
+
+def _sure(line: Line) -> float:
+    """Give what two standard errors leave of a slope, 0 where it is no larger or nan."""
+    slope, _, error = line
+    return slope * (1.0 - (2.0 * error / slope) ** 2) if slope > 2.0 * error else 0.0
 
 
 def _light_share(network: GainNetwork, light: Statistics) -> float:

@@ -50,6 +50,18 @@ class Scaling(NamedTuple):
         return ((change - self.target_mean) / self.target_deviation).astype(np.float32)
 
 
+class Told(NamedTuple):
+    """
+    The change of the target to expect where a robot is told a change of another kind: a line.
+
+    A robot does not see the error of its depth; it is told how a loss has changed. slope 0: what
+    it is told says nothing of the target.
+    """
+
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
 class Outcomes(NamedTuple):
     """Features (N, F) float32, nan where unknown, and the change that followed, (N,) float32."""
 
@@ -64,7 +76,8 @@ class GainNetwork:
 
     Features are standardised, a missing one is taken for its mean, and y_hat is the MLP's output
     in the target's units. The gain is g = -(slope * y_hat + intercept) with slope >= 0, the w and
-    b of the source: positive is good. A light step brings light_share of it, nan if unknown.
+    b of the source: positive is good. A light step brings light_share of it, nan if unknown. told
+    is the way from the change that online steps report to that of the target.
 
     :param stored: offline outcomes that adaptation goes on rehearsing.
     :param story: how it was fitted, in plain values.
@@ -79,6 +92,7 @@ class GainNetwork:
     light_share: float = float('nan')
     stored: Outcomes = Outcomes(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
     story: Mapping[str, Any] = field(default_factory=dict)
+    told: Told = Told()
 
     def predict(self, features: Sequence[float]) -> float:
         """
@@ -141,7 +155,7 @@ class GainNetwork:
             'target_mean': target_mean, 'target_deviation': target_deviation,
             'w': self.slope, 'b': self.intercept,
             'light_share': self.light_share if np.isfinite(self.light_share) else None,
-            'sha256': _digest(path), 'fitted': dict(self.story)})
+            'told': self.told._asdict(), 'sha256': _digest(path), 'fitted': dict(self.story)})
 
     @classmethod
     def load(cls, path: Path, feature_names: Sequence[str]) -> 'GainNetwork':
@@ -157,7 +171,7 @@ class GainNetwork:
         card = read_card(card_path, {
             'feature_set': str, 'feature_names': list, 'mean': list, 'deviation': list,
             'target_mean': float, 'target_deviation': float, 'w': float, 'b': float,
-            'sha256': str, 'fitted': dict}, _MAKE)
+            'told': dict, 'sha256': str, 'fitted': dict}, _MAKE)
         problem = mismatch(card['feature_names'], feature_names)
         if problem:
             raise ValueError(
@@ -174,7 +188,8 @@ class GainNetwork:
                         card['target_mean'], card['target_deviation']),
                 Layers(*(tensors[name] for name in _NAMES)), card['w'], card['b'],
                 float('nan') if share is None else share,
-                Outcomes(tensors['stored.features'], tensors['stored.change']), card['fitted'])
+                Outcomes(tensors['stored.features'], tensors['stored.change']), card['fitted'],
+                Told(**card['told']))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{path} is no gain network ({error}): {_MAKE}') from error
 
@@ -189,7 +204,7 @@ class GainNetwork:
                 raise ValueError(f'{name} is {array.shape}: it must be {shape}')
             if not np.isfinite(array).all():
                 raise ValueError(f'{name} holds numbers that are not finite')
-        numbers = (self.slope, self.intercept, *self.scaling[2:])
+        numbers = (self.slope, self.intercept, *self.told, *self.scaling[2:])
         if not np.isfinite(numbers).all() or self.slope < 0:
             raise ValueError(f'w is {self.slope}, b {self.intercept}: both must be finite, w >= 0')
         if not (self.scaling.deviation > 0).all() or not self.scaling.target_deviation > 0:

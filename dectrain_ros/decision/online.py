@@ -45,15 +45,16 @@ class OnlineGain:
 
     :param stored: offline outcomes to rehearse; those that came with the network if not given.
     :param min_correlation: least correlation to be trusted by; trust lost comes back at recovery
-        above it.
+        above it. One step's outcome is mostly noise, so what is not surely negative is trusted:
+        two standard errors of the correlation over a full window.
     :param judged_from: outcomes before which the record is too short to judge by.
     :raises ValueError: if judged_from is out of its range, or stored has other features.
     """
 
     def __init__(
         self, network: GainNetwork, stored: Optional[Outcomes] = None, *, seed: int = 0,
-        min_correlation: float = 0.0, recovery: float = 0.1, window: int = 100,
-        judged_from: int = 30
+        min_correlation: float = -0.2, recovery: float = 0.1, window: int = 100,
+        judged_from: int = 50
     ):
         """Start with the network as it was fitted, trusted until its record says otherwise."""
         if not 3 <= judged_from <= window:
@@ -118,6 +119,10 @@ class OnlineGain:
             return False
         features = np.array(features, np.float32)
         self._judge(self.predict(features), -change)
+        told = self._network.told
+        if told.slope <= 0.0:           # what is told says nothing of the target
+            return False
+        change = told.slope * change + told.intercept
         drawn = draw(Outcome(features, change), self._recent, self._stored, self._rng)
         self._recent.append(Outcome(features, change))
         adapted = self._adapted(drawn) if drawn else None

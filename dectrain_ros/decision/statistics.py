@@ -108,6 +108,33 @@ class Statistics:
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
 
+    @classmethod
+    def joined(cls, parts: Sequence['Statistics']) -> 'Statistics':
+        """
+        Put the rows of several one after the other; a sequence of the same name is the same.
+
+        :raises ValueError: if they are of different features, targets or columns.
+        """
+        first = parts[0]
+        names = tuple(dict.fromkeys(name for part in parts for name in part.sequences))
+        for part in parts:
+            part.require(first.feature_set, first.feature_names)
+            if part.target != first.target or set(part.more) != set(first.more):
+                raise ValueError(
+                    f'the statistics are of different targets or columns ({part.target!r} with '
+                    f'{", ".join(part.more)}; {first.target!r} with {", ".join(first.more)}): '
+                    'collect them with the same --target')
+        number = [np.array([names.index(name) for name in part.sequences], np.int64)[part.sequence]
+                  for part in parts]
+
+        def column(name: str) -> np.ndarray:
+            return np.concatenate([part._columns()[name] for part in parts])
+        return cls(
+            np.concatenate([part.features for part in parts]), column('change'),
+            np.concatenate(number), column('action'), first.feature_set, first.feature_names,
+            names, first.target, {name: column(name) for name in first.more},
+            '; '.join(part.command for part in parts), first.versions)
+
     def require(self, feature_set: str, feature_names: Sequence[str]) -> None:
         """
         Refuse statistics of other features than these.

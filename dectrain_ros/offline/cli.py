@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         prog='dectrain', description='Monocular depth that adapts online, on recorded bags.',
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (_add_evaluate, _add_synthesize, _add_pretrain, _add_fit_decision):
+    for add in (_add_evaluate, _add_synthesize, _add_pretrain, _add_collect, _add_fit_decision):
         add(commands)
     return parser
 
@@ -125,14 +125,41 @@ def _add_pretrain(commands) -> None:
     add.set_defaults(run=_pretrain)
 
 
+def _add_collect(commands) -> None:
+    add = commands.add_parser(
+        'collect', help='collect what training steps bring, for fit-decision',
+        description='Go through bags under several policies and try steps on the way, each taken '
+        'back at once: what was known before it, and what it did to the depth of frames to come, '
+        'is a row of statistics. Give bags of at least three places, unlike those to drive in.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    add.add_argument('--out', type=Path, required=True, metavar='STATS',
+                     help='statistics to write, .safetensors; what they mean goes beside as .json')
+    add.add_argument('--policies', nargs='+', metavar='POLICY',
+                     default=['never', 'periodic:10', 'periodic:3', 'always'],
+                     help='what trains meanwhile, to see networks of different maturity')
+    add.add_argument('--target', choices=('depth', 'loss'), default='depth',
+                     help="depth: the error of later frames, which needs true depth; loss: the "
+                     "frame's own, as published")
+    add.add_argument('--every', type=int, default=8, metavar='N', help='frames between trials')
+    add.add_argument('--steps', type=int, default=4, metavar='N', help='steps of a trial')
+    add.add_argument('--horizon', type=int, default=30, metavar='N',
+                     help='later frames that tell the error')
+    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
+    add.add_argument('--set', dest='assignments', action='append', default=[],
+                     metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
+                     'training.features=reference')
+    add.set_defaults(run=_collect)
+
+
 def _add_fit_decision(commands) -> None:
     add = commands.add_parser(
         'fit-decision', help='fit the gain network to collected statistics',
         description='Fit the network that predicts what a training step gains, and report how '
         'well it does so on whole sequences held out.',
         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    add.add_argument('statistics', type=Path, metavar='STATS',
-                     help='.safetensors file of `dectrain collect`')
+    add.add_argument('statistics', type=Path, nargs='+', metavar='STATS',
+                     help='.safetensors files of `dectrain collect`; several are put together')
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
                      help='decision file to write, .safetensors; its card goes beside as .json')
     add.add_argument('--seed', type=int, default=0, help='of the split and the weights')
@@ -248,15 +275,35 @@ def _pretrain(options) -> None:
                  f'AbsRel {metrics["absrel"]:.3f}')
 
 
+def _collect(options) -> None:
+    from dectrain_ros.config import parsed
+    from dectrain_ros.offline.collect import collect, Collection
+    if options.out.suffix != '.safetensors':
+        raise ValueError(f'--out {options.out} must end in .safetensors')
+    _check_folder(options.out.parent)
+    plan = Collection(
+        tuple(options.bags), tuple(options.policies), options.loops, options.every,
+        options.steps, options.horizon, options.target)
+    command = 'dectrain ' + shlex.join([
+        'collect', *(path.name for path in plan.bags), '--policies', *plan.policies,
+        *(f'--{name}={getattr(plan, name)}'
+          for name in ('target', 'every', 'steps', 'horizon', 'loops')),
+        *(f'--set={text}' for text in options.assignments)])
+    with _progress() as progress:
+        statistics = collect(plan, parsed(options.assignments), _Bars(progress), command)
+    statistics.write(options.out)
+    _out().print(f'{options.out}: {len(statistics)} trials')
+
+
 def _fit_decision(options) -> None:
     from dectrain_ros.offline.fitting import fit_decision, read_statistics, report_tables
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
-    if options.out.resolve() == options.statistics.resolve():
+    if options.out.resolve() in (path.resolve() for path in options.statistics):
         raise ValueError(f'--out {options.out} is the statistics: name another file')
     _check_folder(options.out.parent)
     command = 'dectrain ' + shlex.join([
-        'fit-decision', str(options.statistics), '--seed', str(options.seed), '--restarts',
+        'fit-decision', *map(str, options.statistics), '--seed', str(options.seed), '--restarts',
         str(options.restarts)])
     statistics = read_statistics(options.statistics)
     with _progress() as progress:

@@ -8,16 +8,21 @@ from typing import Callable, Iterator, Sequence
 from dectrain_ros.decision.features import FEATURE_SETS
 from dectrain_ros.decision.fit import fit, FitReport
 from dectrain_ros.decision.statistics import Statistics
+from dectrain_ros.offline.collect import DEPTH, REPLAY, TARGETS
 from dectrain_ros.offline.results import versions
 from rich.table import Table
 
 
-def read_statistics(path: Path) -> Statistics:
+def read_statistics(paths: Sequence[Path]) -> Statistics:
     """
-    Read statistics of one of this version's feature sets.
+    Read statistics of one of this version's feature sets, from one file or several.
 
-    :raises ValueError: if the file is missing or damaged, or of other features.
+    :raises ValueError: if a file is missing or damaged, of other features or another target.
     """
+    return Statistics.joined([_read(path) for path in paths])
+
+
+def _read(path: Path) -> Statistics:
     statistics = Statistics.read(path)
     names = {name: kind._fields for name, kind in FEATURE_SETS.items() if kind._fields}
     if statistics.feature_set not in names:
@@ -42,7 +47,8 @@ def fit_decision(
     :param advance: called after each restart.
     :raises ValueError: if the statistics do not suffice.
     """
-    fitted = fit(statistics, seed=seed, restarts=restarts, advance=advance)
+    told_by = REPLAY if statistics.target == TARGETS[DEPTH] else ''
+    fitted = fit(statistics, seed=seed, restarts=restarts, told_by=told_by, advance=advance)
     fitted.network.replaced(story={
         'command': command, 'collected_by': statistics.command, 'versions': versions(),
         'report': fitted.report.as_dict()}).save(out)

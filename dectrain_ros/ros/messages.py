@@ -20,7 +20,7 @@ DECISION = 'training/decision'
 OUTCOME = 'training/outcome'
 
 _CANDIDATE_NUMBERS: Dict[str, type] = {
-    'batch_size': int, 'cost_light': float, 'cost_full': float}
+    'batch_size': int, 'judges': int, 'cost_light': float, 'cost_full': float}
 _DECISION_NUMBERS: Dict[str, type] = {
     'action': Action, 'predicted_gain': float, 'cost': float, 'alpha': float}
 _OUTCOME_NUMBERS: Dict[str, type] = {
@@ -51,6 +51,7 @@ def candidate_message(
     features = candidate.features._asdict()
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
                        {**features, 'batch_size': candidate.batch_size,
+                        'judges': candidate.judges,
                         'cost_light': candidate.costs.light, 'cost_full': candidate.costs.full},
                        {**dict.fromkeys(features, float), **_CANDIDATE_NUMBERS})
     message.header.frame_id = frame_id
@@ -68,7 +69,7 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     """
     status = _status(message, CANDIDATE)
     numbers = _numbers(status, _CANDIDATE_NUMBERS)
-    batch_size = numbers.pop('batch_size')
+    samples = numbers.pop('batch_size'), numbers.pop('judges')
     costs = Costs(numbers.pop('cost_light'), numbers.pop('cost_full'))
     name = next((pair.value for pair in status.values if pair.key == 'features'), '')
     if name not in FEATURE_SETS:
@@ -77,7 +78,7 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     kind = FEATURE_SETS[name]
     features = kind(**_numbers(status, dict.fromkeys(kind._fields, float)))
     return Candidate(
-        ns_from_stamp(message.header.stamp), features, status.message, batch_size, costs)
+        ns_from_stamp(message.header.stamp), features, status.message, *samples, costs)
 
 
 def predicting_version(message: DiagnosticArray) -> int:
