@@ -1,7 +1,8 @@
-"""
+r"""
 Run the depth node and the decision node, on a camera or on a bag.
 
-    ros2 launch dectrain_ros online_depth.launch.py image:=/camera/color/image_raw
+    ros2 launch dectrain_ros online_depth.launch.py image:=/camera/image_rect \\
+        camera_info:=/camera/camera_info pose:=/odometry pose_source:=odometry
     ros2 launch dectrain_ros online_depth.launch.py bag:=PATH rate:=0.5
 
 `ros2 launch dectrain_ros online_depth.launch.py --show-args` describes every argument.
@@ -46,7 +47,8 @@ def arguments():
         argument('network', '', 'Depth network.', CHOICES['depth.network']),
         argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
                  'depth.pth.'),
-        argument('policy', '', 'When to train: never, always, periodic:K or random:P.'),
+        argument('policy', '', 'When to train: never, always, periodic:K, random:P, dectrain, '
+                 'budget:B.'),
         argument('use_sim_time', 'auto', 'Whether nodes follow /clock; auto: where a bag plays.',
                  ('auto', 'true', 'false')),
         argument('bag', '', 'A recording to play; all ends when it has been played.'),

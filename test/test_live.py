@@ -42,7 +42,7 @@ def depth(live, stamp_ns):
 def test_depth_of_unknown_stamps_or_twice_of_one_costs_no_other_frame(live):
     for stamp_ns in (T0 - 1, T0, T0, T0 + 1, T0 + 2 * STEP, T0 + 2 * STEP + 1, T0 + 3 * STEP):
         depth(live, stamp_ns)
-    result = live.result('bag', 'never')
+    result = live.result('bag', 'never', 0)
     assert [r.index for r in result.records] == [0, 2, 3]
     assert result.skipped == {NO_FRAME: 4, NO_DEPTH: 2}
 
@@ -55,7 +55,7 @@ def test_a_record_has_the_version_that_predicted_and_it_settles_with_every_outco
     assert not live.settled                 # nor is it decided on
     live._on_outcome(messages.outcome_message(StepResult(T0, True, 'policy always', 6, 0.5, 1.0)))
     assert live.settled
-    record, = live.result('bag', 'always').records
+    record, = live.result('bag', 'always', 0).records
     assert record.weight_version == 4 and record.trained and record.loss_before == 0.5
 
 

@@ -297,3 +297,41 @@ def test_training_beside_inference_loses_and_tears_nothing(make):
     assert last.prediction.weight_version == len(trained) == pipeline.weight_version
     live = [p for _, p in pipeline._estimator.network.trainable('decoder')]
     assert all(map(torch.equal, live, pipeline._trainer.parameters))
+
+
+def test_a_trial_is_predicted_with_and_leaves_no_trace(make):
+    tried, plain = make(KEEP_ALL), make(KEEP_ALL)
+    for pipeline in (tried, plain):
+        run(pipeline, map(frame, range(4)))
+    for pipeline in (tried, plain):
+        pipeline.observe(frame(4))
+    untouched = tried.predict(frame(5)).depth
+    with tried.trial(frame(4).stamp_ns, Action.FULL, 3, np.random.default_rng(0)) as trial:
+        within = tried.predict(frame(5)).depth
+    assert np.abs(within - WALL_M).mean() < np.abs(untouched - WALL_M).mean()
+    assert trial.frame < 0 and np.isfinite(trial.replay)
+    np.testing.assert_array_equal(tried.predict(frame(5)).depth, untouched)
+    results = [train(p, frame(4).stamp_ns) for p in (tried, plain)]
+    assert results[0].trained and results[0].loss_before == results[1].loss_before
+    (ours, _), (theirs, _) = (run(p, map(frame, range(5, 8))) for p in (tried, plain))
+    for one, other in zip(ours, theirs):
+        np.testing.assert_array_equal(one.depth, other.depth)
+
+
+def test_a_trial_that_breaks_off_is_taken_back(make):
+    pipeline = make(KEEP_ALL)
+    run(pipeline, map(frame, range(3)))
+    pipeline.observe(frame(3))
+    untouched = pipeline.predict(frame(4)).depth
+    with pytest.raises(KeyboardInterrupt):
+        with pipeline.trial(frame(3).stamp_ns, Action.FULL, 2, np.random.default_rng(0)):
+            raise KeyboardInterrupt
+    np.testing.assert_array_equal(pipeline.predict(frame(4)).depth, untouched)
+
+
+def test_some_steps_are_judged_by_replay_and_a_candidate_says_by_how_many_samples(make):
+    pipeline = make(KEEP_ALL, 'training.judged_by=replay', 'training.replay_frames=1')
+    seen, results = run(pipeline, map(frame, range(24)))
+    judges = [o.candidate.judges for o in seen]
+    assert [np.isfinite(r.change) for r in results] == [n > 0 for n in judges]
+    assert set(judges) == {0, 2} and 0 < sum(n > 0 for n in judges) < 12

@@ -211,14 +211,18 @@ class GainNetwork:
             raise ValueError('a deviation is not positive')
 
 
-def load_gain(path: str, feature_set: str) -> GainNetwork:
+def load_gain(path: str, feature_set: str = '') -> GainNetwork:
     """
     Read the gain network to go by.
 
     :param path: a .safetensors file with its .json card; '' takes the shipped one.
-    :param feature_set: 'lean' or 'reference'.
+    :param feature_set: 'lean' or 'reference'; '' takes the one the file is for, lean if shipped.
     :raises ValueError: if it is missing, damaged, or for other features.
     """
+    if not feature_set:
+        found = read_card(Path(path).with_suffix('.json'), {'feature_set': str}, _MAKE)[
+            'feature_set'] if path else 'lean'
+        feature_set = found if found in FEATURE_SETS else 'lean'
     if not FEATURE_SETS[feature_set]._fields:
         raise ValueError(f'training.features is {feature_set}: gain is predicted from features; '
                          'set it to lean or reference')

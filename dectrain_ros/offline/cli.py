@@ -23,6 +23,13 @@ _EXAMPLES = """examples:
   dectrain pretrain --out weights/lite.safetensors --work pretraining"""
 
 
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults where there are any."""
+
+    def _get_help_string(self, action):
+        return super()._get_help_string(action) if action.default else action.help
+
+
 def main(arguments: Optional[List[str]] = None) -> None:
     """Run one command; a problem a user can mend is one line on stderr and exit status 1."""
     parsed = _parser().parse_args(arguments)
@@ -61,10 +68,11 @@ def _add_evaluate(commands) -> None:
         description='Replay bags frame by frame, predicting before training on each, and compare '
         'with the recorded ground-truth depth. One seed on one machine gives the same numbers '
         'every time (times and memory excepted).',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=_Defaults)
     add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
     add.add_argument('--policies', nargs='+', default=['never', 'always'], metavar='POLICY',
-                     help='never, always, periodic:K, random:P')
+                     help='never, always, periodic:K, random:P, pattern:1100, oracle, and by '
+                     'predicted gain dectrain, budget:0.25, budget:120ms/s or budget:1.5W')
     add.add_argument('--seeds', type=int, default=1, metavar='N', help='run seeds 0 to N - 1')
     add.add_argument('--out', type=Path, required=True, metavar='DIR',
                      help='folder of report.json, report.html, per-frame CSV and plots')
@@ -88,7 +96,7 @@ def _add_synthesize(commands) -> None:
         'synthesize', help='write a bag of a synthetic place',
         description='Render a walk through a procedural place, or several: JPEG images, '
         'camera_info, poses and true depth.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=_Defaults)
     add.add_argument('bag', type=Path, metavar='BAG', help='folder to write; must not exist')
     add.add_argument('--place', choices=sorted(PLACES), default=['warehouse'], nargs='+',
                      metavar='PLACE',
@@ -109,7 +117,7 @@ def _add_pretrain(commands) -> None:
         'pretrain', help='train lite on rendered rooms',
         description='Render rooms, then train the lite network on them. Interrupt it whenever you '
         'like: the same command goes on where it stopped.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=_Defaults)
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
                      help='weights to write, .safetensors; the card goes beside as .json')
     add.add_argument('--start', default='', metavar='FILE',
@@ -131,7 +139,7 @@ def _add_collect(commands) -> None:
         description='Go through bags under several policies and try steps on the way, each taken '
         'back at once: what was known before it, and what it did to the depth of frames to come, '
         'is a row of statistics. Give bags of at least three places, unlike those to drive in.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=_Defaults)
     add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
     add.add_argument('--out', type=Path, required=True, metavar='STATS',
                      help='statistics to write, .safetensors; what they mean goes beside as .json')
@@ -139,8 +147,8 @@ def _add_collect(commands) -> None:
                      default=['never', 'periodic:10', 'periodic:3', 'always'],
                      help='what trains meanwhile, to see networks of different maturity')
     add.add_argument('--target', choices=('depth', 'loss'), default='depth',
-                     help="depth: the error of later frames, which needs true depth; loss: the "
-                     "frame's own, as published")
+                     help='depth: the error of later frames, which needs true depth; loss: '
+                     'that of the frame itself, as published')
     add.add_argument('--every', type=int, default=8, metavar='N', help='frames between trials')
     add.add_argument('--steps', type=int, default=4, metavar='N', help='steps of a trial')
     add.add_argument('--horizon', type=int, default=30, metavar='N',
@@ -157,7 +165,7 @@ def _add_fit_decision(commands) -> None:
         'fit-decision', help='fit the gain network to collected statistics',
         description='Fit the network that predicts what a training step gains, and report how '
         'well it does so on whole sequences held out.',
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        formatter_class=_Defaults)
     add.add_argument('statistics', type=Path, nargs='+', metavar='STATS',
                      help='.safetensors files of `dectrain collect`; several are put together')
     add.add_argument('--out', type=Path, required=True, metavar='FILE',

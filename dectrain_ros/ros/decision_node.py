@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import List, Optional
 
 from dectrain_ros.config import Config, DecisionConfig
-from dectrain_ros.decision.policy import make_policy, Policy
+from dectrain_ros.decision.gain import load_gain
+from dectrain_ros.decision.policy import GainPredictor, make_policy, Policy
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
@@ -18,7 +19,7 @@ from rclpy.node import Node
 
 class DecisionNode(Node):
     """
-    Wires topics to the policy; it needs no torch, so it starts at once.
+    Wires topics to the policy; one that predicts no gain needs no torch, and starts at once.
 
     :param ros: rclpy.node.Node's keyword arguments.
     :raises ValueError: if a parameter is unknown or out of range.
@@ -53,7 +54,7 @@ class DecisionNode(Node):
             try:
                 self._policy = make_policy(
                     decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
-                    light_gain=decision.light_gain)
+                    light_gain=decision.light_gain, make_gain=lambda: _gain(config))
             except ValueError as error:
                 raise ValueError(f'decision.policy: {error}') from None
             self.get_logger().info(f'policy {decision.policy}')
@@ -65,7 +66,11 @@ class DecisionNode(Node):
         except ValueError as error:
             self._health.problem('malformed candidate', str(error))
             return
-        decision = self._policy.decide(candidate)
+        try:
+            decision = self._policy.decide(candidate)
+        except ValueError as error:
+            self._health.problem('features do not fit the gain network', str(error))
+            return
         self._health.count('asked to train' if decision.train else 'asked to skip')
         self._decision.publish(messages.decision_message(decision))
 
@@ -79,6 +84,12 @@ class DecisionNode(Node):
         message = DiagnosticArray(status=[self._health.status(f'{self.get_name()}: decisions')])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+
+def _gain(config: Config) -> GainPredictor:
+    """Give the predictor of gain; what adapts it, torch, is imported only if it is asked for."""
+    from dectrain_ros.decision.online import OnlineGain
+    return OnlineGain(load_gain(config.decision.gain_file), seed=config.seed)
 
 
 def main(args: Optional[List[str]] = None) -> int:

@@ -127,7 +127,7 @@ class LiveOptions(NamedTuple):
 
 
 def _parts(bag: Bag, policy: str, rate: float, assignments: List[str]) -> List[Part]:
-    """Give the commands of the depth node, the decision node and the player."""
+    """Give the commands of the depth node, first, the decision node and the player, last."""
     topics = bag.topics
     parameters = [f'image.transport:={"compressed" if "compressed" in topics.image else "raw"}']
     parameters += [text.replace('=', ':=', 1) for text in assignments]
@@ -173,7 +173,7 @@ def _live(bag: Bag, policy: str, rate: float, options, look: LiveOptions, progre
             all_came = node.settled and (heard == len(bag) or silent_s > _SILENCE_S)
             if player.ended and (all_came or silent_s > _OUTCOME_S):
                 progress.stop_task(task)
-                return node.result(bag.path.name, policy)
+                return node.result(bag.path.name, policy, running[0].peak_bytes)
 
 
 class _Process:
@@ -198,6 +198,16 @@ class _Process:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+
+    @property
+    def peak_bytes(self) -> int:
+        """Most memory it held so far; 0 where the system does not tell."""
+        try:
+            status = Path(f'/proc/{self._process.pid}/status').read_text()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) * 1024 for line in status.splitlines()
+                   if line.startswith('VmHWM:'))
 
     @property
     def ended(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 import math
-import resource
 from typing import Dict, Iterator, List, Optional, Tuple
 
 from dectrain_ros.frames import StepResult
@@ -79,19 +78,19 @@ class LiveEvaluation(Node):
         return (len(self._versions) >= len(self._records)
                 and self._versions.keys() <= self._outcomes.keys())
 
-    def result(self, name: str, policy: str) -> RunResult:
+    def result(self, name: str, policy: str, peak_bytes: int) -> RunResult:
         """
         Give the score; what the nodes' work costs is not seen from here and stays nan.
 
         :param name: of the bag, for the report.
+        :param peak_bytes: most memory the depth node held; 0 if not known.
         """
         self._skipped[NO_DEPTH] += (self._next is not None) + sum(1 for _ in self._recorded)
         self._next = None
         records = tuple(self._with_outcome(r) for r in self._records)
         skipped = {**self._bag.skipped, **self._skipped}
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         return RunResult(name, policy, 0, records, {k: n for k, n in skipped.items() if n},
-                         _UNMEASURED, _UNMEASURED, peak, tuple(self._pictures))
+                         _UNMEASURED, _UNMEASURED, peak_bytes, tuple(self._pictures))
 
     def _with_outcome(self, record: FrameRecord) -> FrameRecord:
         record = record._replace(weight_version=self._versions.get(record.stamp_ns, 0))
