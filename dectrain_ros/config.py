@@ -144,9 +144,6 @@ class DecisionConfig(Room):
     epsilon: float = option(
         0.02, 'Probability of training where predicted gain says not to, so that it is found out '
         'where it is wrong.', low=0.0, high=1.0)
-    light_gain: float = option(
-        0.5, "Share of a full step's gain that a light step is expected to give; 0 takes none.",
-        low=0.0, high=1.0)
     gain_file: str = option(
         '', 'Gain network: a .safetensors file with its .json card; empty takes the shipped one.')
 

@@ -17,8 +17,9 @@ class Told(NamedTuple):
 class Telling:
     """Predicts the gain that the features tell, and keeps what it is taught."""
 
-    def __init__(self):
+    def __init__(self, light_share=0.5):
         """Start trusted."""
+        self.light_share = light_share
         self.trusted, self.reason, self.taught, self.asked = True, '', [], 0
 
     def predict(self, features):

@@ -13,11 +13,13 @@ class GainPredictor(Protocol):
     """
     Predicts what a full step on a frame gains: how far it lowers the target loss, relatively.
 
-    trusted says whether its predictions may decide, reason why they may not.
+    trusted says whether its predictions may decide, reason why they may not. light_share: of a
+    full step's gain that a light one brings; nan if not known, and no light step is taken.
     """
 
     trusted: bool
     reason: str
+    light_share: float
 
     def predict(self, features: Sequence[float]) -> float:
         """Give the gain, positive is good; nan where there is none to give."""

@@ -120,7 +120,7 @@ class Budget(PredictedGain):
         """Give the step to take, None for none, and why."""
         full, step = Step(Action.FULL, gain, 1.0), self._best(gain, costs, alpha)
         if not self._purse.holds_steps(step.cost):
-            light = Step(Action.LIGHT, self._light_gain * gain, costs.light)
+            light = self._light(gain, costs)
             if light.is_worth(alpha) and self._purse.holds_steps(light.cost):
                 step = light
         worth = step.is_worth(alpha)
@@ -135,11 +135,12 @@ class Budget(PredictedGain):
     def _steered_alpha(self, gain: float, costs: Costs) -> float:
         """Give one over the price at which the recent frames would have spent what may be."""
         # From nothing to a light step, and on to a full one: what each part gains for its cost.
-        light = costs.light if self._light_gain > costs.light else 0.0      # nan is not less
+        share = self._gain.light_share
+        light = costs.light if share > costs.light else 0.0     # nan is not less
         fullness = self._purse.fullness(light or 1.0)
         left = 2.0 * fullness ** 2 * self._purse.steps_per_frame * len(self._recent)
-        parts = [(self._light_gain / light, light)] if light else []
-        kept = self._light_gain if light else 0.0
+        parts = [(share / light, light)] if light else []
+        kept = share if light else 0.0
         parts.append(((1.0 - kept) / (1.0 - light), 1.0 - light))
         price = 0.0
         for price, cost in sorted(

@@ -82,6 +82,11 @@ class OnlineGain:
         return self._network
 
     @property
+    def light_share(self) -> float:
+        """Share of a full step's gain that a light one brings, as fitted; nan if not known."""
+        return self._network.light_share
+
+    @property
     def trusted(self) -> bool:
         """Whether to go by the predictions."""
         return not self.reason

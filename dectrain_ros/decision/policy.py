@@ -41,7 +41,7 @@ def make_policy(
     :param make_gain: makes the predictor of gain; called for the policies that need one.
     :param alpha: steps that a predicted gain of 1 is worth, of policies that go by it.
     :param offline: whether steps can be taken back, as the oracle asks.
-    :param options: epsilon and light_gain, of policies that go by predicted gain.
+    :param options: epsilon, of policies that go by predicted gain.
     :raises ValueError: if the text names no policy, its number is malformed, alpha or an option
         is out of range, or what the policy needs is missing.
     """

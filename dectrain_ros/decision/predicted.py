@@ -46,22 +46,18 @@ class PredictedGain(Policy):
     :param gain: taught by the outcomes; where it is not trusted or gives no number, the policy
         falls back to a period.
     :param epsilon: probability with which a frame is explored, 0 to 1.
-    :param light_gain: share of a full step's gain that a light one is expected to give.
     :param seed: of the exploration.
-    :raises ValueError: if epsilon or light_gain is out of range.
+    :raises ValueError: if epsilon is out of range.
     """
 
     learns = True
 
-    def __init__(self, gain: GainPredictor, epsilon: float = 0.02, light_gain: float = 0.5,
-                 seed: int = 0):
+    def __init__(self, gain: GainPredictor, epsilon: float = 0.02, seed: int = 0):
         """Start without an outcome."""
-        for name, value in (('epsilon', epsilon), ('light_gain', light_gain)):
-            if not 0.0 <= value <= 1.0:         # also false for nan
-                raise ValueError(f'{name} is {value}: it must be between 0 and 1')
+        if not 0.0 <= epsilon <= 1.0:           # also false for nan
+            raise ValueError(f'epsilon is {epsilon}: it must be between 0 and 1')
         self._gain = gain
         self._epsilon = epsilon
-        self._light_gain = light_gain
         self._random = np.random.default_rng(seed)
         self._taken: 'OrderedDict[int, Taken]' = OrderedDict()
 
@@ -101,9 +97,13 @@ class PredictedGain(Policy):
     def _best(self, gain: float, costs: Costs, alpha: float) -> Step:
         """Choose the step of the largest alpha * gain - cost; a light one needs a known cost."""
         full = Step(Action.FULL, gain, costs.full)
-        light = Step(Action.LIGHT, self._light_gain * gain, costs.light)
+        light = self._light(gain, costs)
         is_light = alpha * light.gain - light.cost > alpha * full.gain - full.cost
         return light if is_light else full
+
+    def _light(self, gain: float, costs: Costs) -> Step:
+        """Give the light step where a full one is predicted to gain so much."""
+        return Step(Action.LIGHT, self._gain.light_share * gain, costs.light)
 
     def _take(self, candidate: Candidate, action: Action, charged: float = math.nan) -> None:
         """Remember a step that is asked for until its outcome comes."""

@@ -44,13 +44,13 @@ def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
     return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout='constrained')
     figure.patch.set_alpha(0.0)
     return figure
 
 
-def _quiet(axes, title: str = '', xlabel: str = '', ylabel: str = '') -> None:
+def quiet(axes, title: str = '', xlabel: str = '', ylabel: str = '') -> None:
     """Label axes in grey, without a box around them."""
     axes.set_facecolor('none')
     axes.set_title(title, color=INK, fontsize=10, loc='left')
@@ -63,7 +63,7 @@ def _quiet(axes, title: str = '', xlabel: str = '', ylabel: str = '') -> None:
         spine.set_color(INK)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=130)
     return buffer.getvalue()
@@ -79,7 +79,7 @@ def course(runs: Sequence[RunResult]) -> bytes:
     groups, colour = by_policy(runs), colours(run.policy for run in runs)
     longest = max(len(run.records) for run in runs)
     window = max(1, min(30, longest // 10))
-    figure = _figure(9.0, 5.4 + 0.22 * len(groups))
+    figure = new_figure(9.0, 5.4 + 0.22 * len(groups))
     panels = figure.subplots(
         3, 1, sharex=True, gridspec_kw={'height_ratios': (3, 3, 0.4 + 0.35 * len(groups))})
     for axes, metric, label in zip(panels, ('delta1', 'absrel'), ('delta1 (higher is better)',
@@ -90,7 +90,7 @@ def course(runs: Sequence[RunResult]) -> bytes:
                 axes.plot([r.index for r in run.records], rolling_mean(values, window),
                           color=colour[policy], linewidth=1.6, label=None if number else policy,
                           alpha=1.0 if len(group) == 1 else 0.6)
-        _quiet(axes, f'{label}, mean of the last {window} frames')
+        quiet(axes, f'{label}, mean of the last {window} frames')
     panels[0].legend(loc='lower left', bbox_to_anchor=(0.0, 1.12), ncol=6, frameon=False,
                      labelcolor=INK, fontsize=9)
     for row, (policy, group) in enumerate(groups.items()):
@@ -100,8 +100,8 @@ def course(runs: Sequence[RunResult]) -> bytes:
     panels[2].set_yticks(range(len(groups)), list(groups))
     panels[2].set_ylim(len(groups) - 0.4, -0.6)
     panels[2].set_xlim(0, longest)
-    _quiet(panels[2], 'Frames trained on', xlabel='frame')
-    return _png(figure)
+    quiet(panels[2], 'Frames trained on', xlabel='frame')
+    return png(figure)
 
 
 def trade(runs: Sequence[RunResult]) -> bytes:
@@ -110,7 +110,7 @@ def trade(runs: Sequence[RunResult]) -> bytes:
 
     :returns: PNG.
     """
-    figure = _figure(9.0, 4.2)
+    figure = new_figure(9.0, 4.2)
     axes = figure.subplots()
     colour = colours(run.policy for run in runs)
     marker = dict(zip(dict.fromkeys(run.bag for run in runs), cycle(_MARKERS)))
@@ -131,8 +131,8 @@ def trade(runs: Sequence[RunResult]) -> bytes:
                 labelcolor=INK, fontsize=9)
     axes.set_xlim(-4.0, 104.0)
     axes.margins(y=0.15)
-    _quiet(axes, xlabel='frames trained on, %', ylabel='delta1')
-    return _png(figure)
+    quiet(axes, xlabel='frames trained on, %', ylabel='delta1')
+    return png(figure)
 
 
 def _by_bag_and_policy(runs: Sequence[RunResult]) -> Dict[Tuple[str, str], List[RunResult]]:
@@ -160,7 +160,7 @@ def gallery(pictures: Sequence[Picture]) -> bytes:
     """
     height, width = pictures[0].image.shape[:2]
     panel, count = 2.35, len(pictures)
-    figure = _figure(4 * panel, count * (panel * height / width + 0.08) + 0.9)
+    figure = new_figure(4 * panel, count * (panel * height / width + 0.08) + 0.9)
     grid = figure.add_gridspec(count + 1, 4, height_ratios=[1.0] * count + [0.05])
     scale, error_scale = _scale(pictures), Normalize(0.0, _ERROR_TOP)
     for row, picture in enumerate(pictures):
@@ -185,4 +185,4 @@ def gallery(pictures: Sequence[Picture]) -> bytes:
         bar.ax.tick_params(colors=INK, labelsize=8)
         bar.ax.xaxis.label.set_color(INK)
         bar.outline.set_visible(False)
-    return _png(figure)
+    return png(figure)

@@ -29,8 +29,8 @@ class Plan(NamedTuple):
     """
     What to evaluate.
 
-    seeds: runs of every policy, with seeds 0, 1, ... start and frames cut each bag; loops repeat
-    the cut.
+    seeds: runs of every policy, with seeds first_seed, first_seed + 1, ... start and frames cut
+    each bag; loops repeat the cut.
     """
 
     bags: Tuple[Path, ...]
@@ -40,6 +40,7 @@ class Plan(NamedTuple):
     frames: Optional[int] = None
     loops: int = 1
     topics: Topics = Topics()
+    first_seed: int = 0
 
     def as_dict(self) -> dict:
         """Give plain values, for JSON."""
@@ -65,6 +66,24 @@ def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult
 
     :raises ValueError: if a bag, policy, number or option is not usable.
     """
+    bags = opened(plan, config)
+    names = distinct_names(plan.bags)
+    for bag, name in zip(bags, names):
+        before: Dict[int, np.ndarray] = {}       # depth by the untouched network, for pictures
+        for policy in plan.policies:
+            for seed in range(plan.first_seed, plan.first_seed + plan.seeds):
+                frames = _count(bag, plan)
+                watcher.start(f'{name} {policy} seed {seed}', frames * plan.loops)
+                yield _Run(name, policy, config.with_seed(seed), before).over(
+                    bag, plan, watcher)
+
+
+def opened(plan: Plan, config: Config) -> List[Bag]:
+    """
+    Open the bags of a plan, once everything in it is found usable.
+
+    :raises ValueError: if a bag, policy, number or option is not usable.
+    """
     if plan.seeds < 1 or plan.loops < 1:
         raise ValueError(f'seeds is {plan.seeds} and loops {plan.loops}: both must be at least 1')
     if not plan.policies:
@@ -77,15 +96,7 @@ def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult
             raise ValueError(
                 f'{bag.path} has {len(bag)} images: start is {plan.start} and frames '
                 f'{plan.frames}, they must be below that, and at least 1')
-    names = _distinct_names(plan.bags)
-    for bag, name in zip(bags, names):
-        before: Dict[int, np.ndarray] = {}       # depth by the untouched network, for pictures
-        for policy in plan.policies:
-            for seed in range(plan.seeds):
-                frames = _count(bag, plan)
-                watcher.start(f'{name} {policy} seed {seed}', frames * plan.loops)
-                yield _Run(name, policy, config.with_seed(seed), before).over(
-                    bag, plan, watcher)
+    return bags
 
 
 def policy_of(text: str, config: Config) -> Policy:
@@ -101,7 +112,7 @@ def policy_of(text: str, config: Config) -> Policy:
                           seed=config.seed)
     return make_policy(
         text, config.seed, make_gain=make_gain, alpha=decision.alpha, offline=True,
-        epsilon=decision.epsilon, light_gain=decision.light_gain)
+        epsilon=decision.epsilon)
 
 
 def _judged(config: Config) -> Config:
@@ -115,7 +126,7 @@ def _without_features(config: Config) -> Config:
     return config.replaced('training.features', 'none').replaced('training.judged_by', 'nothing')
 
 
-def _distinct_names(paths: Tuple[Path, ...]) -> List[str]:
+def distinct_names(paths: Tuple[Path, ...]) -> List[str]:
     """Name bags by their folder's or file's name, numbered where names repeat."""
     names = [Path(p).name or str(p) for p in paths]
     return [n if names.count(n) == 1 else f'{n}-{i}' for i, n in enumerate(names)]

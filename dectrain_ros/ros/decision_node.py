@@ -54,7 +54,7 @@ class DecisionNode(Node):
             try:
                 self._policy = make_policy(
                     decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
-                    light_gain=decision.light_gain, make_gain=lambda: _gain(config))
+                    make_gain=lambda: _gain(config))
             except ValueError as error:
                 raise ValueError(f'decision.policy: {error}') from None
             self.get_logger().info(f'policy {decision.policy}')
