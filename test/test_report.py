@@ -1,6 +1,7 @@
 """Results and their report: hand-made frames, real files."""
 
 import csv
+import dataclasses
 from html.parser import HTMLParser
 import io
 import json
@@ -62,6 +63,21 @@ def test_a_summary_has_exactly_the_documented_keys():
     assert list(run('never', [0.5]).summary()) == [
         'bag', 'policy', 'seed', 'frames', 'trained', 'share_trained', 'delta1', 'absrel', 'rmse',
         'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame', 'peak_bytes']
+
+
+def test_predicted_and_realised_gain_are_compared_over_full_steps_that_were_judged():
+    def step(index, gain, change, trained=True, action='full'):
+        return record(index, 0.5, trained, predicted_gain=gain, change=change, action=action)
+    records = (step(0, 0.1, -0.1), step(1, 0.2, -0.3), step(2, -0.1, 0.1), step(3, 0.1, 0.2),
+               step(4, 0.5, NAN), step(5, 0.9, -0.9, action='light'),
+               step(6, 0.3, NAN, trained=False, action='skip'))
+    gain = dataclasses.replace(run('dectrain', ()), records=records).summary()['gain']
+    # Predicted .1 .2 -.1 .1 and realised .1 .3 -.1 -.2: three predicted to gain, two did.
+    # Less their means, .025 .125 -.175 .025 and .075 .275 -.125 -.225: the products sum to .0525,
+    # the squares to .0475 and .1475.
+    assert gain['steps'] == 4
+    assert gain['pearson'] == pytest.approx(0.0525 / math.sqrt(0.0475 * 0.1475))
+    assert (gain['precision'], gain['recall'], gain['base']) == (pytest.approx(2 / 3), 1.0, 0.5)
 
 
 def test_the_second_half_of_an_odd_run_holds_the_middle_frame():

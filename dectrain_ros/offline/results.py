@@ -9,7 +9,9 @@ import platform
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.config import Config
+from dectrain_ros.decision.report import agreement, assess
 from dectrain_ros.depth.metrics import recovery as kept
+from dectrain_ros.frames import Action
 import numpy as np
 
 METRICS = ('delta1', 'absrel', 'rmse')
@@ -92,7 +94,12 @@ class RunResult:
     pictures: Tuple[Picture, ...] = ()
 
     def summary(self) -> dict:
-        """Give the run in plain values: means over the frames with ground truth, else None."""
+        """
+        Give the run in plain values: means over the frames with ground truth, else None.
+
+        gain is there under policies that predict it only.
+        """
+        gain = self.gain()
         frames, trained = len(self.records), sum(r.trained for r in self.records)
         return {
             'bag': self.bag, 'policy': self.policy, 'seed': self.seed,
@@ -103,7 +110,30 @@ class RunResult:
             'skipped': dict(self.skipped),
             'gflops_per_frame': _amounts(self.gflops),
             'ms_per_frame': _amounts(self.ms),
-            'peak_bytes': int(self.peak_bytes)}
+            'peak_bytes': int(self.peak_bytes), **({'gain': gain} if gain else {})}
+
+    def gains(self) -> np.ndarray:
+        """Give predicted and realised gain of every full step that was judged, (N, 2)."""
+        pairs = [(r.predicted_gain, -r.change) for r in self.records
+                 if r.trained and r.action == Action.FULL.value]
+        found = np.array(pairs, float).reshape(-1, 2)
+        return found[np.isfinite(found).all(1)]
+
+    def gain(self) -> Optional[dict]:
+        """
+        Say how predicted gain agreed with what came, in plain values; None under other policies.
+
+        What came is how far the loss fell that training.judged_by names, so only its order and
+        sign are those of a gain predicted in depth error.
+        """
+        if all(math.isnan(r.predicted_gain) for r in self.records):
+            return None
+        predicted, realised = self.gains().T
+        found = agreement(predicted, realised)
+        signs = assess(predicted, realised).signs
+        return {name: _number(value) for name, value in {
+            'steps': found.rows, 'pearson': found.pearson, 'spearman': found.spearman,
+            **signs._asdict()}.items()}
 
 
 def _number(value: float) -> Optional[float]:
