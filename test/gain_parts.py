@@ -7,18 +7,18 @@ import numpy as np
 NAMES = ('loss', 'parallax', 'novelty')
 
 
-def by_hand(**changes):
-    """Give a network of two features whose MLP gives back the first one, standardised."""
+def by_hand(names=('a', 'b'), **changes):
+    """Give a network whose MLP gives back the first feature, a, standardised: gain -a / 2."""
     zeros = np.zeros((HIDDEN, HIDDEN), np.float32)
-    first, second, last = zeros[:, :2].copy(), zeros.copy(), zeros[:1].copy()
+    first, second, last = zeros[:, :len(names)].copy(), zeros.copy(), zeros[:1].copy()
     first[0, 0], first[1, 0] = 1, -1            # relu(z) and relu(-z)
     second[0, 0] = second[1, 1] = 1
     last[0, 0], last[0, 1] = 1, -1              # relu(z) - relu(-z) = z
-    none = np.zeros(HIDDEN, np.float32)
+    none, rest = np.zeros(HIDDEN, np.float32), [1.0] * (len(names) - 2)
     layers = Layers(first, none, second, none, last, np.zeros(1, np.float32))
     return GainNetwork(**{
-        'feature_set': 'toy', 'feature_names': ('a', 'b'), 'layers': layers,
-        'scaling': Scaling(np.array([1.0, 10.0]), np.array([2.0, 5.0]), 0.1, 0.5),
+        'feature_set': 'toy', 'feature_names': names, 'layers': layers,
+        'scaling': Scaling(np.array([1.0, 10.0, *rest]), np.array([2.0, 5.0, *rest]), 0.1, 0.5),
         'slope': 2.0, 'intercept': 0.3, **changes})
 
 

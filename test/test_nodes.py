@@ -12,14 +12,16 @@ pytest.importorskip('rclpy')
 
 import cv2                                              # noqa: E402,I100
 from dectrain_ros.config import Config                  # noqa: E402
+from dectrain_ros.decision.features import LeanFeatures, NoFeatures    # noqa: E402
 from dectrain_ros.depth.checkpoints import save_network     # noqa: E402
 from dectrain_ros.depth.network import LiteNetwork, ModelCard   # noqa: E402
-from dectrain_ros.frames import Action, Decision, Frame, Intrinsics     # noqa: E402
+from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics     # noqa: E402
 from dectrain_ros.pipeline import Pipeline              # noqa: E402
 from dectrain_ros.ros import conversions, messages      # noqa: E402
 from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode       # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
+from gain_parts import by_hand                          # noqa: E402
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped    # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
@@ -101,10 +103,11 @@ def depth_node(ros, weights, **overrides):
         Parameter(name, value=value) for name, value in overrides.items()]))
 
 
-def decision_node(ros, policy):
+def decision_node(ros, policy, **overrides):
     """Start a decision node."""
     return ros.add(DecisionNode(context=ros.context, parameter_overrides=[
-        Parameter('decision.policy', value=policy)]))
+        Parameter(name, value=value)
+        for name, value in {'decision.policy': policy, **overrides}.items()]))
 
 
 def counter(node):
@@ -282,8 +285,6 @@ def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     time.sleep(0.3)
-    from dectrain_ros.decision.features import NoFeatures
-    from dectrain_ros.frames import Candidate
     candidate = messages.candidate_message(Candidate(T0, NoFeatures()))
     candidates.publish(DiagnosticArray())           # malformed: nothing comes of it
     candidates.publish(candidate)
@@ -304,8 +305,6 @@ def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     time.sleep(0.3)
-    from dectrain_ros.decision.features import NoFeatures
-    from dectrain_ros.frames import Candidate
     candidate = messages.candidate_message(Candidate(T0, NoFeatures()))
     candidates.publish(candidate)
     decisions.wait_for(1)
@@ -317,6 +316,26 @@ def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):
     refused, = node.set_parameters([Parameter('decision.policy', value='dectrain')])
     problem = 'no gain network for lean features is shipped'
     assert not refused.successful and problem in refused.reason
+
+
+def test_it_goes_by_the_gain_network_of_a_file_and_says_so_where_features_are_of_another(
+        ros, tmp_path):
+    path = tmp_path / 'gain.safetensors'
+    by_hand(LeanFeatures._fields, feature_set='lean').save(path)    # gain: -depth_median / 2
+    node = decision_node(ros, 'dectrain', **{
+        'decision.gain_file': str(path), 'decision.epsilon': 0.0, 'decision.alpha': 2.0})
+    decisions = ros.listen(DiagnosticArray, messages.DECISION)
+    candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
+    time.sleep(0.3)
+    for depth_median in (-3.0, 0.0):
+        features = LeanFeatures(depth_median, *[1.0] * (len(LeanFeatures._fields) - 1))
+        candidates.publish(messages.candidate_message(Candidate(T0, features)))
+    worth, poor = (messages.decision_from(m) for m in decisions.wait_for(2))
+    assert (worth.train, worth.predicted_gain, worth.reason) == (True, 1.5, 'worth its cost')
+    assert (poor.train, poor.predicted_gain, poor.reason) == (False, 0.0, 'not worth its cost')
+    candidates.publish(messages.candidate_message(Candidate(T0, NoFeatures())))
+    problem = counter(node)
+    wait_until(lambda: problem('problem: features do not fit the gain network') == 1)
 
 
 def test_the_decision_node_and_the_bag_player_start_without_torch():
