@@ -45,6 +45,7 @@ def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def new_figure(width: float, height: float) -> Figure:
+    """Give an empty figure, inches wide and high, on a transparent ground."""
     figure = Figure(figsize=(width, height), layout='constrained')
     figure.patch.set_alpha(0.0)
     return figure
@@ -64,6 +65,7 @@ def quiet(axes, title: str = '', xlabel: str = '', ylabel: str = '') -> None:
 
 
 def png(figure: Figure) -> bytes:
+    """Give a figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=130)
     return buffer.getvalue()

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 import re
 import statistics
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from dectrain_ros.config import Config
 from dectrain_ros.offline import plots
@@ -134,12 +134,24 @@ def _overviews(runs: Sequence[RunResult]) -> Dict[str, bytes]:
     return images
 
 
-def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
-          images: Dict[str, bytes]) -> bytes:
-    """Fill the template; every image is embedded."""
+def render(template: str, images: Mapping[str, bytes], **values: Any) -> bytes:
+    """
+    Fill a template; the page needs nothing beside it.
+
+    :param template: file name of a template.
+    :param images: PNG by name, to embed.
+    :param values: what else the template names.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader('dectrain_ros.offline'), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    embedded = {name: base64.b64encode(data).decode() for name, data in images.items()}
+    return environment.get_template(template).render(images=embedded, **values).encode()
+
+
+def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
+          images: Dict[str, bytes]) -> bytes:
+    """Fill the template; every image is embedded."""
     lines = rows(runs, spread=True)
     bags = [{
         'name': bag,
@@ -152,11 +164,10 @@ def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
     } for number, bag in enumerate(dict.fromkeys(run.bag for run in runs))]
     kept = [(policy, mean_over(by_policy(runs)[policy], 'delta1'), value)
             for policy, value in recovery(runs).items()]
-    return environment.get_template('report.html.j2').render(
-        headings=HEADINGS, bags=bags, recovery=kept, versions=versions(),
-        seeds=len({run.seed for run in runs}), missing=_MISSING,
-        config=json.dumps(report['config'], indent=2),
-        images={name: base64.b64encode(data).decode() for name, data in images.items()}).encode()
+    return render(
+        'report.html.j2', images, headings=HEADINGS, bags=bags, recovery=kept,
+        versions=versions(), seeds=len({run.seed for run in runs}), missing=_MISSING,
+        config=json.dumps(report['config'], indent=2))
 
 
 class Report:

@@ -1,0 +1,158 @@
+"""Where jobs run: in processes of this machine side by side, or on a Ray cluster."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import BrokenExecutor, Executor, FIRST_COMPLETED, Future, wait
+import math
+import os
+import signal
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Protocol, Sequence, Tuple
+
+from joblib.externals.loky import ProcessPoolExecutor
+
+ENGINES = ('local', 'ray')
+
+
+class Ended(NamedTuple):
+    """How a job ended: index is its place in the list; failure says why there is no value."""
+
+    index: int
+    value: Any = None
+    failure: str = ''
+
+
+class Engine(Protocol):
+    """Does work on many jobs, so many at a time."""
+
+    def run(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Ended]:
+        """
+        Do the work on every job in a process of its own; gives each as it ends, in any order.
+
+        A job that fails, or whose process dies, fails alone. Closing the iterator ends the
+        processes.
+
+        :param work: a function of a module, and jobs what can be sent to other processes.
+        """
+
+
+def make_engine(name: str, jobs: int, threads: int, device: str = 'auto') -> Engine:
+    """
+    Make an engine by name.
+
+    :param jobs: how many run at a time.
+    :param threads: CPU threads of each.
+    :param device: torch device the jobs are told to use.
+    :raises ValueError: if there is none of that name, jobs is below 1, or Ray is not installed.
+    """
+    if name not in ENGINES:
+        raise ValueError(f'engine {name!r} is unknown: use {" or ".join(ENGINES)}')
+    if jobs < 1:
+        raise ValueError(f'jobs is {jobs}: it must be at least 1')
+    return LocalEngine(jobs) if name == 'local' else RayEngine(jobs, threads, device)
+
+
+def told(error: BaseException) -> str:
+    """Give an error in one line."""
+    text = ' '.join(str(error).split())
+    return text if text and isinstance(error, ValueError) else f'{type(error).__name__}: {text}'
+
+
+class LocalEngine:
+    """
+    Processes of this machine.
+
+    Each has an executor of its own: one that dies, for want of memory say, takes no other along.
+    """
+
+    def __init__(self, jobs: int):
+        """Remember how many run at a time; nothing is started yet."""
+        self._jobs = jobs
+
+    def run(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Ended]:
+        """Do the work on every job; see Engine."""
+        waiting = deque(enumerate(jobs))
+        lanes: List[Executor] = []
+        idle: List[Executor] = []
+        busy: Dict[Future, Tuple[int, Executor]] = {}
+        try:
+            while waiting or busy:
+                while waiting and len(busy) < self._jobs:
+                    if not idle:
+                        lanes.append(ProcessPoolExecutor(1, initializer=_leave_interrupts))
+                        idle.append(lanes[-1])
+                    index, job = waiting.popleft()
+                    lane = idle.pop()
+                    busy[lane.submit(work, job)] = index, lane
+                for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                    index, lane = busy.pop(future)
+                    error = future.exception()
+                    if not isinstance(error, BrokenExecutor):
+                        idle.append(lane)
+                    yield Ended(index, failure=told(error)) if error else Ended(
+                        index, future.result())
+        finally:
+            for lane in lanes:
+                lane.shutdown(wait=True, kill_workers=True)
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C, which reaches every process of a terminal, to the one that ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class RayEngine:
+    """
+    A Ray cluster: the one RAY_ADDRESS names, else one of this machine, ended afterwards.
+
+    On a cluster every machine needs this package, and bags and weights at the same paths.
+    """
+
+    def __init__(self, jobs: int, threads: int, device: str = 'auto'):
+        """
+        Find Ray; nothing is started yet.
+
+        :raises ValueError: if it is not installed.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise ValueError('engine ray needs Ray, which is not installed: '
+                             'pip install dectrain_ros[ray]') from None
+        self._ray, self._jobs, self._threads, self._device = ray, jobs, threads, device
+
+    def run(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Ended]:
+        """Do the work on every job; see Engine."""
+        ray, waiting = self._ray, deque(enumerate(jobs))
+        busy: Dict[Any, int] = {}
+        try:
+            remote = self._connected(work)
+            while waiting or busy:
+                while waiting and len(busy) < self._jobs:
+                    index, job = waiting.popleft()
+                    busy[remote.remote(job)] = index
+                for reference in ray.wait(list(busy))[0]:
+                    index = busy.pop(reference)
+                    try:
+                        ended = Ended(index, ray.get(reference))
+                    except ray.exceptions.RayTaskError as error:
+                        ended = Ended(index, failure=told(getattr(error, 'cause', error)))
+                    except ray.exceptions.RayError as error:
+                        ended = Ended(index, failure=told(error))
+                    yield ended
+        finally:
+            for reference in busy:              # on a cluster they would go on without us
+                ray.cancel(reference, force=True)
+            ray.shutdown()
+
+    def _connected(self, work: Callable[[Any], Any]) -> Any:
+        """Connect, and give the work as Ray's; a device no job asks for is hidden from it."""
+        ray, cluster = self._ray, os.environ.get('RAY_ADDRESS')
+        if cluster:
+            ray.init(cluster, logging_level='ERROR')
+        else:
+            ray.init('local', num_cpus=self._jobs, include_dashboard=False, logging_level='ERROR')
+        gpus = 0 if self._device == 'cpu' else ray.cluster_resources().get('GPU', 0)
+        return ray.remote(
+            num_cpus=self._threads if cluster else 1, max_retries=0,
+            num_gpus=1 / math.ceil(self._jobs / gpus) if gpus else 0)(work)
