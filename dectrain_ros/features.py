@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 import math
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import cv2
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_features
@@ -21,6 +22,7 @@ import torch
 
 _HOST = torch.device('cpu')
 _SHRINK = 4             # the lean look at a frame has a sixteenth of the network's pixels
+_REMEMBERED = 64        # frames whose step may yet be reported
 _FAST, _SLOW = 1 / 10, 1 / 100      # weights of a frame in its running means
 
 
@@ -28,14 +30,15 @@ class Considered(NamedTuple):
     """
     A frame, what was predicted of it, and what a step on it would be taken with.
 
-    batch: its sample, then replayed ones; empty where choice refuses it. novelty: of its key to
-    the replay buffer, which holds replay_frames.
+    batch: its sample, then replayed ones; empty where choice refuses it. key: its bottleneck of
+    unit length, (C,). novelty: of the key to the replay buffer, which holds replay_frames.
     """
 
     frame: Frame
     prediction: DepthPrediction
     choice: Choice
     batch: Tuple[Sample, ...]
+    key: np.ndarray
     novelty: float
     replay_frames: int
 
@@ -86,6 +89,8 @@ class Lean(FeatureSet):
         """Start without a past."""
         self._steps = 0
         self._change = _Mean(_FAST)
+        self._keys: 'OrderedDict[int, np.ndarray]' = OrderedDict()      # of the newest frames
+        self._trained: Optional[np.ndarray] = None      # key of the frame last trained on
         self.forget()
 
     def of(self, considered):
@@ -97,10 +102,15 @@ class Lean(FeatureSet):
         ratio = warped / still if still > 0 else math.nan
         fast, slow = self._fast.after(ratio), self._slow.after(ratio)
         self._since += 1
+        self._keys[considered.frame.stamp_ns] = considered.key
+        if len(self._keys) > _REMEMBERED:
+            self._keys.popitem(last=False)
+        trained = self._trained
+        changed = math.nan if trained is None else float(1 - trained @ considered.key)
         return LeanFeatures(
             float(np.median(depth)), float(np.log(depth).std()), warped, ratio, seen,
             choice.baseline_ratio, choice.rotation_deg, considered.novelty,
-            self._novelty.after(considered.novelty), slow, fast - slow, self._change.value,
+            self._novelty.after(considered.novelty), changed, slow, fast - slow, self._change.value,
             float(considered.replay_frames), math.log1p(self._steps), float(self._since - 1))
 
     def learn(self, result):
@@ -108,6 +118,7 @@ class Lean(FeatureSet):
         if result.trained:
             self._steps += 1
             self._since = 0
+            self._trained = self._keys.get(result.stamp_ns, self._trained)
             self._change.after(result.change)
 
     def forget(self):

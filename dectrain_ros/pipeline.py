@@ -151,7 +151,7 @@ class Pipeline:
             while len(self._waiting) > _WAITING_BATCHES:
                 self._waiting.popitem(last=False)
         features = self._features.of(
-            Considered(frame, prediction, choice, batch, novelty, stored))
+            Considered(frame, prediction, choice, batch, feature, novelty, stored))
         return Candidate(
             frame.stamp_ns, features, choice.refusal, len(batch), len(judged_by),
             self._cost.costs())

@@ -25,7 +25,8 @@ class LeanFeatures(NamedTuple):
     share of the frame a source view sees. The three are nan where there is none.
     baseline_ratio: mean distance to the source views over the median depth. rotation: largest
     rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to the
-    replay buffer, 0 to 2; novelty_lately its mean over some ten frames.
+    replay buffer, 0 to 2; novelty_lately its mean over some ten frames. change_of_view: the same
+    to the frame last trained on, nan before any: a step helps most what looks like its frame.
     ratio_level: mean photometric_ratio over some hundred frames; ratio_trend: its mean over some
     ten less that.
     change_lately: mean relative change of the target by the last ten steps, negative is good.
@@ -42,6 +43,7 @@ class LeanFeatures(NamedTuple):
     rotation: float
     novelty: float
     novelty_lately: float
+    change_of_view: float
     ratio_level: float
     ratio_trend: float
     change_lately: float

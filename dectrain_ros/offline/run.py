@@ -115,7 +115,7 @@ def policy_of(text: str, config: Config) -> Policy:
         epsilon=decision.epsilon)
 
 
-def _judged(config: Config) -> Config:
+def judged(config: Config) -> Config:
     """Give the configuration in which a policy that learns is told what steps brought."""
     silent = config.training.judged_by == 'nothing'
     return config.replaced('training.judged_by', 'replay') if silent else config
@@ -211,7 +211,7 @@ class _Run:
         self._before = before
         self._policy = policy_of(policy, config)
         self._pipeline = Pipeline(
-            _judged(config) if self._policy.learns else _without_features(config))
+            judged(config) if self._policy.learns else _without_features(config))
         device = self._pipeline.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
