@@ -45,8 +45,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
             f'[bold red]dectrain {parsed.command}:[/] ', end='')
         sys.stderr.write(' '.join(str(error).split()) + '\n')
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write(f'dectrain {parsed.command}: interrupted\n')
+    except KeyboardInterrupt as stop:
+        sys.stderr.write(f'dectrain {parsed.command}: {": ".join(("interrupted", *stop.args))}\n')
         sys.exit(130)
     finally:
         signal.signal(signal.SIGTERM, earlier)
@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         prog='dectrain', description='Monocular depth that adapts online, on recorded bags.',
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for add in (_add_evaluate, _add_synthesize, _add_pretrain, _add_collect, _add_fit_decision):
+    for add in (_add_evaluate, _add_sweep, _add_synthesize, _add_pretrain, _add_collect,
+                _add_fit_decision):
         add(commands)
     return parser
 
@@ -88,6 +89,38 @@ def _add_evaluate(commands) -> None:
         add.add_argument(f'--{topic}', default='', metavar='TOPIC',
                          help=f'{what} topic; found by type where not named')
     add.set_defaults(run=_evaluate)
+
+
+def _add_sweep(commands) -> None:
+    add = commands.add_parser(
+        'sweep', help='compare policies on bags: accuracy against what it takes',
+        description='Evaluate many policies on many bags with several seeds, runs side by side. '
+        'Interrupt it whenever you like: the same command goes on where it stopped. Milliseconds '
+        'are those of runs side by side; with --jobs 1 they are those of a run alone.',
+        formatter_class=_Defaults)
+    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    add.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of '
+                     'sweep.json, sweep.html, sweep.png, and of runs, a file a finished run')
+    add.add_argument('--policies', nargs='*', metavar='POLICY', default=[
+        'never', 'always', 'periodic:2', 'periodic:4', 'periodic:8', 'random:0.25',
+        'random:0.44'], help='as of evaluate; recovery needs never and always')
+    add.add_argument('--alphas', nargs='*', type=float, metavar='A',
+                     default=[125.0, 250.0, 500.0, 1000.0, 2000.0],
+                     help='policy dectrain at these alphas')
+    add.add_argument('--budgets', nargs='*', metavar='B', default=['0.1', '0.25', '0.44'],
+                     help='policy budget at these, e.g. 0.25, 120ms/s or 1.5W')
+    add.add_argument('--seeds', type=int, default=3, metavar='N', help='run seeds 0 to N - 1')
+    add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
+    add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
+    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
+    add.add_argument('--set', dest='assignments', action='append', default=[],
+                     metavar='ROOM.OPTION=VALUE', help='override configuration; may be repeated')
+    add.add_argument('--engine', default='local', metavar='ENGINE',
+                     help='local: processes of this machine; ray: the Ray cluster RAY_ADDRESS '
+                     'names, else one of this machine')
+    add.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at a time; they '
+                     'share the CPU cores unless depth.threads is set')
+    add.set_defaults(run=_sweep)
 
 
 def _add_synthesize(commands) -> None:
@@ -233,6 +266,35 @@ class _Bars:
 
     def advance(self) -> None:
         self._progress.advance(self._task)
+
+
+def _sweep(options) -> None:
+    from dectrain_ros.config import parsed
+    from dectrain_ros.offline.engines import make_engine
+    from dectrain_ros.offline.sweep import Sweep, SweepPlan
+    from dectrain_ros.offline.sweep_report import sweep_table, write_sweep
+    _check_folder(options.out)
+    if any(text.startswith('decision.policy=') for text in options.assignments):
+        raise ValueError('--set decision.policy has no effect here: name policies by --policies')
+    sweep = Sweep(SweepPlan(
+        tuple(options.bags), tuple(options.policies), tuple(options.alphas),
+        tuple(options.budgets), options.seeds, options.start, options.frames, options.loops,
+        options.jobs), parsed(options.assignments), options.out)
+    depth = sweep.config.depth
+    engine = make_engine(options.engine, options.jobs, depth.threads, depth.device)
+    with _progress() as progress:
+        task = progress.add_task('sweep', total=len(sweep.jobs), completed=sweep.done)
+        failed = sweep.run(engine, lambda job, why: progress.update(
+            task, advance=1, description=f'{job.label} {"failed" if why else "done"}'))
+    results, page = write_sweep(options.out, sweep, failed)
+    out = _out()
+    out.print(sweep_table(results), soft_wrap=False)
+    out.print(f'report: {page}')
+    for job, why in failed.items():
+        sys.stderr.write(f'{job.label} failed: {why}\n')
+    if failed:
+        raise ValueError(f'{len(failed)} of {len(sweep.jobs)} runs failed and are missing in the '
+                         'report; the same command runs them again')
 
 
 def _synthesize(options) -> None:
