@@ -30,6 +30,7 @@ setup(
     # come with ROS; requirements.txt pins everything for a machine without it.
     install_requires=[
         'jinja2>=3.0',
+        'joblib>=0.17',
         'matplotlib>=3.5',
         'numpy>=1.21',
         'pyyaml>=5.4',
@@ -40,7 +41,7 @@ setup(
         'scipy>=1.8',
         'torch>=2.1',
     ],
-    extras_require={'opencv': ['opencv-python-headless>=4.5']},
+    extras_require={'opencv': ['opencv-python-headless>=4.5'], 'ray': ['ray>=2.9']},
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -30,8 +30,9 @@ def pareto(results: Sequence[PointResult]) -> bytes:
             quiet(axes, xlabel=unit if metric == 'absrel' else '',
                   ylabel=label if cost == 'share_trained' else '')
             axes.margins(0.08)
-    panels[0][0].legend(loc='lower left', bbox_to_anchor=(0.0, 1.02), ncol=8, frameon=False,
-                        labelcolor=INK, fontsize=9)
+    figure.suptitle(' ')                        # the legend's room: it takes none itself
+    figure.legend(*panels[0][0].get_legend_handles_labels(), loc='upper center', ncol=8,
+                  frameon=False, labelcolor=INK, fontsize=9)
     return png(figure)
 
 
