@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 import math
 from typing import Callable, Dict, List, NamedTuple, Tuple
 
@@ -12,6 +13,7 @@ from dectrain_ros.decision.statistics import FULL, LIGHT, Statistics
 import numpy as np
 
 STORED_ROWS = 3000
+_TAILS = (2.5, 97.5)    # percentiles: a rare step that ruins a frame must not rule the fit
 _MIN_ROWS = 32          # of each part: fewer say nothing about a correlation
 
 
@@ -61,14 +63,14 @@ class Split(NamedTuple):
 
 def fit(
     statistics: Statistics, *, seed: int = 0, restarts: int = 4, epochs: int = 50,
-    told_by: str = '',
-    advance: Callable[[], None] = lambda: None
+    told_by: str = '', advance: Callable[[], None] = lambda: None
 ) -> Fitted:
     """
     Fit the gain network to the full steps of statistics (ALGORITHMS.md 5.3).
 
     Whole sequences are held out, a fifth (at least one) to choose among epochs and restarts and
-    to calibrate, a fifth to test what was chosen. One seed gives the same network every time.
+    to calibrate, a fifth to test what was chosen. [ours] Extreme changes are drawn in to the
+    percentiles of _TAILS, but in the test. One seed gives the same network every time.
 
     :param restarts: networks to fit from other random weights; the best on validation is kept.
     :param told_by: the column that a robot is told instead of the target; '' if it is the target.
@@ -81,12 +83,14 @@ def fit(
     split = split_sequences(full, seed)
     train, validation, test = (full.rows(np.isin(full.sequence, part)) for part in split)
     _check_rows(train, validation, test)
-    scaling = _scaling(train)
+    bounds = np.percentile(train.change, _TAILS)
+    tamed, judging = (_within(part, bounds) for part in (train, validation))
+    scaling = _scaling(tamed)
     rng = np.random.default_rng((seed, 1))
     blank = GainNetwork(
         statistics.feature_set, statistics.feature_names, scaling,
         new_layers(len(statistics.feature_names), rng))
-    lessons = [_rows(blank, part) for part in (train, validation)]
+    lessons = [_rows(blank, part) for part in (tamed, judging)]
     # [ours] Few rows are cut into 16 batches: else 50 epochs would be but a few dozen steps.
     schedule = Schedule(epochs, batch=min(512, math.ceil(len(train) / 16)), patience=epochs)
     tries = []
@@ -95,12 +99,13 @@ def fit(
         tries.append(regress(layers, *lessons, schedule, rng))
         advance()
     restart = min(range(restarts), key=lambda k: tries[k].loss)
-    network = _calibrated(blank, tries[restart].layers, validation)
+    network = _calibrated(blank, tries[restart].layers, judging)
     light = statistics.rows((statistics.action == LIGHT) & ~np.isin(
         statistics.sequence, split.test))
     network = network.replaced(
-        light_share=_light_share(network, light), told=_told(train, told_by),
-        stored=_stored(full.rows(~np.isin(full.sequence, split.test)), rng))
+        light_share=_light_share(network, _within(light, bounds)), told=_told(tamed, told_by),
+        stored=_stored(
+            _within(full.rows(~np.isin(full.sequence, split.test)), bounds), rng))
     report = _report(network, split, (train, validation, test), [t.loss for t in tries], restart)
     return Fitted(network.replaced(story=report.as_dict()), report)
 
@@ -120,6 +125,11 @@ def split_sequences(statistics: Statistics, seed: int) -> Split:
     held = max(1, round(len(order) / 5))
     return Split(*(tuple(sorted(part)) for part in (
         order[2 * held:], order[held:2 * held], order[:held])))
+
+
+def _within(part: Statistics, bounds: np.ndarray) -> Statistics:
+    """Give the rows with changes beyond the bounds, (2,), drawn in to them."""
+    return replace(part, change=np.clip(part.change, *bounds).astype(np.float32))
 
 
 def _check_rows(*parts: Statistics) -> None:
