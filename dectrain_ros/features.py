@@ -110,7 +110,8 @@ class Lean(FeatureSet):
         return LeanFeatures(
             float(np.median(depth)), float(np.log(depth).std()), warped, ratio, seen,
             choice.baseline_ratio, choice.rotation_deg, considered.novelty,
-            self._novelty.after(considered.novelty), changed, slow, fast - slow, self._change.value,
+            self._novelty.after(considered.novelty), changed, slow, fast - slow,
+            self._change.value,
             float(considered.replay_frames), math.log1p(self._steps), float(self._since - 1))
 
     def learn(self, result):

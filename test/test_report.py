@@ -80,6 +80,18 @@ def test_predicted_and_realised_gain_are_compared_over_full_steps_that_were_judg
     assert (gain['precision'], gain['recall'], gain['base']) == (pytest.approx(2 / 3), 1.0, 0.5)
 
 
+def test_a_report_shows_predicted_and_realised_gain_where_there_is_some(tmp_path):
+    records = tuple(record(k, 0.5, True, predicted_gain=0.1 * k, change=-0.2 * k, action='full')
+                    for k in range(12))
+    runs = [run('never', [0.5] * 12), dataclasses.replace(run('dectrain', ()), records=records)]
+    page = Report(tmp_path, Config()).write(runs).read_text()
+    assert 'Predicted and realised gain' in page and (tmp_path / 'calibration.png').exists()
+    assert '<td>12</td>' in page and '<td>1.00</td>' in page
+    page = Report(tmp_path, Config()).write(runs[:1]).read_text()
+    assert 'Predicted and realised gain' not in page
+    assert not (tmp_path / 'calibration.png').exists()
+
+
 def test_the_second_half_of_an_odd_run_holds_the_middle_frame():
     assert run('never', [0.0, 0.5, 1.0]).summary()['second_half']['delta1'] == 0.75
 

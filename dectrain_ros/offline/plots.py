@@ -6,6 +6,7 @@ import io
 from itertools import cycle
 from typing import Dict, Iterable, List, Sequence, Tuple
 
+from dectrain_ros.decision.report import assess
 from dectrain_ros.offline.results import by_policy, mean_over, Picture, RunResult
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
@@ -134,6 +135,28 @@ def trade(runs: Sequence[RunResult]) -> bytes:
     axes.set_xlim(-4.0, 104.0)
     axes.margins(y=0.15)
     quiet(axes, xlabel='frames trained on, %', ylabel='delta1')
+    return png(figure)
+
+
+def calibration(runs: Sequence[RunResult]) -> bytes:
+    """
+    Draw realised against predicted gain: steps by tenths of the predicted gain, a line a policy.
+
+    :param runs: of policies that predict gain.
+    :returns: PNG.
+    """
+    figure = new_figure(9.0, 4.2)
+    axes = figure.subplots()
+    colour = colours(run.policy for run in runs)
+    for policy, group in by_policy(runs).items():
+        gains = np.concatenate([run.gains() for run in group])
+        bins = assess(*gains.T).bins
+        axes.plot([b.predicted for b in bins], [b.realised for b in bins], marker='o',
+                  color=colour[policy], label=f'{policy}, {len(gains)} steps')
+    axes.axhline(0.0, color=INK, linewidth=0.8)
+    axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5), frameon=False, labelcolor=INK,
+                fontsize=9)
+    quiet(axes, xlabel='predicted gain, mean of a tenth of the steps', ylabel='realised gain')
     return png(figure)
 
 

@@ -25,7 +25,7 @@ from rich.table import Table
 _MISSING = '–'
 _REASONS_SHOWN = 6
 _FILES = ('report.json', 'report.html', 'frames_*.csv', 'pictures_*.png', 'course_*.png',
-          'trade.png')
+          'trade.png', 'calibration.png')
 
 
 class Row(NamedTuple):
@@ -129,6 +129,9 @@ def _untrained(run: RunResult) -> List[Tuple[str, int]]:
 def _overviews(runs: Sequence[RunResult]) -> Dict[str, bytes]:
     """Draw the figures that many runs share; keys are file names."""
     images = {'trade.png': plots.trade(runs)}
+    predicting = [run for run in runs if run.gain()]
+    if predicting:
+        images['calibration.png'] = plots.calibration(predicting)
     for number, bag in enumerate(dict.fromkeys(run.bag for run in runs)):
         images[f'course_{number}.png'] = plots.course([run for run in runs if run.bag == bag])
     return images
@@ -167,6 +170,7 @@ def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
     return render(
         'report.html.j2', images, headings=HEADINGS, bags=bags, recovery=kept,
         versions=versions(), seeds=len({run.seed for run in runs}), missing=_MISSING,
+        gains=[(run, run.gain()) for run in runs if run.gain()],
         config=json.dumps(report['config'], indent=2))
 
 

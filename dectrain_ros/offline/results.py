@@ -131,9 +131,9 @@ class RunResult:
         predicted, realised = self.gains().T
         found = agreement(predicted, realised)
         signs = assess(predicted, realised).signs
-        return {name: _number(value) for name, value in {
-            'steps': found.rows, 'pearson': found.pearson, 'spearman': found.spearman,
-            **signs._asdict()}.items()}
+        return {'steps': found.rows, **{name: _number(value) for name, value in {
+            'pearson': found.pearson, 'spearman': found.spearman,
+            **signs._asdict()}.items()}}
 
 
 def _number(value: float) -> Optional[float]:
