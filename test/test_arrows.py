@@ -17,7 +17,8 @@ ARROWS = {
     'training': {'depth', 'frames', 'poses'},
     'features': {'depth', 'decision', 'training'} | NOUNS,
     'pipeline': {'depth', 'decision', 'training', 'features'} | NOUNS,
-    'offline': {'pipeline', 'decision', 'depth', 'training', 'storage'} | NOUNS,
+    'offline': {'pipeline', 'decision', 'depth', 'training', 'storage',
+                'assets'} | NOUNS,
     'ros': {'pipeline', 'decision'} | NOUNS,
 }
 # Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.

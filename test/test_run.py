@@ -216,3 +216,12 @@ def test_bags_of_one_name_are_told_apart(bag, folder, config):
     watch = Watch()
     found = evaluate(Plan((bag, other), ('never',), frames=2), config, watch)
     assert [run.bag for run in found] == ['bag-0', 'bag-1']
+
+
+def test_the_oracle_is_told_of_every_step_and_keeps_those_that_are_worth_it(bag, config):
+    plan = Plan((bag,), ('oracle', 'always'))
+    oracle, always = evaluate(plan, config.replaced('decision.alpha', 100.0), Watch())
+    tried = [r for r in oracle.records if math.isfinite(r.change)]
+    assert len(tried) == sum(r.trained for r in always.records)
+    assert [r.trained for r in tried] == [-100.0 * r.change > 1.0 for r in tried]
+    assert 0 < sum(r.trained for r in tried) < len(tried)

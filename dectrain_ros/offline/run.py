@@ -115,10 +115,10 @@ def policy_of(text: str, config: Config) -> Policy:
         epsilon=decision.epsilon)
 
 
-def judged(config: Config) -> Config:
-    """Give the configuration in which a policy that learns is told what steps brought."""
+def judged(config: Config, by: str = 'replay') -> Config:
+    """Give the configuration in which it is told what steps brought."""
     silent = config.training.judged_by == 'nothing'
-    return config.replaced('training.judged_by', 'replay') if silent else config
+    return config.replaced('training.judged_by', by) if silent else config
 
 
 def _without_features(config: Config) -> Config:
@@ -210,8 +210,10 @@ class _Run:
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
         self._policy = policy_of(policy, config)
+        # The oracle knows of every step, as published; who learns is told of some, by other frames.
+        by = 'batch' if self._policy.takes_back else 'replay'
         self._pipeline = Pipeline(
-            judged(config) if self._policy.learns else _without_features(config))
+            judged(config, by) if self._policy.learns else _without_features(config))
         device = self._pipeline.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
