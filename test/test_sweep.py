@@ -397,7 +397,7 @@ def test_a_failing_job_is_named_and_the_others_are_kept(folder, tmp_path, capsys
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(folder, tmp_path):
     out = tmp_path / 'out'
     command = [sys.executable, '-m', 'dectrain_ros.offline.cli', *arguments(
-        folder, out, '--policies', 'never', 'always', '--seeds', '3', '--loops', '40')]
+        folder, out, '--policies', 'never', 'always', '--seeds', '3', '--loops', '10')]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
                           start_new_session=True) as sweep:
         deadline = time.monotonic() + 120
