@@ -21,6 +21,7 @@ from gain_parts import by_hand, Scaling
 from lite_parts import write_bag, write_lite
 import numpy as np
 import pytest
+from test_bag import record, scene, shots
 
 TIMES = ('ms_per_frame', 'peak_bytes')
 
@@ -378,13 +379,7 @@ def test_a_failing_job_is_named_and_the_others_are_kept(folder, tmp_path, capsys
     main(arguments(folder, out, '--policies', 'never', '--seeds', '1'))
     stored, = (out / 'runs').iterdir()
     assert 'never' in capsys.readouterr().out
-    damaged = tmp_path / 'damaged'
-    damaged.mkdir()
-    for file in (folder / 'other').iterdir():
-        data = bytearray(file.read_bytes())
-        if file.suffix == '.mcap':              # images in the middle, not the index at the end
-            data[len(data) // 2 - 400:len(data) // 2] = bytes(400)
-        (damaged / file.name).write_bytes(data)
+    damaged = record(tmp_path / 'damaged', scene(shots(0, 10, encoding='fancy8')))
     with pytest.raises(SystemExit) as end:
         main(arguments(folder, out, '--policies', 'never', '--seeds', '1', bags=[damaged]))
     shown, err = capsys.readouterr()
@@ -408,8 +403,11 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(folder, tmp_path):
     assert sweep.returncode == 130
     assert err.startswith('dectrain sweep: interrupted: ') and err.count('\n') == 1, err
     assert ' of 4 runs are done and kept; the same command goes on from there' in err
+    deadline = time.monotonic() + 20            # its resource tracker ends a moment after it
     with pytest.raises(ProcessLookupError):
-        os.killpg(sweep.pid, 0)                 # no worker lives on
+        while time.monotonic() < deadline:      # no worker lives on
+            os.killpg(sweep.pid, 0)
+            time.sleep(0.1)
     assert not list(out.glob('runs/.*'))
 
 

@@ -177,7 +177,7 @@ def _add_collect(commands) -> None:
     add.add_argument('--out', type=Path, required=True, metavar='STATS',
                      help='statistics to write, .safetensors; what they mean goes beside as .json')
     add.add_argument('--policies', nargs='+', metavar='POLICY',
-                     default=['never', 'periodic:10', 'periodic:3', 'always'],
+                     default=['periodic:10', 'periodic:3', 'always'],
                      help='what trains meanwhile, to see networks of different maturity')
     add.add_argument('--target', choices=('depth', 'loss'), default='depth',
                      help='depth: the error of later frames, which needs true depth; loss: '
