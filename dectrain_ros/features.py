@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Sequence, Tuple
 
 import cv2
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_features
@@ -22,6 +22,8 @@ import torch
 
 _HOST = torch.device('cpu')
 _SHRINK = 4             # the lean look at a frame has a sixteenth of the network's pixels
+_VISITS = 2000          # steps whose frames are remembered by their keys
+_REACHES = 0.02, 0.1    # cosine distances at which a frame counts as like another, by 1 / e
 _REMEMBERED = 64        # frames whose step may yet be reported
 _FAST, _SLOW = 1 / 10, 1 / 100      # weights of a frame in its running means
 
@@ -90,7 +92,7 @@ class Lean(FeatureSet):
         self._steps = 0
         self._change = _Mean(_FAST)
         self._keys: 'OrderedDict[int, np.ndarray]' = OrderedDict()      # of the newest frames
-        self._trained: Optional[np.ndarray] = None      # key of the frame last trained on
+        self._trained = _Visits()
         self.forget()
 
     def of(self, considered):
@@ -105,13 +107,11 @@ class Lean(FeatureSet):
         self._keys[considered.frame.stamp_ns] = considered.key
         if len(self._keys) > _REMEMBERED:
             self._keys.popitem(last=False)
-        trained = self._trained
-        changed = math.nan if trained is None else float(1 - trained @ considered.key)
         return LeanFeatures(
             float(np.median(depth)), float(np.log(depth).std()), warped, ratio, seen,
             choice.baseline_ratio, choice.rotation_deg, considered.novelty,
-            self._novelty.after(considered.novelty), changed, slow, fast - slow,
-            self._change.value,
+            self._novelty.after(considered.novelty), *self._trained.like(considered.key), slow,
+            fast - slow, self._change.value,
             float(considered.replay_frames), math.log1p(self._steps), float(self._since - 1))
 
     def learn(self, result):
@@ -119,13 +119,38 @@ class Lean(FeatureSet):
         if result.trained:
             self._steps += 1
             self._since = 0
-            self._trained = self._keys.get(result.stamp_ns, self._trained)
+            key = self._keys.get(result.stamp_ns)
+            if key is not None:
+                self._trained.add(key)
             self._change.after(result.change)
 
     def forget(self):
         """Start the running means afresh; what was learnt stays learnt."""
         self._since = 0
         self._fast, self._slow, self._novelty = _Mean(_FAST), _Mean(_SLOW), _Mean(_FAST)
+
+
+class _Visits:
+    """Keys of the newest frames trained on."""
+
+    def __init__(self):
+        self._keys = np.zeros((0, 0), np.float32)
+        self._count = 0         # of all steps; the ring holds the newest
+
+    def add(self, key: np.ndarray) -> None:
+        """Take note of a step on a frame of this key, (C,)."""
+        if not self._keys.size:
+            self._keys = np.zeros((_VISITS, len(key)), np.float32)
+        self._keys[self._count % _VISITS] = key
+        self._count += 1
+
+    def like(self, key: np.ndarray) -> Tuple[float, ...]:
+        """Give the distance to the newest, and how many are near and around, as logarithms."""
+        if not self._count:
+            return math.nan, 0.0, 0.0
+        distance = 1 - self._keys[:min(self._count, _VISITS)] @ key
+        counts = (math.log1p(float(np.exp(-distance / reach).sum())) for reach in _REACHES)
+        return (float(distance[(self._count - 1) % _VISITS]), *counts)
 
 
 class _Mean:

@@ -12,7 +12,7 @@ from dectrain_ros.ros import messages                                   # noqa: 
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 
 CANDIDATE = Candidate(
-    1_700_000_000_123_456_789, LeanFeatures(0.1, 1 / 3, 1e-300, math.pi, *[2.0 ** 40] * 12),
+    1_700_000_000_123_456_789, LeanFeatures(0.1, 1 / 3, 1e-300, math.pi, *[2.0 ** 40] * 14),
     'no pose: gap "too" long', 3, 2, Costs(1 / 7, 1.0))
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import threading
 
 from dectrain_ros.config import TrainingConfig
+from dectrain_ros.depth.estimator import pooled_feature
 from dectrain_ros.frames import Action, Decision, Intrinsics
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.views import ViewHistory
@@ -173,6 +174,25 @@ def test_a_policy_learns_what_it_may_of_every_frame(make):
     assert rows == [(0, 0, 0), (0, 1, 1), (1, 2, 2), (2, 3, 0), (3, 3, 1)]
     assert 0 < candidate.features.novelty < 0.5
     assert candidate.costs.full == 1 and 0.2 < candidate.costs.light < 0.9
+
+
+def test_features_count_the_steps_taken_on_views_like_the_present_one(make):
+    pipeline = make(KEEP_ALL)
+    (*_, last), _ = run(pipeline, map(frame, range(4)))
+    before = last.candidate.features            # three frames could be trained on, one is to come
+    assert before.steps == pytest.approx(np.log(3))
+    again = pipeline.observe(frame(3)).candidate.features
+    assert again.change_of_view == pytest.approx(0.0, abs=1e-6)         # the one just trained on
+    keys = [pooled_feature(pipeline.predict(frame(k)).encoder_features) for k in range(1, 4)]
+    apart = np.array([1 - float(key @ keys[-1]) for key in keys])
+    assert 0 < apart.max()
+    for name, reach in (('visits_near', 0.02), ('visits_around', 0.1)):
+        assert getattr(again, name) == pytest.approx(np.log1p(
+            np.exp(-apart / reach).sum()), rel=1e-4)
+        assert getattr(again, name) > getattr(before, name)
+    assert again.visits_near < again.visits_around
+    fresh = make(KEEP_ALL).observe(frame(3)).candidate.features
+    assert np.isnan(fresh.change_of_view) and fresh.visits_near == fresh.visits_around == 0.0
 
 
 def test_a_baseline_is_in_median_depths(make):

@@ -26,7 +26,9 @@ class LeanFeatures(NamedTuple):
     baseline_ratio: mean distance to the source views over the median depth. rotation: largest
     rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to the
     replay buffer, 0 to 2; novelty_lately its mean over some ten frames. change_of_view: the same
-    to the frame last trained on, nan before any: a step helps most what looks like its frame.
+    to the frame last trained on, nan before any. visits_near, visits_around: ln(1 + steps taken on
+    frames that look like this one), a frame at a cosine distance d counting exp(-d / 0.02) and
+    exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
     ratio_level: mean photometric_ratio over some hundred frames; ratio_trend: its mean over some
     ten less that.
     change_lately: mean relative change of the target by the last ten steps, negative is good.
@@ -44,6 +46,8 @@ class LeanFeatures(NamedTuple):
     novelty: float
     novelty_lately: float
     change_of_view: float
+    visits_near: float
+    visits_around: float
     ratio_level: float
     ratio_trend: float
     change_lately: float
