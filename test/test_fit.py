@@ -186,7 +186,7 @@ def test_too_little_to_fit_is_refused():
         fit(light)
     with pytest.raises(ValueError, match='every step changed the target by 0: nothing'):
         fit(replace(linear_statistics(rows=40), change=np.zeros(400, np.float32)))
-    with pytest.raises(ValueError, match='restarts 0 and epochs 50 must be at least 1'):
+    with pytest.raises(ValueError, match='restarts 0 and epochs 20 must be at least 1'):
         fit(linear_statistics(), restarts=0)
 
 

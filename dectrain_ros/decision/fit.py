@@ -62,7 +62,7 @@ class Split(NamedTuple):
 
 
 def fit(
-    statistics: Statistics, *, seed: int = 0, restarts: int = 4, epochs: int = 50,
+    statistics: Statistics, *, seed: int = 0, restarts: int = 4, epochs: int = 20,
     told_by: str = '', advance: Callable[[], None] = lambda: None
 ) -> Fitted:
     """
@@ -91,7 +91,8 @@ def fit(
         statistics.feature_set, statistics.feature_names, scaling,
         new_layers(len(statistics.feature_names), rng))
     lessons = [_rows(blank, part) for part in (tamed, judging)]
-    # [ours] Few rows are cut into 16 batches: else 50 epochs would be but a few dozen steps.
+    # [ours] Few rows are cut into 16 batches, as in 512 they would be a few dozen steps, and seen
+    # 20 times, not 50: by then they are known by heart.
     schedule = Schedule(epochs, batch=min(512, math.ceil(len(train) / 16)), patience=epochs)
     tries = []
     for _ in range(restarts):
