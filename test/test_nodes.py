@@ -313,9 +313,13 @@ def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):
     assert taken.successful and not refused.successful
     candidates.publish(candidate)
     assert [messages.decision_from(m).train for m in decisions.wait_for(2)] == [True, False]
-    refused, = node.set_parameters([Parameter('decision.policy', value='dectrain')])
-    problem = 'no gain network for lean features is shipped'
-    assert not refused.successful and problem in refused.reason
+    taken, = node.set_parameters([Parameter('decision.policy', value='dectrain')])
+    assert taken.successful                 # by the shipped gain network
+
+
+def test_a_decision_file_that_is_not_there_is_refused_by_name(ros):
+    with pytest.raises(ValueError, match='decision.policy: none.json is no readable card'):
+        decision_node(ros, 'dectrain', **{'decision.gain_file': 'none.safetensors'})
 
 
 def test_it_goes_by_the_gain_network_of_a_file_and_says_so_where_features_are_of_another(
