@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 
-from dectrain_ros.decision.gain import GainNetwork, Layers, Outcomes, Scaling
+from dectrain_ros.decision.features import LeanFeatures
+from dectrain_ros.decision.gain import GainNetwork, Layers, load_gain, Outcomes, Scaling
 from dectrain_ros.decision.learning import new_layers
 from gain_parts import by_hand
 import numpy as np
@@ -181,3 +182,14 @@ def test_fresh_layers_lie_within_one_over_the_root_of_the_inputs():
     assert [a.shape for a in layers] == [(32, 16), (32,), (32, 32), (32,), (1, 32), (1,)]
     assert 0.24 < np.abs(layers.weight_1).max() <= 0.25
     assert 0.17 < np.abs(layers.weight_2).max() <= 32 ** -0.5
+
+
+def test_the_shipped_network_is_for_the_features_in_use_and_says_what_it_is_worth():
+    network = load_gain('', 'lean')
+    assert network.feature_names == LeanFeatures._fields
+    assert np.isfinite(network.predict([math.nan] * len(LeanFeatures._fields)))
+    report = network.story['report']
+    assert report['rows']['test'] >= 32 and -1 <= report['tested']['spearman'] <= 1
+    places = {name for part in report['sequences'].values() for name in part}
+    evaluated = ('warehouse', 'corridor', 'library', 'workshop')
+    assert places and not [name for name in places for place in evaluated if place in name]

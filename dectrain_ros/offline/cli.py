@@ -105,7 +105,7 @@ def _add_sweep(commands) -> None:
         'never', 'always', 'periodic:2', 'periodic:4', 'periodic:8', 'random:0.25',
         'random:0.44'], help='as of evaluate; recovery needs never and always')
     add.add_argument('--alphas', nargs='*', type=float, metavar='A',
-                     default=[125.0, 250.0, 500.0, 1000.0, 2000.0],
+                     default=[100.0, 130.0, 160.0, 200.0],
                      help='policy dectrain at these alphas')
     add.add_argument('--budgets', nargs='*', metavar='B', default=['0.1', '0.25', '0.44'],
                      help='policy budget at these, e.g. 0.25, 120ms/s or 1.5W')

@@ -210,7 +210,7 @@ class _Run:
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
         self._policy = policy_of(policy, config)
-        # The oracle knows of every step, as published; who learns is told of some, by other frames.
+        # The oracle is told of every step, as published; who learns of some, by other frames.
         by = 'batch' if self._policy.takes_back else 'replay'
         self._pipeline = Pipeline(
             judged(config, by) if self._policy.learns else _without_features(config))
