@@ -203,7 +203,8 @@ def test_dectrain_is_run_at_every_alpha_and_every_budget(folder, config, tmp_pat
     sweep = Sweep(plan, config, tmp_path)
     assert [job.point.label for job in sweep.jobs] == [
         'always', 'dectrain alpha=0', 'dectrain alpha=1000', 'budget:0.25']
-    assert [job.config.decision.alpha for job in sweep.jobs] == [500.0, 0.0, 1000.0, 500.0]
+    assert [job.config.decision.alpha for job in sweep.jobs] == [
+        config.decision.alpha, 0.0, 1000.0, config.decision.alpha]
     assert not sweep.run(Here(), unheard)
     assert [r.point for r in sweep.results()][1:] == [
         Point('dectrain', 0.0), Point('dectrain', 1000.0), Point('budget:0.25')]
