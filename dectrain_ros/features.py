@@ -146,11 +146,12 @@ class _Visits:
 
     def like(self, key: np.ndarray) -> Tuple[float, ...]:
         """Give the distance to the newest, and how many are near and around, as logarithms."""
-        if not self._count:
+        count = self._count     # read once: a step may end meanwhile, in its own thread
+        if not count:
             return math.nan, 0.0, 0.0
-        distance = 1 - self._keys[:min(self._count, _VISITS)] @ key
+        distance = 1 - self._keys[:min(count, _VISITS)] @ key
         counts = (math.log1p(float(np.exp(-distance / reach).sum())) for reach in _REACHES)
-        return (float(distance[(self._count - 1) % _VISITS]), *counts)
+        return (float(distance[(count - 1) % _VISITS]), *counts)
 
 
 class _Mean:

@@ -5,6 +5,7 @@ import threading
 
 from dectrain_ros.config import TrainingConfig
 from dectrain_ros.depth.estimator import pooled_feature
+from dectrain_ros.features import _Visits
 from dectrain_ros.frames import Action, Decision, Intrinsics
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.views import ViewHistory
@@ -355,3 +356,22 @@ def test_some_steps_are_judged_by_replay_and_a_candidate_says_by_how_many_sample
     judges = [o.candidate.judges for o in seen]
     assert [np.isfinite(r.change) for r in results] == [n > 0 for n in judges]
     assert set(judges) == {0, 2} and 0 < sum(n > 0 for n in judges) < 12
+
+
+class Meddling(np.ndarray):
+    """A key in the middle of whose comparison a step ends, as it may in another thread."""
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **options):
+        plain = [np.asarray(item) for item in inputs]
+        if ufunc is np.matmul:
+            self.visits.add(plain[1])
+        return getattr(ufunc, method)(*plain, **options)
+
+
+def test_a_step_may_end_while_views_are_counted():
+    visits, key = _Visits(), np.full(4, 0.5, np.float32).view(Meddling)
+    visits.add(np.asarray(key))
+    key.visits = visits
+    for count in range(1, 4):
+        distance, near, _ = visits.like(key)
+        assert distance == pytest.approx(0.0) and near == pytest.approx(np.log1p(count))

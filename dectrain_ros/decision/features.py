@@ -31,7 +31,8 @@ class LeanFeatures(NamedTuple):
     exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
     ratio_level: mean photometric_ratio over some hundred frames; ratio_trend: its mean over some
     ten less that.
-    change_lately: mean relative change of the target by the last ten steps, negative is good.
+    change_lately: mean relative change, by the last ten steps that were judged, of the loss that
+    training.judged_by names, negative is good.
     replay_frames: frames in the replay buffer. steps: ln(1 + training steps taken so far).
     frames_since_step: since the last one.
     """

@@ -63,6 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_bags(add, cut: bool = False) -> None:
+    """Take bags, how often to go through them, and options; cut: also what part of them."""
+    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    if cut:
+        add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
+        add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
+    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
+    add.add_argument('--set', dest='assignments', action='append', default=[],
+                     metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
+                     'training.learning_rate=1e-4; may be repeated')
+
+
 def _add_evaluate(commands) -> None:
     add = commands.add_parser(
         'evaluate', help='measure depth on bags under several policies',
@@ -70,19 +82,13 @@ def _add_evaluate(commands) -> None:
         'with the recorded ground-truth depth. One seed on one machine gives the same numbers '
         'every time (times and memory excepted).',
         formatter_class=_Defaults)
-    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    _add_bags(add, cut=True)
     add.add_argument('--policies', nargs='+', default=['never', 'always'], metavar='POLICY',
                      help='never, always, periodic:K, random:P, pattern:1100, oracle, and by '
                      'predicted gain dectrain, budget:0.25, budget:120ms/s or budget:1.5W')
     add.add_argument('--seeds', type=int, default=1, metavar='N', help='run seeds 0 to N - 1')
     add.add_argument('--out', type=Path, required=True, metavar='DIR',
                      help='folder of report.json, report.html, per-frame CSV and plots')
-    add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
-    add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
-    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
-    add.add_argument('--set', dest='assignments', action='append', default=[],
-                     metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
-                     'training.learning_rate=1e-4; may be repeated')
     for topic, what in (('image', 'Image or CompressedImage'), ('camera-info', 'CameraInfo'),
                         ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF'),
                         ('ground-truth', 'depth image, 16UC1 mm or 32FC1 m')):
@@ -98,7 +104,7 @@ def _add_sweep(commands) -> None:
         'Interrupt it whenever you like: the same command goes on where it stopped. Milliseconds '
         'are those of runs side by side; with --jobs 1 they are those of a run alone.',
         formatter_class=_Defaults)
-    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    _add_bags(add, cut=True)
     add.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of '
                      'sweep.json, sweep.html, sweep.png, and of runs, a file a finished run')
     add.add_argument('--policies', nargs='*', metavar='POLICY', default=[
@@ -110,11 +116,6 @@ def _add_sweep(commands) -> None:
     add.add_argument('--budgets', nargs='*', metavar='B', default=['0.1', '0.25', '0.44'],
                      help='policy budget at these, e.g. 0.25, 120ms/s or 1.5W')
     add.add_argument('--seeds', type=int, default=3, metavar='N', help='run seeds 0 to N - 1')
-    add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
-    add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
-    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
-    add.add_argument('--set', dest='assignments', action='append', default=[],
-                     metavar='ROOM.OPTION=VALUE', help='override configuration; may be repeated')
     add.add_argument('--engine', default='local', metavar='ENGINE',
                      help='local: processes of this machine; ray: the Ray cluster RAY_ADDRESS '
                      'names, else one of this machine')
@@ -173,7 +174,7 @@ def _add_collect(commands) -> None:
         'back at once: what was known before it, and what it did to the depth of frames to come, '
         'is a row of statistics. Give bags of at least three places, unlike those to drive in.',
         formatter_class=_Defaults)
-    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    _add_bags(add)
     add.add_argument('--out', type=Path, required=True, metavar='STATS',
                      help='statistics to write, .safetensors; what they mean goes beside as .json')
     add.add_argument('--policies', nargs='+', metavar='POLICY',
@@ -186,10 +187,6 @@ def _add_collect(commands) -> None:
     add.add_argument('--steps', type=int, default=4, metavar='N', help='steps of a trial')
     add.add_argument('--horizon', type=int, default=30, metavar='N',
                      help='later frames that tell the error')
-    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
-    add.add_argument('--set', dest='assignments', action='append', default=[],
-                     metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
-                     'training.features=reference')
     add.set_defaults(run=_collect)
 
 

@@ -130,19 +130,15 @@ class _Walk:
                     yield from self._frame(ahead.popleft(), ahead)
                     watcher.advance()
             for recorded in ahead:              # nothing later tells what these would bring
-                self._observe(recorded)
+                yield from self._frame(recorded, deque())
                 watcher.advance()
             self._pipeline.forget_views()
 
-    def _observe(self, recorded: Recorded):
-        """Go by the policy; no trial."""
-        candidate = self._pipeline.observe(recorded.frame).candidate
-        self._policy.learn(self._pipeline.train(self._policy.decide(candidate)))
-
     def _frame(self, recorded: Recorded, ahead: Deque[Recorded]) -> Iterator[_Row]:
+        """Try steps where it is time to and frames ahead can tell; then go by the policy."""
         candidate = self._pipeline.observe(recorded.frame).candidate
-        self._since += 1
-        if candidate.trainable and self._since >= self._plan.every:
+        self._since += bool(ahead)
+        if ahead and candidate.trainable and self._since >= self._plan.every:
             self._since = 0
             yield from self._tried(recorded, candidate, ahead)
         self._policy.learn(self._pipeline.train(self._policy.decide(candidate)))
