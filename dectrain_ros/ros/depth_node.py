@@ -12,21 +12,16 @@ from dectrain_ros.ros import conversions, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.inference import Inference
+from dectrain_ros.ros.inputs import Inputs
 from dectrain_ros.ros.parameters import ImageConfig, Parameters
 from dectrain_ros.ros.sync import Inbox, Received
 from dectrain_ros.training.worker import REPLACED, Worker
 from diagnostic_msgs.msg import DiagnosticArray
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
-from nav_msgs.msg import Odometry
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-_POSE_TYPES = {'pose': PoseStamped, 'pose_with_covariance': PoseWithCovarianceStamped,
-               'odometry': Odometry}
-_IMAGE_TYPES = {'raw': Image, 'compressed': CompressedImage}
 
 
 class DepthNode(Node):
@@ -50,15 +45,14 @@ class DepthNode(Node):
         self._health = Health(self.get_logger())
         self._pipeline = Pipeline(config)
         self._inbox = Inbox(wait_s=config.pose.wait_s, max_gap_s=config.pose.max_gap_s)
-        self._camera_frame = ''         # frame_id of the images, where they name it
-        self._rectified = conversions.is_rectified(self.resolve_topic_name('image'))
         self._image = conversions.DepthImage()      # of the inference thread
         self._publish()
         self._worker = Worker(self._pipeline.train, self._on_outcome)
         self._inference = Inference(
             self._pipeline, self._inbox, self._health, self._on_depth, self._on_candidate)
-        self._subscribe(
-            _IMAGE_TYPES[parameters.rooms['image'].transport], _POSE_TYPES[config.pose.source])
+        self.create_subscription(DiagnosticArray, messages.DECISION, self._on_decision, 50)
+        self._inputs = Inputs(
+            self, parameters.rooms['image'], config.pose, self._inbox, self._health)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'ready: {config.depth.network}, listening on '
                                f'{self.resolve_topic_name("image")}')
@@ -76,43 +70,6 @@ class DepthNode(Node):
         self._candidate = self.create_publisher(DiagnosticArray, messages.CANDIDATE, 50)
         self._outcome = self.create_publisher(DiagnosticArray, messages.OUTCOME, 50)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
-
-    def _subscribe(self, image_type: type, pose_type: type) -> None:
-        def sensor(depth: int) -> QoSProfile:       # best effort takes from every publisher
-            return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
-        self.create_subscription(image_type, 'image', self._on_image, sensor(5))
-        self.create_subscription(CameraInfo, 'camera_info', self._on_camera_info, sensor(5))
-        self.create_subscription(pose_type, 'pose', self._on_pose, sensor(200))
-        self.create_subscription(DiagnosticArray, messages.DECISION, self._on_decision, 50)
-
-    def _on_image(self, message) -> None:
-        self._camera_frame = message.header.frame_id
-        if self._inbox.put_image(message):
-            self._health.drop('newer image came before its turn')
-
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        try:
-            camera = conversions.intrinsics_from_camera_info(message, self._rectified)
-        except ValueError as error:
-            self._health.problem('invalid camera_info', str(error))
-            return
-        if any(message.d) and not self._rectified:
-            self._health.problem('image is distorted', 'distortion is ignored: feed image_rect')
-        self._inbox.put_camera(camera)
-
-    def _on_pose(self, message) -> None:
-        try:
-            matrix = conversions.pose_matrix(message)
-            if not conversions.is_pose_of(message, self._camera_frame):
-                matrix = None
-                self._health.problem(
-                    'pose is of another frame', f'{message.child_frame_id}, images are of '
-                    f"{self._camera_frame}: publish the camera optical frame's pose; extrinsics "
-                    'are not applied yet')
-        except ValueError as error:
-            self._health.problem('invalid pose', str(error))
-            matrix = None
-        self._inbox.put_pose(messages.ns_from_stamp(message.header.stamp), matrix)
 
     def _on_decision(self, message: DiagnosticArray) -> None:
         try:
