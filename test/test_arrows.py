@@ -25,6 +25,9 @@ ARROWS = {
 DOORS = {
     'ros/depth_node.py': {'training.worker'},
     'ros/bag_player.py': {'offline.bag'},
+    'ros/playlist.py': {'offline.bag'},
+    'ros/launching.py': {'offline.bag', 'offline.bag_topics'},
+    'ros/live_evaluation.py': {'offline.*'},
     'ros/demo.py': {'offline.*'},
     'ros/live.py': {'offline.*'},
 }

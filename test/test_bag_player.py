@@ -1,5 +1,6 @@
 """The bag player: recorded bytes on recorded names, in time or as fast as depth comes."""
 
+import signal
 import threading
 
 from dectrain_ros.frames import Frame, Intrinsics
@@ -11,12 +12,14 @@ from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.bag_player import BagPlayer, hold_images, Play     # noqa: E402,I100,I202
+from dectrain_ros.ros.bag_player import BagPlayer, Play     # noqa: E402,I100,I202
 from dectrain_ros.ros.messages import ns_from_stamp     # noqa: E402
+from dectrain_ros.ros.playlist import hold_images       # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402
-from ros_parts import BEST_EFFORT, output, start         # noqa: E402
+from ros_parts import BEST_EFFORT, output, start, wait_until      # noqa: E402
 from rosgraph_msgs.msg import Clock                     # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
+from std_srvs.srv import SetBool                        # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
 MS = 1_000_000
@@ -116,10 +119,58 @@ def test_if_nobody_listens_it_says_to_what_and_ends(ros, bag):
     assert player.problem == f'nobody subscribed to {INFO}, {POSE} in 0.3 s'
 
 
-def test_a_rate_or_loops_that_cannot_be_is_refused(ros, bag):
-    for how in ({'rate': -1.0}, {'rate': float('nan')}, {'loops': 0}):
-        with pytest.raises(ValueError, match='rate .* must be at least 0 and loops .* at least 1'):
+def test_a_rate_loops_or_start_that_cannot_be_is_refused(ros, bag):
+    for how in ({'rate': -1.0}, {'rate': float('nan')}, {'loops': -1}, {'start_s': -0.1}):
+        with pytest.raises(ValueError, match='rate .*, loops .* and start .* must be at least 0'):
             BagPlayer(bag, Play(**how), context=ros.context)
+    with pytest.raises(ValueError, match='start 0.03 s is not in .*bag, which lasts 0.0 s'):
+        BagPlayer(bag, Play(start_s=0.03), context=ros.context)
+
+
+def test_it_can_start_within_the_bag(ros, bag):
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE)
+    _, ended = play(ros, bag, start_s=0.01, loops=2)
+    assert ended.wait(10.0) and images.wait_for(4) and stamps(images) == [10, 20, 10, 20]
+
+
+def test_it_plays_for_ever_if_asked_until_it_is_closed(ros, bag):
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE)
+    player, ended = play(ros, bag, loops=0)
+    images.wait_for(12)
+    assert player.close() and ended.is_set() and player.problem == ''
+
+
+def test_paused_it_holds_and_then_goes_on_where_it_was(ros, bag):
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE)
+    pause = ros.tester.create_client(SetBool, 'bag_player/pause')
+    player, ended = play(ros, bag, wait_s=0.0, rate=0.02)        # 0.5 s between images
+    assert pause.wait_for_service(15.0)
+    images.wait_for(1)
+    answer = pause.call_async(SetBool.Request(data=True))
+    wait_until(answer.done)
+    assert answer.result().success and answer.result().message == 'paused'
+    held = len(images.messages)
+    assert not ended.wait(1.5) and len(images.messages) <= held
+    answer = pause.call_async(SetBool.Request(data=False))
+    wait_until(answer.done)
+    assert answer.result().message == 'playing'
+    assert ended.wait(15.0) and player.images == 3
+
+
+def test_it_waits_for_others_if_asked_and_says_who_is_missing(ros, bag):
+    for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
+        ros.listen(kind, topic)
+    player, ended = play(ros, bag, wait_s=0.3, after=('scored',))
+    assert ended.wait(10.0) and player.problem == 'nobody subscribed to scored in 0.3 s'
+    ros.listen(Image, 'scored')
+    player, ended = play(ros, bag, wait_s=0.3, after=('scored',))
+    assert ended.wait(10.0) and player.problem == 'nobody published scored in 0.3 s'
+    ros.tester.create_publisher(Image, 'scored', 1)
+    player, ended = play(ros, bag, after=('scored',))
+    assert ended.wait(10.0) and player.problem == '' and player.images == 3
 
 
 def test_a_bag_whose_poses_are_transforms_is_refused_in_one_line(bag, tmp_path):
@@ -167,3 +218,12 @@ def test_the_executable_plays_to_the_end_and_exits_0(bag):
 def test_the_executable_exits_1_for_a_bag_that_is_none(tmp_path):
     status, errors = output(start('bag_player', str(tmp_path / 'no_bag')))
     assert status == 1 and 'no_bag does not exist' in errors and 'Traceback' not in errors
+
+
+def test_sigint_ends_the_executable_cleanly_while_it_plays(ros, bag):
+    images = ros.listen(Image, IMAGE)
+    process = start('bag_player', str(bag.path), '--wait', '0', '--loop', '0')
+    images.wait_for(3, timeout_s=60.0)
+    process.send_signal(signal.SIGINT)
+    status, errors = output(process)
+    assert status == 0 and 'Traceback' not in errors and 'played' not in errors

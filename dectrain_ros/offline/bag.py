@@ -150,7 +150,7 @@ class Bag:
         """List the topics that have messages."""
         try:
             with Reader(self._storage) as reader:
-                self._duration_ns = reader.duration
+                self.duration_ns = reader.duration
                 counts: Dict[Tuple[str, str], int] = {}
                 for c in reader.connections:
                     key = (c.topic, c.msgtype)
@@ -190,7 +190,7 @@ class Bag:
         """Refuse poses that cannot meet the images: their clocks differ."""
         image_ns = stamp.sec * 10**9 + stamp.nanosec
         first, last = self._poses.span_ns()
-        if last < image_ns or first > image_ns + self._duration_ns:
+        if last < image_ns or first > image_ns + self.duration_ns:
             raise BagError(
                 f'{self.path}: poses on {self.topics.pose} cover {first / 1e9:.3f} to '
                 f'{last / 1e9:.3f} s but images on {self.topics.image} start at '

@@ -1,0 +1,79 @@
+"""What is played of a recording: which messages, of which types, in which order."""
+
+from __future__ import annotations
+
+from collections import deque
+import importlib
+from typing import Deque, Dict, Iterable, Iterator, List, Optional
+
+from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage, TRANSFORMS
+
+_HELD_IMAGES = 30       # most images that wait for a pose after their stamp
+
+
+def playlist(bag: Bag, topics: List[str], *, start_s: float, hold: bool) -> Iterator[RawMessage]:
+    """
+    Give a bag's messages in the order to play them.
+
+    :param start_s: where to start, s into the bag.
+    :param hold: let every image follow its pose, as hold_images does.
+    """
+    messages: Iterable[RawMessage] = bag.messages(topics)
+    if hold:
+        messages = hold_images(messages, bag.topics.image, bag.topics.pose)
+    first_ns: Optional[int] = None
+    for message in messages:
+        first_ns = message.stamp_ns if first_ns is None else first_ns
+        if message.stamp_ns - first_ns >= start_s * 1e9:
+            yield message
+
+
+def hold_images(messages: Iterable[RawMessage], image: str, pose: str) -> Iterator[RawMessage]:
+    """
+    Reorder messages so that an image follows the first pose not before its stamp.
+
+    Who waits for an image's depth before going on would else never send the pose it waits for.
+
+    :param image: name of the image topic.
+    :param pose: name of the pose topic, whose messages must start with a header.
+    """
+    held: Deque[RawMessage] = deque()
+    newest_ns = -1
+    for message in messages:
+        if message.topic == image:
+            held.append(message)
+        else:
+            yield message
+            if message.topic == pose:
+                newest_ns = max(newest_ns, header_stamp_ns(message.data))
+        while held and (len(held) > _HELD_IMAGES or header_stamp_ns(held[0].data) <= newest_ns):
+            yield held.popleft()
+    yield from held
+
+
+def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
+    """
+    Look up the message types of a bag's topics, each of which has messages.
+
+    :raises BagError: if one is of transforms, from which the live node takes no poses.
+    """
+    found: Dict[str, str] = {}
+    messages = bag.messages(topics)
+    while len(found) < len(topics):
+        message = next(messages)
+        found[message.topic] = message.msgtype
+    for topic, kind in found.items():
+        if kind == TRANSFORMS:
+            raise BagError(
+                f'{bag.path}: poses are in {topic}; the live node needs a pose topic: record '
+                'PoseStamped or Odometry of the camera optical frame, or run the bag offline')
+    return found
+
+
+def message_type(name: str) -> type:
+    """Give the Python type of 'package/msg/Name'."""
+    package, _, kind = name.split('/')
+    try:
+        return getattr(importlib.import_module(f'{package}.msg'), kind)
+    except (ImportError, AttributeError):
+        raise ValueError(f'message type {name} is not installed: install {package}') from None
