@@ -23,7 +23,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 
-
 class DepthNode(Node):
     """
     Wires topics to the pipeline.
