@@ -5,8 +5,8 @@ import textwrap
 from typing import Iterator
 
 from dectrain_ros.config import (
-    Config, DecisionConfig, DepthConfig, options, PoseConfig, ROOMS, TrainingConfig)
-from dectrain_ros.ros.parameters import ImageConfig
+    DecisionConfig, DepthConfig, options, PoseConfig, ROOMS, TrainingConfig)
+from dectrain_ros.ros.parameters import ImageConfig, PLAIN
 import yaml
 
 HERE = Path(__file__).resolve().parent
@@ -38,8 +38,9 @@ def parameters_yaml() -> str:
     """Give the text of dectrain.yaml."""
     lines = []
     for node, rooms in NODES.items():
-        lines += ['', f'/**/{node}:', '  ros__parameters:',
-                  '    # Seed of everything random.', f'    seed: {Config().seed}']
+        lines += ['', f'/**/{node}:', '  ros__parameters:']
+        for o in PLAIN:
+            lines += [f'    # {o.help}', f'    {yaml.safe_dump({o.name: o.default}).strip()}']
         for room in rooms:
             lines += [f'    # {room.__doc__.strip()}', f'    {room.room}:', *_room(room)]
     return HEAD + '\n'.join(lines) + '\n'

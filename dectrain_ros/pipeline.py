@@ -126,10 +126,27 @@ class Pipeline:
 
         :param new_array: takes shape (H, W) and type, float32, and gives the array to write to.
         """
+        return self._to_publish(frame, prediction, prediction.depth, new_array)
+
+    def variance_to_publish(
+        self, frame: Frame, prediction: DepthPrediction, new_array: Callable = np.empty
+    ) -> np.ndarray:
+        """
+        Give the variance of the depth predicted last, float32 m^2, at the size to publish.
+
+        :param new_array: as for depth_to_publish.
+        """
+        variance = self._estimator.variance(prediction)
+        return self._to_publish(frame, prediction, variance, new_array)[0]
+
+    def _to_publish(
+        self, frame: Frame, prediction: DepthPrediction, values: np.ndarray, new_array: Callable
+    ) -> Tuple[np.ndarray, Intrinsics]:
+        """Give what the network gives at the size to publish, and the camera at that size."""
         camera = (frame.intrinsics if self._config.depth.output_size == 'camera'
                   else prediction.intrinsics)
-        depth = new_array((camera.height, camera.width), np.float32)
-        return cv2.resize(prediction.depth, (camera.width, camera.height), dst=depth,
+        sized = new_array((camera.height, camera.width), np.float32)
+        return cv2.resize(values, (camera.width, camera.height), dst=sized,
                           interpolation=cv2.INTER_LINEAR), camera
 
     def consider(self, frame: Frame, prediction: DepthPrediction) -> Candidate:

@@ -23,7 +23,7 @@ ARROWS = {
 }
 # Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.
 DOORS = {
-    'ros/depth_node.py': {'training.worker'},
+    'ros/training.py': {'training.worker'},
     'ros/bag_player.py': {'offline.bag'},
     'ros/playlist.py': {'offline.bag'},
     'ros/launching.py': {'offline.bag', 'offline.bag_topics'},
@@ -82,8 +82,8 @@ def test_an_import_against_the_arrows_is_found():
         'dectrain_ros.training.step']
     assert list(strangers('frames.py', ['dectrain_ros.config'])) == ['dectrain_ros.config']
     assert list(strangers('ros/sync.py', ['dectrain_ros.training.worker'])) != []
-    assert list(strangers('ros/depth_node.py', ['dectrain_ros.training.step'])) != []
-    assert list(strangers('ros/depth_node.py', ['dectrain_ros.training.worker.Worker'])) == []
+    assert list(strangers('ros/training.py', ['dectrain_ros.training.step'])) != []
+    assert list(strangers('ros/training.py', ['dectrain_ros.training.worker.Worker'])) == []
     assert list(strangers('ros/bag_player.py', ['dectrain_ros.offline.bag',
                                                 'dectrain_ros.offline.cli'])) != []
     assert list(strangers('pipeline.py', ['dectrain_ros.offline.bag'])) != []

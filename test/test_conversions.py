@@ -142,7 +142,7 @@ def test_a_pose_of_every_kind_becomes_a_transform(kind):
 
 def test_depth_becomes_32fc1_with_the_same_bytes():
     depth = np.array([[1.5, np.nan, 2.0], [0.1, 3.0, 4.0]], np.float32)
-    image = conversions.DepthImage()
+    image = conversions.ImageBuffer('32FC1')
     image.new_array(depth.shape)[:] = depth
     message = image.message(Header(frame_id='c'))
     assert (message.encoding, message.height, message.width, message.step) == ('32FC1', 2, 3, 12)
@@ -151,7 +151,7 @@ def test_depth_becomes_32fc1_with_the_same_bytes():
 
 
 def test_a_stream_of_depth_uses_the_same_memory_and_another_size_its_own():
-    image = conversions.DepthImage()
+    image = conversions.ImageBuffer('32FC1')
     first = image.new_array((2, 3))
     assert image.new_array((2, 3)) is first
     image.new_array((3, 2)).fill(2.0)

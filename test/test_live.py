@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
-from dectrain_ros.ros.conversions import DepthImage  # noqa: E402
+from dectrain_ros.ros.conversions import ImageBuffer  # noqa: E402
 from dectrain_ros.ros.demo import main                  # noqa: E402
 from dectrain_ros.ros.live import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402,I100
@@ -34,7 +34,7 @@ def live(ros, tmp_path):
 
 def depth(live, stamp_ns):
     """Let it hear a depth image of 2 m."""
-    image = DepthImage()
+    image = ImageBuffer('32FC1')
     image.new_array((6, 8)).fill(2.0)
     live._on_depth(image.message(Header(stamp=messages.stamp_from_ns(stamp_ns))))
 

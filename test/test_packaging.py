@@ -135,6 +135,7 @@ def test_the_parameter_file_holds_every_default():
     nodes = parameters('dectrain.yaml')
     assert set(nodes) == {'depth_node', 'decision_node'}
     assert [nodes[n].pop('seed') for n in sorted(nodes)] == [Config().seed] * 2
+    assert [nodes[n].pop('autostart') for n in sorted(nodes)] == [True] * 2
     assert nodes['depth_node'].pop('image.transport') == 'raw'
     assert not set(nodes['depth_node']) & set(nodes['decision_node'])
     merged = {**nodes['depth_node'], **nodes['decision_node']}

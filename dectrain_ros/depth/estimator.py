@@ -43,6 +43,18 @@ class Estimator:
             frame.stamp_ns, decoded.depths[0][0, 0].cpu().numpy(), image, intrinsics, features,
             weight_version)
 
+    @torch.no_grad()
+    def variance(self, prediction: DepthPrediction) -> np.ndarray:
+        """
+        Give the variance of a prediction's depth, float32 m^2, of depth's size, on the host.
+
+        Its features are decoded once more, so it must be the newest: before other weights come.
+        """
+        focal_px = torch.tensor(
+            [prediction.intrinsics.fx], dtype=torch.float32, device=self.device)
+        decoded = self.network.decode(prediction.encoder_features, focal_px)
+        return decoded.log_variance[0, 0].exp().cpu().numpy()
+
 
 def pooled_feature(encoder_features: Sequence[Tensor]) -> np.ndarray:
     """Give the bottleneck's mean at unit length, (C,) float32, on the host."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import functools
 import importlib.util
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -153,27 +154,36 @@ def is_pose_of(message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry],
     return not own or not frame_id or own == frame_id.lstrip('/')
 
 
-class DepthImage:
+class ImageBuffer:
     """
-    A 32FC1 message whose pixels, m, are written in place.
+    A message of 32FC1 or rgb8 whose pixels are written in place.
 
     One does for a whole stream, as publishing copies; its memory is then warm.
     """
 
-    def __init__(self):
+    _KINDS = {'32FC1': (np.dtype(np.float32), ()), 'rgb8': (np.dtype(np.uint8), (3,))}
+
+    def __init__(self, encoding: str):
         """Start without pixels."""
-        self._message = Image(encoding='32FC1', is_bigendian=sys.byteorder == 'big')
-        self._pixels = np.empty((0, 0), np.float32)
+        self._dtype, self._channels = self._KINDS[encoding]      # of a pixel
+        self._message = Image(encoding=encoding, is_bigendian=sys.byteorder == 'big')
+        self._pixels = np.empty((0, 0), self._dtype)
 
     def new_array(self, shape: Tuple[int, int], dtype: type = np.float32) -> np.ndarray:
-        """Give the message's pixels, (H, W) float32, to be written to."""
-        if shape != self._pixels.shape:
-            height, width = shape
-            self._message.height, self._message.width = height, width
-            self._message.step = 4 * width
+        """
+        Give the message's pixels to be written to: (H, W) of 32FC1, (H, W, 3) of rgb8.
+
+        :param shape: (H, W).
+        :param dtype: for callers that name it; the encoding's is given.
+        """
+        if shape != self._pixels.shape[:2]:
+            message, (height, width) = self._message, shape
+            message.height, message.width = height, width
+            message.step = width * self._dtype.itemsize * math.prod(self._channels)
             # Any other sequence is checked element by element; whether it is copied differs.
-            self._message.data = array.array('B', bytes(4 * height * width))
-            self._pixels = np.frombuffer(self._message.data, dtype).reshape(shape)
+            message.data = array.array('B', bytes(message.step * height))
+            self._pixels = np.frombuffer(message.data, self._dtype).reshape(
+                height, width, *self._channels)
         return self._pixels
 
     def message(self, header: Header) -> Image:

@@ -3,42 +3,66 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 from typing import List, Optional
 
 from dectrain_ros.config import Config, DecisionConfig
 from dectrain_ros.decision.gain import load_gain
 from dectrain_ros.decision.policy import GainPredictor, make_policy, Policy
-from dectrain_ros.ros import messages
+from dectrain_ros.ros import diagnosis, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
+from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.parameters import Parameters
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
+from rclpy.subscription import Subscription
 
 
-class DecisionNode(Node):
+class DecisionNode(ManagedNode):
     """
     Wires topics to the policy; one that predicts no gain needs no torch, and starts at once.
+
+    Configuring makes the policy, activating subscribes.
 
     :param ros: rclpy.node.Node's keyword arguments.
     :raises ValueError: if a parameter is unknown or out of range.
     """
 
     def __init__(self, **ros):
-        """Make the policy, then listen."""
-        super().__init__(
-            'decision_node', automatically_declare_parameters_from_overrides=True, **ros)
+        """Declare parameters and report; start does the rest."""
+        super().__init__('decision_node', **ros)
         self._health = Health(self.get_logger())
-        self._policy: Policy
-        self._config: Optional[Config] = None
-        parameters = Parameters(self, (DecisionConfig,), self._change)
-        self._change(parameters.config)
+        self._policy: Optional[Policy] = None
+        self._gain: Optional[GainPredictor] = None      # of policies that predict it
+        self._alpha = math.nan                          # of the newest decision
+        self._heard: List[Subscription] = []
+        self._config: Config
+        self._options = Parameters(self, (DecisionConfig,), self._change)
         self._decision = self.create_publisher(DiagnosticArray, messages.DECISION, 50)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
-        self.create_subscription(DiagnosticArray, messages.CANDIDATE, self._on_candidate, 50)
-        self.create_subscription(DiagnosticArray, messages.OUTCOME, self._on_outcome, 50)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def load(self) -> None:
+        """Make the policy."""
+        self._take(self._options.config)
+
+    def unload(self) -> None:
+        """Let the policy and what it learned go."""
+        self._policy = self._gain = None
+
+    def listen(self) -> None:
+        """Subscribe."""
+        self._heard = [
+            self.create_subscription(DiagnosticArray, topic, callback, 50)
+            for topic, callback in ((messages.CANDIDATE, self._on_candidate),
+                                    (messages.OUTCOME, self._on_outcome))]
+        self._health.expect('candidates')
+
+    def rest(self) -> None:
+        """Unsubscribe."""
+        while self._heard:
+            self.destroy_subscription(self._heard.pop())
 
     def close(self) -> bool:
         """Do nothing: there are no threads."""
@@ -46,21 +70,33 @@ class DecisionNode(Node):
 
     def _change(self, config: Config) -> None:
         """Start the policy afresh, or only change its alpha; raises ValueError where unusable."""
-        decision = config.decision
-        if self._config is not None and self._config.decision == replace(
-                decision, alpha=self._config.decision.alpha):
-            self._policy.take_alpha(decision.alpha)
+        if self._policy is None:                        # configuring will tell
+            return
+        now, new = self._config.decision, config.decision
+        if now == replace(new, alpha=now.alpha):
+            self._policy.take_alpha(new.alpha)
+            self._config = config
         else:
-            try:
-                self._policy = make_policy(
-                    decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
-                    make_gain=lambda: _gain(config))
-            except ValueError as error:
-                raise ValueError(f'decision.policy: {error}') from None
-            self.get_logger().info(f'policy {decision.policy}')
-        self._config = config
+            self._take(config)
+
+    def _take(self, config: Config) -> None:
+        decision, gains = config.decision, []
+
+        def make_gain() -> GainPredictor:
+            gains.append(_gain(config))
+            return gains[0]
+        try:
+            self._policy = make_policy(
+                decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
+                make_gain=make_gain)
+        except ValueError as error:
+            raise ValueError(f'decision.policy: {error}') from None
+        self._gain = gains[0] if gains else None
+        self._config, self._alpha = config, decision.alpha
+        self.get_logger().info(f'policy {decision.policy}')
 
     def _on_candidate(self, message: DiagnosticArray) -> None:
+        self._health.heard('candidates')
         try:
             candidate = messages.candidate_from(message)
         except ValueError as error:
@@ -72,6 +108,7 @@ class DecisionNode(Node):
             self._health.problem('features do not fit the gain network', str(error))
             return
         self._health.count('asked to train' if decision.train else 'asked to skip')
+        self._alpha = decision.alpha
         self._decision.publish(messages.decision_message(decision))
 
     def _on_outcome(self, message: DiagnosticArray) -> None:
@@ -81,9 +118,20 @@ class DecisionNode(Node):
             self._health.problem('malformed outcome', str(error))
 
     def _report(self) -> None:
-        message = DiagnosticArray(status=[self._health.status(f'{self.get_name()}: decisions')])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        if self.state == FINALIZED:
+            return
+        health, numbers, note = self._health, {}, ''
+        if self._policy is not None:
+            note = f'OK, policy {self._config.decision.policy}'
+            numbers = {**diagnosis.decision_numbers(health), 'alpha': self._alpha}
+        if self._gain is not None:
+            numbers['gain_trusted'] = int(self._gain.trusted)
+        if self.state == ACTIVE:
+            causes = [*diagnosis.decision_causes(self, health, self._gain)]
+        else:
+            causes = [diagnosis.lifecycle_cause(self.state, self.problem, self.address)]
+        status = health.status(diagnosis.status_name(self, 'decisions'), causes, note, **numbers)
+        self._diagnostics.publish(diagnosis.report(self, status))
 
 
 def _gain(config: Config) -> GainPredictor:
@@ -96,7 +144,9 @@ def main(args: Optional[List[str]] = None) -> int:
     """Run the node; returns the exit status."""
     def make() -> DecisionNode:
         no_arguments_left(args)
-        return DecisionNode()
+        node = DecisionNode()
+        node.start()
+        return node
     return run('decision_node', make, args)
 
 

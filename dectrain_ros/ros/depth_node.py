@@ -6,119 +6,165 @@ import time
 from typing import List, Optional
 
 from dectrain_ros.config import Config, DepthConfig, PoseConfig, TrainingConfig
-from dectrain_ros.frames import Candidate, DepthPrediction, Frame, StepResult
+from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.ros import conversions, messages
+from dectrain_ros.ros import diagnosis, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.inference import Inference
-from dectrain_ros.ros.inputs import Inputs
+from dectrain_ros.ros.inputs import Inputs, patience_clock
+from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
+from dectrain_ros.ros.outputs import Outputs
 from dectrain_ros.ros.parameters import ImageConfig, Parameters
 from dectrain_ros.ros.sync import Inbox, Received
-from dectrain_ros.training.worker import REPLACED, Worker
+from dectrain_ros.ros.training import OFF, Training
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
+from std_srvs.srv import SetBool, Trigger
+
+_END_S = 1.0            # threads have so long to end with the process
+_NO_MODEL = 'no model is loaded: configure the node first'
 
 
-class DepthNode(Node):
+class DepthNode(ManagedNode):
     """
-    Wires topics to the pipeline.
+    Wires topics and services to the pipeline.
 
-    Callbacks only enqueue; depth is published from the inference thread, outcomes from the
-    training worker.
+    Configuring loads the model, activating starts threads and subscribes. Callbacks only enqueue;
+    depth is published from the inference thread, outcomes from the training worker.
 
     :param ros: rclpy.node.Node's keyword arguments.
-    :raises ValueError: if a parameter is unknown or out of range, or the weights do not fit.
-    :raises OSError: if the weights cannot be read.
+    :raises ValueError: if a parameter is unknown or out of range.
     """
 
     def __init__(self, **ros):
-        """Load the network, then listen."""
-        super().__init__('depth_node', automatically_declare_parameters_from_overrides=True, **ros)
-        parameters = Parameters(
-            self, (DepthConfig, TrainingConfig, PoseConfig, ImageConfig), self._change)
-        config = parameters.config
+        """Declare parameters, offer services and report; start does the rest."""
+        super().__init__('depth_node', **ros)
         self._health = Health(self.get_logger())
-        self._pipeline = Pipeline(config)
-        self._inbox = Inbox(wait_s=config.pose.wait_s, max_gap_s=config.pose.max_gap_s)
-        self._image = conversions.DepthImage()      # of the inference thread
-        self._publish()
-        self._worker = Worker(self._pipeline.train, self._on_outcome)
-        self._inference = Inference(
-            self._pipeline, self._inbox, self._health, self._on_depth, self._on_candidate)
-        self.create_subscription(DiagnosticArray, messages.DECISION, self._on_decision, 50)
-        self._inputs = Inputs(
-            self, parameters.rooms['image'], config.pose, self._inbox, self._health)
+        self._pipeline: Optional[Pipeline] = None
+        self._training: Optional[Training] = None
+        self._outputs: Optional[Outputs] = None
+        self._inputs: Optional[Inputs] = None
+        self._inference: Optional[Inference] = None
+        self._options = Parameters(
+            self, (DepthConfig, TrainingConfig, PoseConfig, ImageConfig), self._change)
+        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self.get_logger().info(f'ready: {config.depth.network}, listening on '
-                               f'{self.resolve_topic_name("image")}')
+        # In a group of its own: a reset that waits for a step must not hold up images.
+        self.create_service(Trigger, '~/reset', self._on_reset,
+                            callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_service(SetBool, '~/set_training', self._on_set_training)
+
+    def load(self) -> None:
+        """Load the network, advertise the outputs."""
+        config = self._options.config
+        self._pipeline = Pipeline(config)
+        self._outputs = Outputs(self, self._pipeline)
+        self._training = Training(self, self._pipeline, self._health)
+        self.get_logger().info(f'loaded {config.depth.network} on {self._pipeline.device}')
+
+    def unload(self) -> None:
+        """Free the network, take the outputs away."""
+        for part in (self._training, self._outputs):
+            if part is not None:
+                part.close()
+        self._training = self._outputs = self._pipeline = None
+
+    def listen(self) -> None:
+        """Start the threads, then subscribe; views of before a pause are forgotten."""
+        config = self._options.config
+        self._pipeline.forget_views()
+        self._training.start()
+        inbox = Inbox(wait_s=config.pose.wait_s, now_s=patience_clock(self))
+        self._inference = Inference(
+            self._pipeline, inbox, self._health, self._on_depth, self._training.publish)
+        self._inputs = Inputs(
+            self, self._options.rooms['image'], config.pose, inbox, self._health)
+        self._health.expect('images', 'poses', 'decisions')
+        self.get_logger().info(f'ready: listening on {self.resolve_topic_name("image")}')
+
+    def rest(self) -> None:
+        """Unsubscribe and end the threads, however long the step in flight takes."""
+        while not self.close() and self.context.ok():
+            self.get_logger().info('waiting for the frame or training step in work')
 
     def close(self) -> bool:
-        """End the threads; returns whether they did, as a step may take longer than is waited."""
-        return all([self._inference.close(0.9), self._worker.close(0.9)])
+        """Unsubscribe and end the threads; returns whether they did in time."""
+        until_s = time.monotonic() + _END_S
+        if self._inputs is not None:
+            self._inputs.close()
+            self._inputs = None
+        if self._inference is None:
+            return True
+        self._training.stop(0.0)                # so that both end at once
+        if not (self._inference.close(max(0.0, until_s - time.monotonic()))
+                and self._training.stop(max(0.0, until_s - time.monotonic()))):
+            return False
+        self._inference = None
+        return True
 
     def _change(self, config: Config) -> None:
-        self._pipeline.learning_rate = config.training.learning_rate
+        if self._pipeline is not None:
+            self._pipeline.learning_rate = config.training.learning_rate
 
-    def _publish(self) -> None:
-        self._depth = self.create_publisher(Image, 'depth/image', 5)
-        self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', 5)
-        self._candidate = self.create_publisher(DiagnosticArray, messages.CANDIDATE, 50)
-        self._outcome = self.create_publisher(DiagnosticArray, messages.OUTCOME, 50)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
-
-    def _on_decision(self, message: DiagnosticArray) -> None:
-        try:
-            decision = messages.decision_from(message)
-        except ValueError as error:
-            self._health.problem('malformed decision', str(error))
-            return
-        if decision.train:
-            self._worker.submit(decision)
+    async def _on_reset(self, request: Trigger.Request, response: Trigger.Response
+                        ) -> Trigger.Response:
+        if self._training is None:
+            response.message = _NO_MODEL
         else:
-            self._on_outcome(self._pipeline.train(decision))     # no step: only lets its batch go
+            response.success, response.message = await self._training.reset()
+            self.get_logger().info(f'~/reset: {response.message}')
+        return response
+
+    def _on_set_training(self, request: SetBool.Request, response: SetBool.Response
+                         ) -> SetBool.Response:
+        if self._training is None:
+            response.message = _NO_MODEL
+        else:
+            response.success, response.message = self._training.switch(request.data)
+            self.get_logger().info(f'~/set_training: {response.message}')
+        return response
 
     def _on_depth(self, received: Received, frame: Frame, prediction: DepthPrediction) -> None:
         if not self.context.ok():       # shutting down
             return
-        header = received.message.header
-        _, camera = self._pipeline.depth_to_publish(frame, prediction, self._image.new_array)
-        self._depth.publish(self._image.message(header))
+        self._outputs.publish(received.message.header, frame, prediction)
         self._health.latency(time.perf_counter() - received.at_s)
-        self._depth_info.publish(conversions.camera_info_message(header, camera))
         self._health.count('frames')
 
-    def _on_candidate(self, header: Header, candidate: Candidate, weight_version: int) -> None:
-        if not self.context.ok():       # shutting down
-            return
-        self._candidate.publish(messages.candidate_message(
-            candidate, header.frame_id, weight_version))
-        if candidate.refusal:
-            self._health.count(f'not trained: {candidate.refusal}')
-
-    def _on_outcome(self, result: StepResult) -> None:
-        self._health.count('trained' if result.trained else 'not trained')
-        if result.reason == REPLACED:
-            self._health.count(f'not trained: {REPLACED}')
-        if self.context.ok():           # else shutting down
-            self._outcome.publish(messages.outcome_message(result))
-
     def _report(self) -> None:
-        status = self._health.status(
-            f'{self.get_name()}: depth', weight_version=self._pipeline.weight_version)
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
+        if self.state == FINALIZED:
+            return
+        health, numbers, device, note = self._health, {}, '', ''
+        if self._pipeline is not None:
+            device = str(self._pipeline.device)
+            note = '' if self._training.is_on else OFF
+            numbers = {**diagnosis.depth_numbers(health), 'loss': self._training.loss,
+                       'weight_version': self._pipeline.weight_version,
+                       'training': int(self._training.is_on)}
+        if self.state == ACTIVE:
+            causes = [*diagnosis.depth_causes(
+                self, health, self._topics(), self._training.is_on)]
+        else:
+            causes = [diagnosis.lifecycle_cause(self.state, self.problem, self.address)]
+        status = health.status(diagnosis.status_name(self, 'depth'), causes, note, **numbers)
+        self._diagnostics.publish(diagnosis.report(self, status, device))
+
+    def _topics(self) -> dict:
+        """Give the names, as remapped, of what is waited for."""
+        topics = {'images': 'image', 'camera_info': 'camera_info', 'poses': 'pose',
+                  'decisions': messages.DECISION}
+        return {what: self.resolve_topic_name(name) for what, name in topics.items()}
 
 
 def main(args: Optional[List[str]] = None) -> int:
     """Run the node; returns the exit status."""
     def make() -> DepthNode:
         no_arguments_left(args)
-        return DepthNode()
+        node = DepthNode()
+        node.start()
+        return node
     return run('depth_node', make, args)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import os
+import signal
 import sys
-from typing import Callable, List, Optional
+import threading
+from typing import Callable, Iterator, List, Optional
 
+from dectrain_ros.ros.lifecycle import Refused
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
@@ -29,8 +33,11 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
         return _refused(name, error)
     try:
         node = make_node()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         return _stopped()
+    except Refused:                     # it said why
+        rclpy.try_shutdown()
+        return 1
     except (ValueError, OSError, ParameterException) as error:
         rclpy.try_shutdown()
         return _refused(name, error)
@@ -39,18 +46,45 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
             return 0
         raise
     ended = False
-    try:
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        ended = node.close()
-        if ended:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    if not ended:
-        _leave_at_once(name)
+    with _undisturbed() as from_now_on:
+        try:
+            rclpy.spin(node)
+        except (KeyboardInterrupt, ExternalShutdownException):
+            pass
+        finally:
+            from_now_on()
+            ended = node.close()
+            if ended:
+                node.destroy_node()
+            rclpy.try_shutdown()
+            from_now_on()               # rclpy put the handlers back that were there before it
+        if not ended:
+            _leave_at_once(name)
     return 0
+
+
+@contextmanager
+def _undisturbed() -> Iterator[Callable[[], None]]:
+    """
+    Give a function from whose call on signals are ignored, to the end of the context.
+
+    Ctrl-C reaches a node from the terminal and again from ros2 launch; the second one must not
+    end it in the middle of its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    ends = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in ends]
+
+    def ignore() -> None:
+        for number in ends:
+            signal.signal(number, signal.SIG_IGN)
+    try:
+        yield ignore
+    finally:
+        for number, handler in zip(ends, before):
+            signal.signal(number, handler)
 
 
 def no_arguments_left(args: Optional[List[str]]) -> None:

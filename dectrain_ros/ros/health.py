@@ -1,13 +1,30 @@
-"""What went through, what did not and why: counted always, logged once."""
+"""What went through, what did not and why: counted always, logged once, told once a second."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-import statistics
 import threading
-from typing import Deque
+import time
+from typing import Callable, Deque, Dict, NamedTuple, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+_TICKS = 61             # remembered, one a second: the last minute
+_RATE_S = 5.0           # rates go over so long
+
+
+class Cause(NamedTuple):
+    """Why all is not well: a level of DiagnosticStatus, and what a person can do about it."""
+
+    level: bytes
+    text: str
+
+
+class _Tick(NamedTuple):
+    """All counters at one time."""
+
+    at_s: float
+    counts: Counter
 
 
 class Health:
@@ -15,62 +32,120 @@ class Health:
     Counters of a node, safe to use from several threads.
 
     :param logger: takes the first problem of every kind, as a warning.
+    :param now_s: clock that never jumps, s.
     """
 
-    def __init__(self, logger):
+    def __init__(self, logger, now_s: Callable[[], float] = time.monotonic):
         """Start at zero."""
-        self._logger = logger
+        self._logger, self._now_s = logger, now_s
         self._lock = threading.Lock()
         self._counts: Counter = Counter()
         self._problems: Counter = Counter()
         self._told: Counter = Counter()         # problems as of the last status
+        self._details: Dict[str, str] = {}      # newest, of every kind of problem
+        self._heard_s: Dict[str, float] = {}
         self._latencies_s: Deque[float] = deque(maxlen=300)
+        self._ticks: Deque[_Tick] = deque([_Tick(now_s(), Counter())], maxlen=_TICKS)
 
     def count(self, what: str) -> None:
         """Count something good; what is one of a few fixed words."""
         with self._lock:
             self._counts[what] += 1
 
+    def heard(self, what: str) -> None:
+        """Count a message that came; what is one of a few fixed words, such as images."""
+        with self._lock:
+            self._counts[what] += 1
+            self._heard_s[what] = self._now_s()
+
+    def expect(self, *what: str) -> None:
+        """From now on, take note of how long nothing was heard."""
+        with self._lock:
+            self._heard_s.update(dict.fromkeys(what, self._now_s()))
+
+    def silence_s(self, what: str) -> float:
+        """Give how long nothing was heard since it came last or is expected; 0 if it is not."""
+        with self._lock:
+            now_s = self._now_s()
+            return now_s - self._heard_s.get(what, now_s)
+
     def problem(self, reason: str, detail: str = '') -> None:
         """Count a problem; reason is one of a few fixed texts, detail only goes to the log."""
-        self._note(f'problem: {reason}', f'{reason}: {detail}' if detail else reason)
+        self._note(f'problem: {reason}', f'{reason}: {detail}' if detail else reason, detail)
 
     def drop(self, reason: str, detail: str = '') -> None:
         """Count an image that got no depth; reason and detail as for a problem."""
         text = f'image dropped, {reason}'
-        self._note(f'dropped: {reason}', f'{text}: {detail}' if detail else text)
+        self._note(f'dropped: {reason}', f'{text}: {detail}' if detail else text, detail)
 
-    def _note(self, key: str, text: str) -> None:
+    def _note(self, key: str, text: str, detail: str) -> None:
         with self._lock:
             self._problems[key] += 1
+            self._details[key] = detail
             first = self._problems[key] == 1
         if first:
             self._logger.warning(f'{text} (logged once, counted in /diagnostics)')
+
+    def detail(self, key: str) -> str:
+        """Give the newest detail of a problem, 'problem: reason' or 'dropped: reason'."""
+        with self._lock:
+            return self._details.get(key, '')
 
     def latency(self, seconds: float) -> None:
         """Take note of one frame's time through the node."""
         with self._lock:
             self._latencies_s.append(seconds)
 
-    def status(self, name: str, **numbers) -> DiagnosticStatus:
-        """
-        Give the counters, and further numbers, for /diagnostics.
+    def recent(self, key: str, seconds: float = _RATE_S) -> int:
+        """Give how far a counter rose over the last so many seconds, 60 at most, about."""
+        with self._lock:
+            return self._total(key) - self._since(seconds).counts[key]
 
-        It warns if there were problems since the status before.
+    def rate(self, key: str) -> float:
+        """Give how often a counter rises, Hz, over the last seconds."""
+        with self._lock:
+            before = self._since(_RATE_S)
+            elapsed_s = self._now_s() - before.at_s
+            rise = self._total(key) - before.counts[key]
+        return rise / elapsed_s if elapsed_s > 0 else 0.0
+
+    def _total(self, key: str) -> int:
+        return self._counts[key] + self._problems[key]
+
+    def _since(self, seconds: float) -> _Tick:
+        """Give the oldest tick not much older than so many seconds."""
+        from_s = self._now_s() - seconds - 0.5
+        return next((t for t in self._ticks if t.at_s >= from_s), self._ticks[-1])
+
+    def status(self, name: str, causes: Sequence[Cause] = (), note: str = '', **numbers
+               ) -> DiagnosticStatus:
+        """
+        Give the counters, and further numbers, for /diagnostics; called about once a second.
+
+        :param causes: why all is not well; without, it warns if there were problems since the
+            status before.
+        :param note: what to say where all is well.
         """
         with self._lock:
             counts, problems = dict(self._counts), dict(self._problems)
             new, self._told = self._problems - self._told, self._problems.copy()
             latencies_s = sorted(self._latencies_s)
-        values = {**counts, **numbers}
-        if latencies_s:
-            values['latency_ms_median'] = f'{1e3 * statistics.median(latencies_s):.2f}'
-            values['latency_ms_p95'] = f'{1e3 * latencies_s[int(0.95 * len(latencies_s))]:.2f}'
+            self._ticks.append(_Tick(self._now_s(), self._counts + self._problems))
+        values = {**counts, **{key: _plain(number) for key, number in numbers.items()}}
+        for percent in (50, 95, 99) if latencies_s else ():
+            nearest = latencies_s[min(len(latencies_s) * percent // 100, len(latencies_s) - 1)]
+            values[f'latency_ms_p{percent}'] = f'{1e3 * nearest:.2f}'
         values.update(problems)
-        level, text = DiagnosticStatus.OK, 'OK'
-        if new:
-            level = DiagnosticStatus.WARN
-            text = f'{sum(new.values())} new problems, most often {new.most_common(1)[0][0]}'
+        if new and not causes:
+            causes = [Cause(DiagnosticStatus.WARN, f'{sum(new.values())} new problems, most often '
+                            f'{new.most_common(1)[0][0]}')]
+        worst = sorted(causes, key=lambda cause: cause.level, reverse=True)
         return DiagnosticStatus(
-            level=level, name=name, message=text,
+            level=worst[0].level if worst else DiagnosticStatus.OK, name=name,
+            message='; '.join(cause.text for cause in worst) or note or 'OK',
             values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])
+
+
+def _plain(number):
+    """Give a number as people read it."""
+    return f'{number:.4g}' if isinstance(number, float) else number

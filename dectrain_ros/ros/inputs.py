@@ -48,6 +48,7 @@ class Inputs:
             self._node.destroy_subscription(self._subscriptions.pop())
 
     def _on_image(self, message) -> None:
+        self._health.heard('images')
         self._camera_frame = message.header.frame_id
         if self._inbox.put_image(message):
             self._health.drop('newer image came before its turn')
@@ -63,6 +64,7 @@ class Inputs:
         self._inbox.put_camera(camera)
 
     def _on_pose(self, message) -> None:
+        self._health.heard('poses')
         try:
             matrix = conversions.pose_matrix(message)
             if not conversions.is_pose_of(message, self._camera_frame):

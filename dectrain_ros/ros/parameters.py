@@ -24,7 +24,11 @@ class ImageConfig(Room):
         choices=('raw', 'compressed'))
 
 
-_SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False)
+SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False)
+AUTOSTART = Option(
+    'autostart', True, 'Configure and activate when started; else wait for lifecycle transitions.',
+    None, None, (), False)
+PLAIN = (AUTOSTART, SEED)               # options of no room, of every node
 _OF_ROS = ('use_sim_time', 'start_type_description_service')
 _ALL_ROOMS = (*ROOMS, ImageConfig)
 
@@ -44,14 +48,15 @@ class Parameters:
     def __init__(self, node: Node, rooms: Sequence[Type[Room]],
                  changed: Optional[Callable[[Config], None]] = None):
         """Check the overrides, then declare every option."""
-        known = [*options(rooms), _SEED]
+        known = [*options(rooms), *PLAIN]
         given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
-        _refuse_unknown(given, [o.name for o in (*options(_ALL_ROOMS), _SEED)])
+        _refuse_unknown(given, [o.name for o in (*options(_ALL_ROOMS), *PLAIN)])
         values = {o.name: given[o.name] for o in known if o.name in given}
         self.rooms: Dict[str, Room] = {
             room.room: room(**_of_room(room.room, values)) for room in rooms}
+        self.autostart = _autostart(values.get(AUTOSTART.name, AUTOSTART.default))
         self.config = Config(
-            seed=_seed(values.get('seed', 0)),
+            seed=_seed(values.get(SEED.name, SEED.default)),
             **{room.room: self.rooms[room.room] for room in ROOMS if room.room in self.rooms})
         for name in set(given) - set(values) - set(_OF_ROS):
             if not name.startswith('qos_overrides.'):
@@ -68,7 +73,9 @@ class Parameters:
 
     def _value(self, name: str):
         room, _, key = name.partition('.')
-        return getattr(self.rooms[room], key) if key else getattr(self.config, name)
+        if key:
+            return getattr(self.rooms[room], key)
+        return self.autostart if name == AUTOSTART.name else self.config.seed
 
     def _set(self, parameters: List[Parameter]) -> SetParametersResult:
         """Take all of the new values, or none and say why."""
@@ -91,9 +98,15 @@ def _of_room(room: str, values: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _seed(value) -> int:
-    if type(value) is not int or not _SEED.low <= value <= _SEED.high:
+    if type(value) is not int or not SEED.low <= value <= SEED.high:
         raise ValueError(
-            f'seed is {value!r}: it must be a whole number from {_SEED.low} to {_SEED.high}')
+            f'seed is {value!r}: it must be a whole number from {SEED.low} to {SEED.high}')
+    return value
+
+
+def _autostart(value) -> bool:
+    if type(value) is not bool:
+        raise ValueError(f'autostart is {value!r}: it must be true or false')
     return value
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future
 import logging
 import threading
-from typing import Callable, Optional, Set
+from typing import Any, Callable, Deque, Optional, Set, Tuple
 
 from dectrain_ros.frames import Decision, StepResult
 
@@ -32,6 +34,7 @@ class Worker:
         self._done = done
         self._condition = threading.Condition()
         self._waiting: Optional[Decision] = None
+        self._tasks: Deque[Tuple[Callable[[], Any], Future]] = deque()
         self._closed = False
         self._version = 0               # of the newest outcome, for requests never carried out
         self._logged: Set[type] = set()
@@ -50,6 +53,21 @@ class Worker:
         if dropped is not None:
             self._report(StepResult(dropped.stamp_ns, False, reason, self._version))
 
+    def call(self, task: Callable[[], Any]) -> Future:
+        """
+        Have a task run on the thread, after the step in flight and before any other.
+
+        :returns: its result to come; cancelled where the worker is closed first.
+        """
+        future: Future = Future()
+        with self._condition:
+            if self._closed:
+                future.cancel()
+            else:
+                self._tasks.append((task, future))
+                self._condition.notify()
+        return future
+
     def close(self, timeout_s: float = 1.5) -> bool:
         """
         Give up the waiting request and wait for the step in flight.
@@ -59,7 +77,10 @@ class Worker:
         with self._condition:
             self._closed = True
             dropped, self._waiting = self._waiting, None
+            tasks, self._tasks = self._tasks, deque()
             self._condition.notify()
+        for _, future in tasks:
+            future.cancel()
         if dropped is not None:
             self._report(StepResult(dropped.stamp_ns, False, CLOSED, self._version))
         self._thread.join(timeout_s)
@@ -68,24 +89,46 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._condition:
-                self._condition.wait_for(lambda: self._closed or self._waiting is not None)
+                self._condition.wait_for(
+                    lambda: self._closed or self._tasks or self._waiting is not None)
                 if self._closed:
                     return
-                decision, self._waiting = self._waiting, None
-            try:
-                result = self._step(decision)
-                self._version = result.weight_version
-            except Exception as error:      # a failed step must not end training for good
-                if type(error) not in self._logged:
-                    self._logged.add(type(error))
-                    _logger.exception('the training step for stamp %d failed', decision.stamp_ns)
-                result = StepResult(
-                    decision.stamp_ns, False, f'step failed: {type(error).__name__}: {error}',
-                    self._version)
-            self._report(result)
+                task, decision = None, None
+                if self._tasks:
+                    task = self._tasks.popleft()
+                else:
+                    decision, self._waiting = self._waiting, None
+            if task is not None:
+                _carry_out(*task)
+            else:
+                self._report(self._result(decision))
+
+    def _result(self, decision: Decision) -> StepResult:
+        """Give the outcome of carrying out a decision."""
+        try:
+            result = self._step(decision)
+            self._version = result.weight_version
+            return result
+        except Exception as error:      # a failed step must not end training for good
+            if type(error) not in self._logged:
+                self._logged.add(type(error))
+                _logger.exception('the training step for stamp %d failed', decision.stamp_ns)
+            return StepResult(
+                decision.stamp_ns, False, f'step failed: {type(error).__name__}: {error}',
+                self._version)
 
     def _report(self, result: StepResult) -> None:
         try:
             self._done(result)
         except Exception:
             _logger.exception('the outcome for stamp %d was not taken', result.stamp_ns)
+
+
+def _carry_out(task: Callable[[], Any], future: Future) -> None:
+    """Run a task, unless who asked for it gave up, and hand on what it gives or raises."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(task())
+    except Exception as error:
+        future.set_exception(error)

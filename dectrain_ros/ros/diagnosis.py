@@ -1,0 +1,134 @@
+"""What the nodes say of themselves in /diagnostics: causes a person can act on, and numbers."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+import platform
+from typing import Iterator, Mapping
+
+from dectrain_ros.ros import messages
+from dectrain_ros.ros.health import Cause, Health
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.node import Node
+
+SLOWER = 'newer image came before its turn'
+FAILED = 'inference failed'
+NO_CAMERA = 'no camera_info yet'
+_SILENT_S = 2.0
+_SLOWER_SHARE = 0.1     # of the images: fewer lost now and then are no trend
+_SEVERAL = 3
+_SHARE_S = 60.0         # the share trained goes over so long
+_PAGE = os.sysconf('SC_PAGE_SIZE') if hasattr(os, 'sysconf') else 4096
+
+
+def depth_causes(node: Node, health: Health, topics: Mapping[str, str], is_training: bool
+                 ) -> Iterator[Cause]:
+    """
+    Say why an active depth node's work does not go well.
+
+    :param topics: resolved names of images, camera_info, poses and decisions.
+    """
+    failed = health.recent(f'dropped: {FAILED}')
+    if failed >= _SEVERAL and not health.recent('frames'):
+        detail = health.detail(f'dropped: {FAILED}')
+        yield Cause(DiagnosticStatus.ERROR, f'inference fails, {failed} images in a row: {detail}')
+    silent_s = health.silence_s('images')
+    if silent_s > _SILENT_S:
+        yield _warning(f'no images for {silent_s:.1f} s on {_told(node, topics["images"])}: is '
+                       'the camera running and the topic remapped?')
+        return                          # then nothing else can be expected
+    if health.recent(f'dropped: {NO_CAMERA}'):
+        yield _warning(f'no camera_info on {_told(node, topics["camera_info"])}: there is no '
+                       'depth without; is it published and remapped?')
+    if is_training:
+        silent_s = health.silence_s('poses')
+        if silent_s > _SILENT_S:
+            yield _warning(f'no poses for {silent_s:.1f} s on {_told(node, topics["poses"])}: '
+                           'depth goes on, training does not; is odometry running and the topic '
+                           'remapped?')
+        if health.recent('candidates') and health.silence_s('decisions') > _SILENT_S:
+            yield _warning('no decision node answers on '
+                           f'{_told(node, topics["decisions"])}: start decision_node in this '
+                           'namespace, or switch training off by ~/set_training')
+    lost, images = health.recent(f'dropped: {SLOWER}'), health.recent('images')
+    if lost >= _SEVERAL and lost > _SLOWER_SHARE * images:
+        yield _warning(f'inference is slower than the camera: {lost} of {images} images dropped: '
+                       "lower the camera's rate, take a smaller network, or train less")
+
+
+def depth_numbers(health: Health) -> Mapping[str, float]:
+    """Give a depth node's rates, Hz, and the share of frames trained on in the last minute."""
+    return {'images_hz': health.rate('images'), 'depth_hz': health.rate('frames'),
+            'poses_hz': health.rate('poses'),
+            'share_trained': _share(health, 'trained', 'frames'), 'memory_mb': memory_mb()}
+
+
+def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:
+    """
+    Say why an active decision node's work does not go well.
+
+    :param predictor: of gain, None where the policy needs none.
+    """
+    silent_s = health.silence_s('candidates')
+    if silent_s > _SILENT_S:
+        topic = node.resolve_topic_name(messages.CANDIDATE)
+        yield _warning(f'no candidates for {silent_s:.1f} s on {_told(node, topic)}: is '
+                       'depth_node running in this namespace, and does it get images?')
+    if predictor is not None and not predictor.trusted:
+        yield _warning(f'{predictor.reason}: it trains at a fixed period meanwhile; fit a gain '
+                       'network to this place (dectrain collect, fit-decision)')
+
+
+def decision_numbers(health: Health) -> Mapping[str, float]:
+    """Give a decision node's rate, Hz, and the share of frames asked for in the last minute."""
+    return {'decisions_hz': health.rate('candidates'),
+            'share_asked': _share(health, 'asked to train', 'candidates'),
+            'memory_mb': memory_mb()}
+
+
+def lifecycle_cause(state: str, problem: str, address: str) -> Cause:
+    """Say that a node does nothing, as it is not active, and what to do."""
+    if problem:
+        return Cause(DiagnosticStatus.ERROR, f'{state}: {problem}')
+    step = 'configure' if state == 'unconfigured' else 'activate'
+    return _warning(f'{state}: ros2 lifecycle set {address} {step}')
+
+
+def report(node: Node, status: DiagnosticStatus, device: str = '') -> DiagnosticArray:
+    """
+    Give the message for /diagnostics.
+
+    :param device: what computes, beside the machine's name.
+    """
+    status.hardware_id = f'{platform.node()} {device}'.strip()
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = node.get_clock().now().to_msg()
+    return message
+
+
+def status_name(node: Node, task: str) -> str:
+    """Give a status' name, which two cameras in two namespaces must not share."""
+    return f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
+
+
+def memory_mb() -> float:
+    """Give the memory this process holds, MB (10^6 bytes); nan where the system does not tell."""
+    try:
+        return int(Path('/proc/self/statm').read_text().split()[1]) * _PAGE / 1e6
+    except OSError:
+        return math.nan
+
+
+def _share(health: Health, part: str, whole: str) -> float:
+    return health.recent(part, _SHARE_S) / max(health.recent(whole, _SHARE_S), 1)
+
+
+def _told(node: Node, topic: str) -> str:
+    """Give a topic and how many publish on it: none, or some whose messages do not come."""
+    return f'{topic} ({node.count_publishers(topic)} publishers)'
+
+
+def _warning(text: str) -> Cause:
+    return Cause(DiagnosticStatus.WARN, text)
