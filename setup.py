@@ -48,6 +48,7 @@ setup(
             f'depth_node = {NAME}.ros.depth_node:main',
             f'decision_node = {NAME}.ros.decision_node:main',
             f'bag_player = {NAME}.ros.bag_player:main',
+            f'live_evaluation = {NAME}.ros.live_evaluation:main',
             f'dectrain = {NAME}.offline.cli:main',
             f'dectrain_demo = {NAME}.ros.demo:main',
         ],

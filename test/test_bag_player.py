@@ -16,6 +16,7 @@ from dectrain_ros.ros.bag_player import BagPlayer, Play     # noqa: E402,I100,I2
 from dectrain_ros.ros.messages import ns_from_stamp     # noqa: E402
 from dectrain_ros.ros.playlist import hold_images       # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402
+from rclpy.node import Node                             # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until      # noqa: E402
 from rosgraph_msgs.msg import Clock                     # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
@@ -160,16 +161,17 @@ def test_paused_it_holds_and_then_goes_on_where_it_was(ros, bag):
     assert ended.wait(15.0) and player.images == 3
 
 
-def test_it_waits_for_others_if_asked_and_says_who_is_missing(ros, bag):
+def test_it_waits_for_a_listener_and_for_all_it_listens_to(ros, bag):
     for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
         ros.listen(kind, topic)
-    player, ended = play(ros, bag, wait_s=0.3, after=('scored',))
-    assert ended.wait(10.0) and player.problem == 'nobody subscribed to scored in 0.3 s'
-    ros.listen(Image, 'scored')
-    player, ended = play(ros, bag, wait_s=0.3, after=('scored',))
-    assert ended.wait(10.0) and player.problem == 'nobody published scored in 0.3 s'
+    player, ended = play(ros, bag, wait_s=0.3, listener='scorer')
+    assert ended.wait(10.0) and player.problem == 'nobody is scorer and listens in 0.3 s'
+    scorer = ros.add(Node('scorer', context=ros.context))
+    scorer.create_subscription(Image, 'scored', print, 1)
+    player, ended = play(ros, bag, wait_s=1.0, listener='scorer')
+    assert ended.wait(10.0) and player.problem == 'nobody published /scored in 1 s'
     ros.tester.create_publisher(Image, 'scored', 1)
-    player, ended = play(ros, bag, after=('scored',))
+    player, ended = play(ros, bag, listener='scorer')
     assert ended.wait(10.0) and player.problem == '' and player.images == 3
 
 

@@ -1,7 +1,10 @@
 """Keeping score of live nodes: by stamp, whatever comes or does not."""
 
+import json
+import signal
+
 from dectrain_ros.decision.features import NoFeatures
-from dectrain_ros.frames import Candidate, Frame, Intrinsics, StepResult
+from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics, StepResult
 from dectrain_ros.offline.bag import Bag, BagWriter
 import numpy as np
 import pytest
@@ -9,63 +12,173 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
-from dectrain_ros.ros.conversions import ImageBuffer  # noqa: E402
 from dectrain_ros.ros.demo import main                  # noqa: E402
 from dectrain_ros.ros.live import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
-from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402,I100
-from ros_parts import wait_until                        # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue     # noqa: E402,I100
+from rclpy.node import Node                             # noqa: E402
+from ros_parts import output, start, wait_until         # noqa: E402
 from sensor_msgs.msg import Image                       # noqa: E402
-from std_msgs.msg import Header                         # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
 T0, STEP = 1_700_000_000 * 10**9, 10**8
-CAMERA = Intrinsics(8.0, 8.0, 3.5, 2.5, 8, 6)
+CAMERA = Intrinsics(64.0, 64.0, 31.5, 23.5, 64, 48)
 
 
 @pytest.fixture
-def live(ros, tmp_path):
-    """Keep score of five frames, 2 m from a wall."""
+def bag(tmp_path):
+    """Write five frames, 2 m from a wall."""
+    rng = np.random.default_rng(0)
     with BagWriter(tmp_path / 'bag') as writer:
         for number in range(5):
-            writer.write(Frame(T0 + number * STEP, np.zeros((6, 8, 3), np.uint8), CAMERA,
-                               np.eye(4), 'cam'), np.full((6, 8), 2.0, np.float32))
-    return ros.add(LiveEvaluation(Bag(tmp_path / 'bag'), frozenset(), {}, context=ros.context))
+            image = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            writer.write(Frame(T0 + number * STEP, image, CAMERA, np.eye(4), 'cam'),
+                         np.full((48, 64), 2.0, np.float32))
+    return Bag(tmp_path / 'bag')
+
+
+@pytest.fixture
+def live(ros, bag):
+    """Keep score of the frames, as nodes are set to train at random with seed 3."""
+    for name, own in (('depth_node', {'training.learning_rate': 1e-3}),
+                      ('decision_node', {'decision.policy': 'random:0.5'})):
+        node = ros.add(Node(name, context=ros.context))
+        for key, value in {'seed': 3, 'use_sim_time_of_mine': 1, **own}.items():
+            node.declare_parameter(key, value)
+    live = ros.add(LiveEvaluation(bag, context=ros.context))
+
+    def told():
+        try:
+            return live.config
+        except ValueError:
+            return None
+    wait_until(told)
+    return live
 
 
 def depth(live, stamp_ns):
     """Let it hear a depth image of 2 m."""
-    image = ImageBuffer('32FC1')
-    image.new_array((6, 8)).fill(2.0)
-    live._on_depth(image.message(Header(stamp=messages.stamp_from_ns(stamp_ns))))
+    image = Image(height=48, width=64, encoding='32FC1', step=256,
+                  data=np.full((48, 64), 2.0, np.float32).tobytes())
+    image.header.stamp = messages.stamp_from_ns(stamp_ns)
+    live._on_depth(image)
+
+
+def test_it_knows_what_the_nodes_are_set_to(live):
+    assert live.config.decision.policy == 'random:0.5' and live.config.seed == 3
+    assert live.config.training.learning_rate == 1e-3
+    result = live.result('bag')
+    assert (result.policy, result.seed) == ('random:0.5', 3)
+
+
+def test_nodes_that_do_not_tell_what_they_are_set_to_are_named(ros, bag):
+    live = ros.add(LiveEvaluation(bag, context=ros.context))
+    with pytest.raises(ValueError, match='depth_node and decision_node did not tell the param'):
+        live.result('bag')
 
 
 def test_depth_of_unknown_stamps_or_twice_of_one_costs_no_other_frame(live):
     for stamp_ns in (T0 - 1, T0, T0, T0 + 1, T0 + 2 * STEP, T0 + 2 * STEP + 1, T0 + 3 * STEP):
         depth(live, stamp_ns)
-    result = live.result('bag', 'never', 0)
+    result = live.result('bag')
     assert [r.index for r in result.records] == [0, 2, 3]
-    assert result.skipped == {NO_FRAME: 4, NO_DEPTH: 2}
+    assert result.skipped == {NO_FRAME: 4, NO_DEPTH: 2} and result.dropped == 2
+    assert result.summary()['dropped'] == 2
 
 
-def test_a_record_has_the_version_that_predicted_and_it_settles_with_every_outcome(live):
+def test_frames_without_depth_have_the_reason_the_depth_node_knows(live, ros):
+    said = ros.speak(DiagnosticArray, '/diagnostics')
+    for name, key, count in (('other: depth', 'dropped: late', 3), ('depth_node: depth', 'a', 9),
+                             ('depth_node: depth', 'dropped: late', 1),
+                             ('depth_node: depth', 'dropped: late', 2)):
+        values = [KeyValue(key=key, value=str(count)), KeyValue(key='frames', value='2')]
+        said.publish(DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)]))
+    wait_until(lambda: live._drops == {'late': 2})
+    for stamp_ns in (T0, T0 + STEP):
+        depth(live, stamp_ns)
+    result = live.result('bag')
+    assert result.skipped == {'dropped: late': 2, NO_DEPTH: 1} and result.dropped == 3
+
+
+def test_a_record_has_what_predicted_what_was_decided_and_what_came_of_it(live):
     depth(live, T0)
     assert not live.settled                 # its candidate is on its way
     live._on_candidate(messages.candidate_message(
         Candidate(T0, NoFeatures()), 'cam', 4))
-    assert not live.settled                 # nor is it decided on
-    live._on_outcome(messages.outcome_message(StepResult(T0, True, 'policy always', 6, 0.5, 1.0)))
+    live._on_decision(messages.decision_message(
+        Decision(T0, Action.FULL, 'gain', 0.25, 1.0, 130.0)))
+    assert not live.settled                 # nor is it carried out
+    live._on_outcome(messages.outcome_message(
+        StepResult(T0, True, 'gain', 6, 0.5, 1.0, change=-0.125)))
     assert live.settled
-    record, = live.result('bag', 'always', 0).records
+    record, = live.result('bag').records
     assert record.weight_version == 4 and record.trained and record.loss_before == 0.5
+    assert (record.action, record.predicted_gain, record.cost, record.alpha, record.change) == (
+        'full', 0.25, 1.0, 130.0, -0.125)
+    assert record.delta1 == 1.0 and record.absrel == 0.0
 
 
-def test_it_is_connected_once_all_it_listens_to_is_published(live, ros):
-    for kind, topic in ((DiagnosticArray, messages.CANDIDATE), (Image, 'depth/image')):
-        assert not live.connected
-        ros.speak(kind, topic)
-    assert not live.connected               # outcomes would be lost
-    ros.speak(DiagnosticArray, messages.OUTCOME)
-    wait_until(lambda: live.connected)
+def test_pictures_are_spread_over_the_frames_that_have_depth(live):
+    for number in (0, 2, 3):
+        depth(live, T0 + number * STEP)
+    result = live.result('bag')
+    assert [p.index for p in result.pictures] == [2, 3]
+    assert all(np.ptp(p.depth_before) > 0 and np.ptp(p.depth_after) == 0 for p in result.pictures)
+
+
+def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag):
+    assert not live.played and not live.finished
+    player = Node('player', context=ros.context)
+    player.create_publisher(Image, bag.topics.image, 1)
+    wait_until(lambda: live.played)
+    for number in range(5):
+        depth(live, T0 + number * STEP)
+        live._on_candidate(messages.candidate_message(Candidate(T0 + number * STEP, NoFeatures())))
+        live._on_outcome(messages.outcome_message(
+            StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
+    assert live.settled and not live.finished       # it may play on
+    player.destroy_node()
+    wait_until(lambda: live.finished)
+
+
+def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
+    topics = bag.topics
+    nodes = [start('depth_node', '--ros-args', '-p', 'image.transport:=compressed', '-r',
+                   f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
+                   f'pose:={topics.pose}'),
+             start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
+             start('bag_player', str(bag.path), '--rate', '0', '--listener', 'live_evaluation')]
+    try:
+        status, errors = output(start(
+            'live_evaluation', str(bag.path), '--out', str(tmp_path / 'out')))
+        assert status == 0, errors
+        assert output(nodes.pop())[0] == 0
+    finally:
+        for node in nodes:
+            node.send_signal(signal.SIGINT)
+            output(node)
+    report = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    run, = report['runs']
+    assert (run['bag'], run['policy'], run['frames'], run['dropped']) == ('bag', 'never', 5, 0)
+    assert 0.0 <= run['delta1'] <= 1.0 and run['absrel'] > 0.0
+    assert set(report) == {'runs', 'recovery', 'config', 'versions'}
+    assert report['config']['decision']['policy'] == 'never'
+    assert report['config']['plan']['topics']['image'] == topics.image
+    assert (tmp_path / 'out' / 'report.html').stat().st_size > 10_000
+    assert len((tmp_path / 'out' / 'frames_bag_never_0.csv').read_text().splitlines()) == 6
+
+
+def test_if_nobody_plays_no_report_is_written_and_it_says_what_to_start(bag, tmp_path):
+    status, errors = output(start('live_evaluation', str(bag.path), '--out',
+                                  str(tmp_path / 'out'), '--timeout', '0.5'))
+    assert status == 1 and 'Traceback' not in errors and not (tmp_path / 'out').exists()
+    assert f'nobody published {bag.topics.image} in 0.5 s: start bag_player {bag.path}' in errors
+
+
+def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(bag, tmp_path):
+    (tmp_path / 'file').touch()
+    status, errors = output(start(
+        'live_evaluation', str(bag.path), '--out', str(tmp_path / 'file' / 'out')))
+    assert status == 1 and 'is no folder one can write to; name another' in errors
 
 
 def test_the_demo_refuses_a_policy_as_it_compares_two(tmp_path, capsys):

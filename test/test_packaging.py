@@ -190,7 +190,8 @@ def test_colcon_installs_executables_launch_and_parameters(tmp_path):
     assert built.returncode == 0, built.stdout + built.stderr
     prefix = tmp_path / 'install' / 'dectrain_ros'
     assert {p.name for p in (prefix / 'lib' / 'dectrain_ros').iterdir()} == {
-        'depth_node', 'decision_node', 'bag_player', 'dectrain', 'dectrain_demo'}
+        'depth_node', 'decision_node', 'bag_player', 'live_evaluation', 'dectrain',
+        'dectrain_demo'}
     share = prefix / 'share' / 'dectrain_ros'
     assert (share / 'launch' / 'online_depth.launch.py').is_file()
     assert (share / 'config' / 'dectrain.yaml').is_file()

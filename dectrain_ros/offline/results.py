@@ -80,7 +80,8 @@ class RunResult:
     One bag under one policy and seed.
 
     skipped counts frames that could not be used at all, by reason. gflops and ms are means per
-    frame; peak_bytes is the most memory the run held.
+    frame; peak_bytes is the most memory the run held. dropped counts the frames that got no depth,
+    which skipped holds, too; offline there are none, and it is None.
     """
 
     bag: str
@@ -92,14 +93,16 @@ class RunResult:
     ms: Amounts
     peak_bytes: int
     pictures: Tuple[Picture, ...] = ()
+    dropped: Optional[int] = None
 
     def summary(self) -> dict:
         """
         Give the run in plain values: means over the frames with ground truth, else None.
 
-        gain is there under policies that predict it only.
+        gain is there under policies that predict it only, dropped only of live nodes.
         """
         gain = self.gain()
+        dropped = {} if self.dropped is None else {'dropped': self.dropped}
         frames, trained = len(self.records), sum(r.trained for r in self.records)
         return {
             'bag': self.bag, 'policy': self.policy, 'seed': self.seed,
@@ -107,7 +110,7 @@ class RunResult:
             'share_trained': _number(trained / frames if frames else math.nan),
             **_accuracy(self.records),
             'second_half': _accuracy(self.records[frames // 2:]),
-            'skipped': dict(self.skipped),
+            'skipped': dict(self.skipped), **dropped,
             'gflops_per_frame': _amounts(self.gflops),
             'ms_per_frame': _amounts(self.ms),
             'peak_bytes': int(self.peak_bytes), **({'gain': gain} if gain else {})}

@@ -7,15 +7,15 @@ import itertools
 import sys
 import threading
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 from dectrain_ros.offline.bag import Bag, header_stamp_ns
 from dectrain_ros.ros.executable import run
 from dectrain_ros.ros.messages import stamp_from_ns
-from dectrain_ros.ros.playlist import kinds, message_type, playlist
+from dectrain_ros.ros.playlist import add_topics, kinds, message_type, playlist, topics_of
 from dectrain_ros.ros.progress import Progress
 import rclpy
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.publisher import Publisher
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.utilities import remove_ros_args
@@ -31,8 +31,8 @@ class Play(NamedTuple):
     rate: times the recorded speed; 0 gives the next image once depth of the one before arrived,
     or depth_timeout_s passed. loops: times through the bag, 0 for ever. start_s: where every loop
     starts, s into the bag. ground_truth: play true depth too. wait_s: longest wait for
-    subscribers, s; 0 starts at once. after: topics of others that must have a publisher and a
-    subscriber first.
+    subscribers, s; 0 starts at once. listener: a node that must be there first, and all that it
+    listens to published, so that it misses nothing; '' if there is none.
     """
 
     rate: float = 1.0
@@ -41,7 +41,7 @@ class Play(NamedTuple):
     ground_truth: bool = False
     wait_s: float = 60.0
     depth_timeout_s: float = 10.0
-    after: Tuple[str, ...] = ()
+    listener: str = ''
 
 
 class BagPlayer(Node):
@@ -93,6 +93,11 @@ class BagPlayer(Node):
         self._thread.join(1.5)
         return not self._thread.is_alive()
 
+    @property
+    def _over(self) -> bool:
+        """Whether all is coming to its end; what fails then is no problem."""
+        return self._stopped or not self.context.ok()
+
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         with self._changed:
             self._paused = request.data
@@ -112,11 +117,11 @@ class BagPlayer(Node):
                 loops = self._play.loops
                 for loop in range(loops) if loops else itertools.count():
                     self._once(f'loop {loop + 1}' + (f' of {loops}' if loops else ''))
-                    if self._stopped or not self.context.ok():
-                        break
+                    if self._over:
+                        return
                 self._say_what_was_played()
         except Exception as error:
-            if not self._stopped and self.context.ok():     # else it is but the end of all
+            if not self._over:
                 self.problem = f'playing failed: {type(error).__name__}: {error}'
                 self.get_logger().error(self.problem)
         finally:
@@ -127,9 +132,10 @@ class BagPlayer(Node):
         if not self._play.wait_s:
             return True
         until_s = time.monotonic() + self._play.wait_s
+        missing = 'known'
         while not self._wait(lambda: False, 0.05):
-            missing = self._missing()
-            if not missing:
+            before, missing = missing, self._missing()
+            if not missing and not before:      # twice, as topics become known one by one
                 return True
             if time.monotonic() > until_s:
                 self.problem = f'nobody {missing} in {self._play.wait_s:g} s'
@@ -143,11 +149,21 @@ class BagPlayer(Node):
         answers = () if self._play.rate else ('depth/image',)       # which it awaits itself
         unheard = [topic for topic, publisher in self._players.items()
                    if not publisher.get_subscription_count()]
-        unheard += [topic for topic in self._play.after if not self.count_subscribers(topic)]
-        unsaid = [topic for topic in (*answers, *self._play.after)
-                  if not self.count_publishers(topic)]
-        return (f'subscribed to {", ".join(unheard)}' if unheard else
-                f'published {", ".join(unsaid)}' if unsaid else '')
+        if unheard:
+            return f'subscribed to {", ".join(unheard)}'
+        heard = self._heard_by(self._play.listener) if self._play.listener else []
+        if self._play.listener and not heard:
+            return f'is {self._play.listener} and listens'
+        unsaid = [topic for topic in (*answers, *heard) if not self.count_publishers(topic)]
+        return f'published {", ".join(unsaid)}' if unsaid else ''
+
+    def _heard_by(self, listener: str) -> List[str]:
+        """List the topics a node of this namespace listens to; [] if it is not there."""
+        try:
+            found = self.get_subscriber_names_and_types_by_node(listener, self.get_namespace())
+        except NodeNameNonExistentError:
+            return []
+        return [topic for topic, _ in found]
 
     def _once(self, title: str) -> None:
         """Play the bag from where it starts to its end."""
@@ -161,7 +177,7 @@ class BagPlayer(Node):
                     due_s = start_s + (message.stamp_ns - first_ns) * 1e-9 / self._play.rate
                     self._wait(lambda: False, due_s - time.monotonic())
                 start_s += self._pause()
-                if self._stopped or not self.context.ok():
+                if self._over:
                     return
                 self._clock_publisher.publish(Clock(clock=stamp_from_ns(message.stamp_ns)))
                 self._players[message.topic].publish(bytes(message.data))
@@ -192,9 +208,8 @@ class BagPlayer(Node):
             return self._changed.wait_for(lambda: self._stopped or done(), max(0.0, timeout_s))
 
     def _say_what_was_played(self) -> None:
-        if not self._stopped:
-            lost = f', {self.without_depth} without depth' if self._play.rate == 0 else ''
-            self.get_logger().info(f'played {self.images} images{lost}')
+        lost = f', {self.without_depth} without depth' if self._play.rate == 0 else ''
+        self.get_logger().info(f'played {self.images} images{lost}')
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -210,8 +225,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--ground-truth', action='store_true', help='play true depth too')
     parser.add_argument('--wait', type=float, default=default.wait_s,
                         help='longest wait for subscribers, s; 0: none')
-    parser.add_argument('--after', nargs='+', default=[], metavar='TOPIC', help='start once these '
-                        'topics, too, have a publisher and a subscriber')
+    parser.add_argument('--listener', default=default.listener, metavar='NODE', help='start once '
+                        'this node is there, too, and all that it listens to is published')
+    add_topics(parser)
     return parser
 
 
@@ -222,8 +238,8 @@ def main(args: Optional[List[str]] = None) -> int:
 
     def make() -> BagPlayer:
         play = Play(options.rate, options.loop, options.start, options.ground_truth,
-                    options.wait, after=tuple(options.after))
-        made.append(BagPlayer(Bag(options.bag), play, rclpy.try_shutdown))
+                    options.wait, listener=options.listener)
+        made.append(BagPlayer(Bag(options.bag, topics_of(options)), play, rclpy.try_shutdown))
         return made[0]
     status = run('bag_player', make, args)
     return 1 if status or made and made[0].problem else 0

@@ -10,23 +10,17 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from typing import Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from dectrain_ros.config import Config, parsed
 from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.report import Report, results_table
 from dectrain_ros.offline.results import RunResult
 from dectrain_ros.offline.synthesize import Walk, write_walk
-from dectrain_ros.ros.live import LiveEvaluation
-import numpy as np
+from dectrain_ros.ros.live import LISTENER, LiveEvaluation
 import rclpy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-_START_S = 60.0         # longest wait for the nodes' topics
-_SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
-_OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
 
 
 class Part(NamedTuple):
@@ -78,7 +72,7 @@ def _demo(options, console: Console) -> None:
     if any(text.partition('=')[0].strip() == 'decision.policy' for text in options.assignments):
         raise ValueError('the demo compares the policies never and always: leave decision.policy '
                          'out of --set')
-    config = parsed(options.assignments)
+    parsed(options.assignments)         # refused before the sample is rendered
     walk = Walk(seed=options.seed, frames=options.frames)
     path = options.out / f'{walk.place}_{walk.seed}_{walk.frames}'
     progress = Progress(
@@ -88,20 +82,14 @@ def _demo(options, console: Console) -> None:
     with progress:
         _write_sample(path, walk, progress)
         bag = Bag(path)
-        wanted = frozenset(int(k) for k in np.linspace(0.25, 0.98, 4) * len(bag))
-        before: Dict[int, np.ndarray] = {}
         # Without training, frames are played as fast as depth comes: there is nothing to lose.
         for policy, rate in (('never', 0.0), ('always', options.rate)):
-            runs.append(_live(bag, policy, rate, options, LiveOptions(wanted, before), progress))
-    report = Report(options.out, _with_policy(config, 'always')).write(runs)
+            result, config = _live(bag, policy, rate, options, progress)
+            runs.append(result)
+    report = Report(options.out, config).write(runs)
     out = Console(width=None if sys.stdout.isatty() else 120)
     out.print(results_table(runs))
-    out.print(f'report: {report or options.out / "report.html"}', highlight=False,
-              soft_wrap=True)
-
-
-def _with_policy(config: Config, policy: str) -> Config:
-    return config.replaced('decision.policy', policy)
+    out.print(f'report: {report}', highlight=False, soft_wrap=True)
 
 
 def _write_sample(path: Path, walk: Walk, progress: Progress) -> None:
@@ -119,15 +107,8 @@ def _write_sample(path: Path, walk: Walk, progress: Progress) -> None:
     os.replace(partial, note)
 
 
-class LiveOptions(NamedTuple):
-    """Frames to look at, by index, and their depth by the shipped weights once it is known."""
-
-    wanted: frozenset
-    before: Dict[int, np.ndarray]
-
-
 def _parts(bag: Bag, policy: str, rate: float, assignments: List[str]) -> List[Part]:
-    """Give the commands of the depth node, first, the decision node and the player, last."""
+    """Give the commands of the depth node, the decision node and the player."""
     topics = bag.topics
     parameters = [f'image.transport:={"compressed" if "compressed" in topics.image else "raw"}']
     parameters += [text.replace('=', ':=', 1) for text in assignments]
@@ -138,42 +119,28 @@ def _parts(bag: Bag, policy: str, rate: float, assignments: List[str]) -> List[P
     return [
         Part('depth_node', depth),
         Part('decision_node', ['--ros-args', '-p', f'decision.policy:={policy}']),
-        Part('bag_player', [str(bag.path), '--rate', str(rate)])]
+        Part('bag_player', [str(bag.path), '--rate', str(rate), '--listener', LISTENER])]
 
 
-def _live(bag: Bag, policy: str, rate: float, options, look: LiveOptions, progress: Progress
-          ) -> RunResult:
+def _live(bag: Bag, policy: str, rate: float, options, progress: Progress
+          ) -> Tuple[RunResult, Config]:
     """Run nodes and player to the end of the bag and keep score."""
     task = progress.add_task(f'live, policy {policy}', total=len(bag))
     rclpy.init()
     with ExitStack() as stack:
         stack.callback(rclpy.try_shutdown)
-        node = LiveEvaluation(bag, look.wanted, look.before)
+        node = LiveEvaluation(bag)
         stack.callback(node.destroy_node)
-        *nodes, player = (
-            _Process(part, options.out / f'{policy}.logs')
-            for part in _parts(bag, policy, rate, options.assignments))
-        running = [stack.enter_context(process) for process in nodes]
-        until_s = time.monotonic() + _START_S
-        while not node.connected and time.monotonic() < until_s:
+        running = [stack.enter_context(_Process(part, options.out / f'{policy}.logs'))
+                   for part in _parts(bag, policy, rate, options.assignments)]
+        while not node.finished:
             rclpy.spin_once(node, timeout_sec=0.1)
             for process in running:
                 process.check()
-        running.append(stack.enter_context(player))     # last: else it starts before all listen
-        heard, heard_s = -1, time.monotonic()
-        while True:
-            rclpy.spin_once(node, timeout_sec=0.1)
-            if node.frames != heard:
-                heard, heard_s = node.frames, time.monotonic()
-                progress.update(task, completed=heard, description=(
-                    f'live, policy {policy}, {node.trained} steps'))
-            for process in running:
-                process.check()
-            silent_s = time.monotonic() - heard_s
-            all_came = node.settled and (heard == len(bag) or silent_s > _SILENCE_S)
-            if player.ended and (all_came or silent_s > _OUTCOME_S):
-                progress.stop_task(task)
-                return node.result(bag.path.name, policy, running[0].peak_bytes)
+            progress.update(task, completed=node.frames, description=(
+                f'live, policy {policy}, {node.trained} steps'))
+        progress.stop_task(task)
+        return node.result(bag.path.name, running[0].peak_bytes), node.config
 
 
 class _Process:

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 from collections import Counter
 import math
-from typing import Dict, Iterator, List, Optional, Tuple
+import time
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from dectrain_ros.frames import StepResult
+from dectrain_ros.frames import Decision, StepResult
 from dectrain_ros.offline.bag import Bag, Recorded
 from dectrain_ros.offline.measure import measure, picture
 from dectrain_ros.offline.results import Amounts, FrameRecord, Picture, RunResult
+from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
+from dectrain_ros.ros.settings import Settings
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
+LISTENER = 'live_evaluation'      # name of the node, for whom a player waits
 NO_DEPTH = 'no depth received'
 NO_FRAME = 'depth of no recorded frame, or twice of one'
 _NAN = math.nan
 _UNMEASURED = Amounts(_NAN, _NAN, _NAN)
+_PICTURES = 4
+_SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
+_OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
+_DEPTH_NODE, _DECISION_NODE = 'depth_node', 'decision_node'
+_DROPPED = 'dropped: '  # what keys of /diagnostics start with that count images without depth
+
+
+class _Seen(NamedTuple):
+    """A frame to look at, and the depth that came."""
+
+    index: int
+    recorded: Recorded
+    depth: np.ndarray
 
 
 class LiveEvaluation(Node):
@@ -30,37 +47,53 @@ class LiveEvaluation(Node):
     A depth image is compared with the ground truth of its stamp as it comes; depth is published
     before any training on its frame, so the score is prequential.
 
-    :param bag: what the nodes are fed from; its images must come in recorded order.
-    :param pictures: frames to keep to look at, by index.
-    :param before: depth by the shipped weights of frames to look at, by index; filled where
-        missing with the depth that comes.
+    :param bag: what the nodes are fed from, once; its images must come in recorded order.
     :param ros: rclpy.node.Node's keyword arguments.
     """
 
-    def __init__(self, bag: Bag, pictures: frozenset, before: Dict[int, np.ndarray], **ros):
+    def __init__(self, bag: Bag, **ros):
         """Listen."""
-        super().__init__('live_evaluation', **ros)
+        super().__init__(LISTENER, **ros)
         self._recorded: Iterator[Tuple[int, Recorded]] = enumerate(bag.frames())
         self._next: Optional[Tuple[int, Recorded]] = None       # read and not yet used
-        self._wanted, self._before = pictures, before
+        last = len(bag) - 1
+        self._wanted = [int(k) for k in np.linspace(last / _PICTURES, last, _PICTURES)]
+        self._seen: List[_Seen] = []
         self._records: List[FrameRecord] = []
-        self._pictures: List[Picture] = []
         self._versions: Dict[int, int] = {}     # that predicted, by the stamp of the candidate
+        self._decisions: Dict[int, Decision] = {}
         self._outcomes: Dict[int, StepResult] = {}
         self._skipped: Counter = Counter()
+        self._drops: Counter = Counter()        # as the depth node counts them
         self._bag = bag
+        self._played = False
+        self._heard_s = time.monotonic()        # when depth came last
+        self._settings = Settings(self, (_DEPTH_NODE, _DECISION_NODE))
         reliable = QoSProfile(depth=200)
-        self._heard = [
-            self.create_subscription(Image, 'depth/image', self._on_depth, reliable),
-            self.create_subscription(
-                DiagnosticArray, messages.CANDIDATE, self._on_candidate, reliable),
-            self.create_subscription(
-                DiagnosticArray, messages.OUTCOME, self._on_outcome, reliable)]
+        self.create_subscription(Image, 'depth/image', self._on_depth, reliable)
+        for topic, callback in (
+                (messages.CANDIDATE, self._on_candidate), (messages.DECISION, self._on_decision),
+                (messages.OUTCOME, self._on_outcome), ('/diagnostics', self._on_diagnostics)):
+            self.create_subscription(DiagnosticArray, topic, callback, reliable)
+
+    def close(self) -> bool:
+        """Do nothing: there are no threads."""
+        return True
 
     @property
-    def connected(self) -> bool:
-        """Whether every topic it listens to has a publisher."""
-        return all(self.count_publishers(heard.topic_name) for heard in self._heard)
+    def played(self) -> bool:
+        """Whether the player has been there."""
+        self._played |= self.count_publishers(self._bag.topics.image) > 0
+        return self._played
+
+    @property
+    def finished(self) -> bool:
+        """Whether the player has come and gone, and all that its images led to is there."""
+        if not self.played or self.count_publishers(self._bag.topics.image):
+            return False
+        silent_s = time.monotonic() - self._heard_s
+        all_came = self.settled and (self.frames == len(self._bag) or silent_s > _SILENCE_S)
+        return all_came or silent_s > _OUTCOME_S
 
     @property
     def frames(self) -> int:
@@ -78,29 +111,62 @@ class LiveEvaluation(Node):
         return (len(self._versions) >= len(self._records)
                 and self._versions.keys() <= self._outcomes.keys())
 
-    def result(self, name: str, policy: str, peak_bytes: int) -> RunResult:
+    @property
+    def config(self):
+        """Give the nodes' configuration; raises ValueError if one did not tell it."""
+        return self._settings.config
+
+    def result(self, name: str, peak_bytes: int = 0) -> RunResult:
         """
         Give the score; what the nodes' work costs is not seen from here and stays nan.
 
         :param name: of the bag, for the report.
         :param peak_bytes: most memory the depth node held; 0 if not known.
+        :raises ValueError: if a node did not tell its parameters.
         """
-        self._skipped[NO_DEPTH] += (self._next is not None) + sum(1 for _ in self._recorded)
+        config = self.config
+        silent = self._skipped[NO_DEPTH] + (self._next is not None) + sum(
+            1 for _ in self._recorded)
         self._next = None
-        records = tuple(self._with_outcome(r) for r in self._records)
-        skipped = {**self._bag.skipped, **self._skipped}
-        return RunResult(name, policy, 0, records, {k: n for k, n in skipped.items() if n},
-                         _UNMEASURED, _UNMEASURED, peak_bytes, tuple(self._pictures))
+        skipped = self._skipped + Counter(self._bag.skipped)
+        skipped[NO_DEPTH] = silent
+        for reason, count in self._drops.items():       # the depth node knows why
+            known = min(count, skipped[NO_DEPTH])
+            skipped[f'{_DROPPED}{reason}'] += known
+            skipped[NO_DEPTH] -= known
+        return RunResult(
+            name, config.decision.policy, config.seed,
+            tuple(self._with_training(r) for r in self._records),
+            {reason: count for reason, count in skipped.items() if count}, _UNMEASURED,
+            _UNMEASURED, peak_bytes, self._pictures(config), dropped=silent)
 
-    def _with_outcome(self, record: FrameRecord) -> FrameRecord:
+    def _pictures(self, config) -> Tuple[Picture, ...]:
+        """Put what came beside depth by the untouched weights."""
+        if not self._seen:
+            return ()
+        untouched = Pipeline(config.replaced('training.features', 'none'))
+        return tuple(picture(
+            seen.index, seen.recorded.frame.image, untouched.depth_to_publish(
+                seen.recorded.frame, untouched.predict(seen.recorded.frame))[0],
+            seen.depth, seen.recorded.ground_truth) for seen in self._seen)
+
+    def _with_training(self, record: FrameRecord) -> FrameRecord:
+        """Add what was decided on a frame, and what came of it."""
         record = record._replace(weight_version=self._versions.get(record.stamp_ns, 0))
-        outcome = self._outcomes.get(record.stamp_ns)
+        decision, outcome = (
+            found.get(record.stamp_ns) for found in (self._decisions, self._outcomes))
+        if decision is not None:
+            record = record._replace(
+                action=decision.action.value, predicted_gain=decision.predicted_gain,
+                cost=decision.cost, alpha=decision.alpha)
         if outcome is None:
             return record
-        return record._replace(trained=outcome.trained, reason=outcome.reason,
-                               loss_before=outcome.loss_before)
+        return record._replace(
+            trained=outcome.trained, reason=outcome.reason, loss_before=outcome.loss_before,
+            change=outcome.change)
 
     def _on_depth(self, message: Image) -> None:
+        self._heard_s = time.monotonic()
         stamp_ns = messages.ns_from_stamp(message.header.stamp)
         found = self._find(stamp_ns)
         if found is None:
@@ -111,10 +177,9 @@ class LiveEvaluation(Node):
         metrics = measure(depth, recorded.ground_truth)
         self._records.append(FrameRecord(
             index, stamp_ns, False, 'no outcome received', *metrics[:3], _NAN, 0, _NAN, _NAN))
-        if index in self._wanted:
-            before = self._before.setdefault(index, depth)
-            self._pictures.append(picture(
-                index, recorded.frame.image, before, depth, recorded.ground_truth))
+        if self._wanted and index >= self._wanted[0]:       # or the next one that has depth
+            self._wanted = [wanted for wanted in self._wanted if wanted > index]
+            self._seen.append(_Seen(index, recorded, depth))
 
     def _find(self, stamp_ns: int) -> Optional[Tuple[int, Recorded]]:
         """Give number and recorded frame of a stamp; those before it got no depth."""
@@ -133,6 +198,19 @@ class LiveEvaluation(Node):
         if candidate.refusal:
             self._skipped[candidate.refusal] += 1
 
+    def _on_decision(self, message: DiagnosticArray) -> None:
+        decision = messages.decision_from(message)
+        self._decisions[decision.stamp_ns] = decision
+
     def _on_outcome(self, message: DiagnosticArray) -> None:
         outcome = messages.outcome_from(message)
         self._outcomes[outcome.stamp_ns] = outcome
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        """Take note of the images the depth node dropped; others' diagnostics are let pass."""
+        own = f'{self.get_namespace()}/{_DEPTH_NODE}'.lstrip('/')
+        for status in message.status:
+            if status.name.lstrip('/').partition(':')[0] in (_DEPTH_NODE, own):
+                self._drops = Counter({
+                    pair.key[len(_DROPPED):]: int(pair.value) for pair in status.values
+                    if pair.key.startswith(_DROPPED)})

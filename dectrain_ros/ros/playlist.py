@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from collections import deque
 import importlib
 from typing import Deque, Dict, Iterable, Iterator, List, Optional
 
-from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage, TRANSFORMS
+from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage, Topics, TRANSFORMS
 
 _HELD_IMAGES = 30       # most images that wait for a pose after their stamp
 
@@ -18,17 +19,17 @@ def playlist(bag: Bag, topics: List[str], *, start_s: float, hold: bool) -> Iter
     :param start_s: where to start, s into the bag.
     :param hold: let every image follow its pose, as hold_images does.
     """
-    messages: Iterable[RawMessage] = bag.messages(topics)
+    recorded: Iterable[RawMessage] = bag.messages(topics)
     if hold:
-        messages = hold_images(messages, bag.topics.image, bag.topics.pose)
+        recorded = hold_images(recorded, bag.topics.image, bag.topics.pose)
     first_ns: Optional[int] = None
-    for message in messages:
+    for message in recorded:
         first_ns = message.stamp_ns if first_ns is None else first_ns
         if message.stamp_ns - first_ns >= start_s * 1e9:
             yield message
 
 
-def hold_images(messages: Iterable[RawMessage], image: str, pose: str) -> Iterator[RawMessage]:
+def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterator[RawMessage]:
     """
     Reorder messages so that an image follows the first pose not before its stamp.
 
@@ -39,7 +40,7 @@ def hold_images(messages: Iterable[RawMessage], image: str, pose: str) -> Iterat
     """
     held: Deque[RawMessage] = deque()
     newest_ns = -1
-    for message in messages:
+    for message in recorded:
         if message.topic == image:
             held.append(message)
         else:
@@ -58,9 +59,9 @@ def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
     :raises BagError: if one is of transforms, from which the live node takes no poses.
     """
     found: Dict[str, str] = {}
-    messages = bag.messages(topics)
+    recorded = bag.messages(topics)
     while len(found) < len(topics):
-        message = next(messages)
+        message = next(recorded)
         found[message.topic] = message.msgtype
     for topic, kind in found.items():
         if kind == TRANSFORMS:
@@ -77,3 +78,17 @@ def message_type(name: str) -> type:
         return getattr(importlib.import_module(f'{package}.msg'), kind)
     except (ImportError, AttributeError):
         raise ValueError(f'message type {name} is not installed: install {package}') from None
+
+
+def add_topics(parser: argparse.ArgumentParser) -> None:
+    """Let a command be told which of a bag's topics to play."""
+    for topic, kinds_of_it in (('image', 'Image or CompressedImage'),
+                               ('camera-info', 'CameraInfo'),
+                               ('pose', 'PoseStamped, PoseWithCovarianceStamped or Odometry')):
+        parser.add_argument(f'--{topic}', default='', metavar='TOPIC',
+                            help=f'{kinds_of_it}; found by type where not named')
+
+
+def topics_of(options: argparse.Namespace) -> Topics:
+    """Give what add_topics let be told."""
+    return Topics(options.image, options.camera_info, options.pose)
