@@ -155,9 +155,23 @@ class PoseConfig(Room):
 
     room = 'pose'
     source: str = option(
-        'pose', 'Type of the pose topic: pose (PoseStamped), pose_with_covariance '
-        '(PoseWithCovarianceStamped) or odometry (Odometry).',
-        choices=('pose', 'pose_with_covariance', 'odometry'))
+        'pose', 'Where poses come from: a topic of type pose (PoseStamped), pose_with_covariance '
+        '(PoseWithCovarianceStamped) or odometry (Odometry), or tf.',
+        choices=('pose', 'pose_with_covariance', 'odometry', 'tf'))
+    world_frame: str = option(
+        'odom', 'Fixed frame poses are given in, by source tf; one that never jumps (REP 105).')
+    body_frame: str = option(
+        '', "Frame the topic's poses are of, where the messages do not name it; empty: the "
+        "camera's optical frame (x right, y down, z forward).")
+    extrinsic: str = option(
+        '', "Place of the camera's optical frame on the frame the poses are of: x y z (m) and the "
+        'unit quaternion qx qy qz qw; empty: what /tf_static says, where they are two.')
+    max_speed: float = option(
+        10.0, "Above the camera's greatest speed, m/s: a pose further away is a correction, and "
+        'views before it are not compared with those after.', low=0.01, high=1e4)
+    max_turn_rate: float = option(
+        720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
+        low=1.0, high=1e5)
     wait_s: float = option(
         0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one.",
         low=0.0, high=10.0)

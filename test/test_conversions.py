@@ -8,11 +8,11 @@ import pytest
 pytest.importorskip('rclpy')
 
 import cv2                                              # noqa: E402,I100,I202
-from dectrain_ros.frames import Intrinsics              # noqa: E402
 from dectrain_ros.ros import conversions                # noqa: E402
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped     # noqa: E402
+from geometry_msgs.msg import (                         # noqa: E402
+    PoseStamped, PoseWithCovarianceStamped, TransformStamped)
 from nav_msgs.msg import Odometry                       # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image   # noqa: E402
+from sensor_msgs.msg import CompressedImage, Image              # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
 
 RGB = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
@@ -97,16 +97,6 @@ def test_a_broken_compressed_image_is_refused(data):
         conversions.rgb_from_image(message)
 
 
-def test_a_camera_comes_from_k_and_of_rectified_images_from_p():
-    message = CameraInfo(width=64, height=48, k=[50., 0., 31., 0., 51., 23., 0., 0., 1.],
-                         p=[40., 0., 30., 0., 0., 41., 22., 0., 0., 0., 1., 0.])
-    read = conversions.intrinsics_from_camera_info
-    assert read(message) == Intrinsics(50., 51., 31., 23., 64, 48)
-    assert read(message, rectified=True) == Intrinsics(40., 41., 30., 22., 64, 48)
-    message.p = [0.] * 12
-    assert read(message, rectified=True) == Intrinsics(50., 51., 31., 23., 64, 48)
-
-
 @pytest.mark.parametrize('topic, rectified', [
     ('/camera/image_rect', True), ('/camera/image_rect_color/compressed', True),
     ('/camera/image_raw/compressed', False), ('/rectangle/image_raw', False)])
@@ -114,28 +104,20 @@ def test_rectified_images_are_known_by_their_topics_name(topic, rectified):
     assert conversions.is_rectified(topic) == rectified
 
 
-def test_an_uncalibrated_camera_is_refused():
-    with pytest.raises(ValueError, match='fx=0.0 .* calibrate the camera'):
-        conversions.intrinsics_from_camera_info(CameraInfo(width=64, height=48))
-
-
-def test_a_camera_comes_back_from_its_message():
-    camera = Intrinsics(50., 51., 31., 23., 64, 48)
-    message = conversions.camera_info_message(Header(frame_id='c'), camera)
-    assert message.header.frame_id == 'c' and list(message.d) == [0.0] * 5
-    for rectified in (False, True):
-        assert conversions.intrinsics_from_camera_info(message, rectified) == camera
-
-
-@pytest.mark.parametrize('kind', [PoseStamped, PoseWithCovarianceStamped, Odometry])
+@pytest.mark.parametrize('kind', [
+    PoseStamped, PoseWithCovarianceStamped, Odometry, TransformStamped])
 def test_a_pose_of_every_kind_becomes_a_transform(kind):
     message = kind()
-    pose = message.pose if kind is PoseStamped else message.pose.pose
-    pose.position.x, pose.position.y, pose.position.z = 1.0, 2.0, 3.0
-    pose.orientation.z, pose.orientation.w = np.sqrt(0.5), np.sqrt(0.5)     # 90 degrees about z
+    if kind is TransformStamped:
+        place, turn = message.transform.translation, message.transform.rotation
+    else:
+        pose = message.pose if kind is PoseStamped else message.pose.pose
+        place, turn = pose.position, pose.orientation
+    place.x, place.y, place.z = 1.0, 2.0, 3.0
+    turn.z, turn.w = np.sqrt(0.5), np.sqrt(0.5)             # 90 degrees about z
     np.testing.assert_allclose(conversions.pose_matrix(message), [
         [0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], atol=1e-12)
-    pose.orientation.z = pose.orientation.w = 0.0
+    turn.z = turn.w = 0.0
     with pytest.raises(ValueError, match='it must have length 1'):
         conversions.pose_matrix(message)
 

@@ -13,8 +13,10 @@ from dectrain_ros.frames import (                       # noqa: E402,I100
 from dectrain_ros.poses import AFTER_LAST, INVALID, NO_POSES                # noqa: E402
 from dectrain_ros.ros.conversions import rgb_from_image                     # noqa: E402
 from dectrain_ros.ros.health import Health                                  # noqa: E402
-from dectrain_ros.ros.inference import Inference                            # noqa: E402
+from dectrain_ros.ros.inference import CROWDED, Inference, WAITING          # noqa: E402
 from dectrain_ros.ros.messages import stamp_from_ns                         # noqa: E402
+from dectrain_ros.ros.pose_stream import JUMPED, Limits, PoseStream         # noqa: E402
+from dectrain_ros.ros.rectify import Lens                                   # noqa: E402
 from dectrain_ros.ros.sync import Inbox                                     # noqa: E402
 from rclpy.logging import get_logger                                        # noqa: E402
 from ros_parts import Heard, wait_until                                     # noqa: E402
@@ -33,6 +35,7 @@ class Brightness:
         self.frames = []                # predicted
         self.considered = []
         self.forgotten = 0
+        self.order = []                 # stamps considered, and 'forgotten'
         self.may_go_on = threading.Event()
         self.may_go_on.set()
         self.problem = None
@@ -53,19 +56,31 @@ class Brightness:
         if self.problem_considering:
             raise self.problem_considering
         self.considered.append(frame)
+        self.order.append(frame.stamp_ns)
         return Candidate(frame.stamp_ns, ())
 
     def forget_views(self):
         """Count that."""
         self.forgotten += 1
+        self.order.append('forgotten')
+
+
+class Poses(PoseStream):
+    """The poses of a camera."""
+
+    def at(self, stamp_ns, camera_frame=''):
+        """Give the pose at a stamp."""
+        return super().at(stamp_ns)
 
 
 class Bench:
     """Inbox, inference thread and what it published."""
 
-    def __init__(self, wait_s):
+    def __init__(self, wait_s, **options):
         """Start the thread."""
-        self.pipeline, self.inbox = Brightness(), Inbox(wait_s=wait_s, max_gap_s=10.0)
+        self.pipeline, self.inbox = Brightness(), Inbox(wait_s=wait_s, **options)
+        self.poses = Poses(Limits(10.0, max_speed=5.0))
+        self.inbox.ask(self.poses)
         self.health = Health(get_logger('bench'))
         self.published, self.candidates = Heard(), Heard()
         self.inference = Inference(
@@ -81,9 +96,15 @@ class Bench:
 
     def pose(self, stamp_ns, x=0.0):
         """Put a pose."""
-        matrix = np.eye(4)
-        matrix[0, 3] = x
-        self.inbox.put_pose(stamp_ns, matrix)
+        matrix = None if x is None else np.eye(4)
+        if x is not None:
+            matrix[0, 3] = x
+        with self.inbox.changing():
+            self.poses.add(stamp_ns, matrix)
+
+    def camera(self, camera=CAMERA):
+        """Put a camera without distortion."""
+        self.inbox.put_lens(Lens(camera))
 
     def counts(self):
         """Give what was counted."""
@@ -95,7 +116,7 @@ class Bench:
 def bench():
     """Give a bench without patience, with camera."""
     made = Bench(wait_s=0.02)
-    made.inbox.put_camera(CAMERA)
+    made.camera()
     yield made
     made.pipeline.may_go_on.set()
     assert made.inference.close()
@@ -105,7 +126,7 @@ def bench():
 def patient():
     """Give a bench that waits long for poses, with camera."""
     made = Bench(wait_s=10.0)
-    made.inbox.put_camera(CAMERA)
+    made.camera()
     yield made
     assert made.inference.close()
 
@@ -147,6 +168,129 @@ def test_depth_is_published_before_its_pose_comes_and_only_the_candidate_waits(p
     assert patient.pipeline.considered[0].world_from_camera[0, 3] == 2.0
 
 
+def test_the_next_depth_does_not_wait_for_poses_and_frames_are_considered_in_order(patient):
+    patient.pose(0)
+    for number in (1, 2, 3):
+        patient.image(number * S)
+        patient.published.wait_for(number, timeout_s=5.0)   # each pose would be awaited for 10 s
+    assert not patient.candidates.messages
+    patient.pose(4 * S, x=4.0)
+    patient.candidates.wait_for(3, timeout_s=5.0)
+    assert patient.pipeline.order == [1 * S, 2 * S, 3 * S]
+    assert [f.world_from_camera[0, 3] for f in patient.pipeline.considered] == [1.0, 2.0, 3.0]
+
+
+def test_no_more_frames_than_allowed_wait_and_those_beyond_go_on_with_the_reason(patient):
+    patient.pose(0)
+    for number in range(1, WAITING + 3):
+        patient.image(number * S)
+        patient.published.wait_for(number, timeout_s=5.0)
+    patient.candidates.wait_for(2, timeout_s=5.0)
+    assert [(f.stamp_ns, f.pose_problem) for f in patient.pipeline.considered] == [
+        (1 * S, CROWDED), (2 * S, CROWDED)]
+    assert patient.counts() == {f'problem: no pose, {CROWDED}': 2}
+
+
+def test_a_frame_of_the_camera_before_is_considered_before_its_views_are_forgotten(patient):
+    patient.pose(0)
+    patient.image(1 * S)
+    patient.published.wait_for(1)
+    patient.camera(CAMERA.resized(8, 4))
+    patient.image(2 * S, size=(4, 8))
+    patient.published.wait_for(2)
+    patient.pose(9 * S)
+    patient.candidates.wait_for(2)
+    assert patient.pipeline.order == [1 * S, 'forgotten', 2 * S]
+
+
+def test_views_before_a_jump_of_the_pose_are_forgotten(patient):
+    for stamp, x in ((1, 0.0), (2, 1.0), (3, 50.0), (4, 51.0)):
+        patient.pose(stamp * S, x=x)
+    stamps = [int(s * S) for s in (1.5, 2, 2.5, 3, 3.5)]
+    for count, stamp_ns in enumerate(stamps, 1):
+        patient.image(stamp_ns)
+        patient.candidates.wait_for(count)
+    assert patient.pipeline.order == [*stamps[:3], 'forgotten', *stamps[3:]]
+    assert [f.pose_problem for f in patient.pipeline.considered] == ['', '', JUMPED, '', '']
+
+
+def test_an_image_minutes_ahead_is_no_view_of_those_before_and_one_seconds_ahead_is(patient):
+    patient.pose(500 * S)
+    for count, second in enumerate((1, 11, 22, 200), 1):
+        patient.image(second * S)
+        patient.candidates.wait_for(count)
+    assert patient.pipeline.order == [
+        1 * S, 11 * S, 'forgotten', 22 * S, 'forgotten', 200 * S]
+    assert patient.counts()['problem: time jumped ahead'] == 2
+
+
+def test_a_clock_set_back_a_little_lets_older_images_in_and_forgets_poses(patient):
+    patient.pose(500 * S // 100)
+    patient.image(490 * S // 100)
+    patient.candidates.wait_for(1)
+    patient.inbox.clock_went_back(450 * S // 100)
+    patient.image(450 * S // 100)
+    patient.published.wait_for(2)
+    patient.pose(450 * S // 100, x=7.0)
+    patient.candidates.wait_for(2)
+    assert patient.pipeline.considered[1].world_from_camera[0, 3] == 7.0
+    assert patient.pipeline.forgotten == 1
+    patient.image(440 * S // 100)                       # a second time it is out of order
+    wait_until(lambda: patient.counts().get('dropped: stamp not after the previous image') == 1)
+
+
+def test_a_clock_set_back_keeps_poses_that_came_since(patient):
+    patient.pose(3 * S)
+    patient.inbox.clock_went_back(4 * S)
+    patient.image(3 * S)
+    patient.candidates.wait_for(1)
+    assert patient.pipeline.considered[0].pose_problem == ''
+
+
+def test_while_the_clock_stands_still_a_frame_waits_without_complaint():
+    now_s = [100.0]
+    bench = Bench(wait_s=0.02, now_s=lambda: now_s[0])
+    bench.camera()
+    bench.pose(0)
+    bench.image(1 * S)
+    bench.published.wait_for(1)
+    time.sleep(0.2)                                     # ten times its patience
+    assert not bench.candidates.messages and not bench.counts()
+    now_s[0] = 101.0
+    bench.candidates.wait_for(1)
+    assert bench.pipeline.considered[0].pose_problem == AFTER_LAST
+    bench.image(2 * S)
+    bench.published.wait_for(2)
+    now_s[0] = 1.0                                      # set back: nobody waits for 100 s
+    bench.candidates.wait_for(2)
+    assert bench.inference.close()
+
+
+def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_changes(patient):
+    lens = Lens(Intrinsics(40.0, 40.0, 15.5, 7.5, 32, 16), 'plumb_bob', (-0.2, 0.0, 0.0, 0.0))
+    patient.inbox.put_lens(lens)
+    patient.pose(0)
+    for number in range(1, WAITING + 1):
+        patient.image(number * S, red=number, size=(16, 32))
+        patient.published.wait_for(number)
+    patient.pose(99 * S)
+    patient.candidates.wait_for(WAITING)
+    assert [int(f.image.max()) for f in patient.pipeline.considered] == [*range(1, WAITING + 1)]
+    assert patient.pipeline.frames[0].intrinsics == lens.camera
+    assert patient.pipeline.forgotten == 0
+
+
+def test_an_image_that_cannot_be_rectified_is_dropped_with_the_reason(bench):
+    bench.inbox.put_lens(Lens(CAMERA, 'plumb_bob', (4e3, 0.0, 0.0, 0.0)))
+    bench.image(1 * S)
+    wait_until(lambda: bench.counts() == {'dropped: image cannot be rectified': 1})
+    bench.image(2 * S)
+    wait_until(lambda: bench.counts() == {'dropped: image cannot be rectified': 2})
+    bench.camera()
+    bench.image(3 * S)
+    bench.published.wait_for(1)
+
+
 def test_depth_is_published_where_no_pose_ever_comes(patient):
     patient.image(1 * S)
     patient.published.wait_for(timeout_s=5.0)
@@ -172,7 +316,7 @@ def test_without_a_pose_in_time_it_goes_on_and_says_why(bench):
     bench.pose(1 * S)
     bench.image(2 * S)
     bench.candidates.wait_for(2)
-    bench.inbox.put_pose(4 * S, None)
+    bench.pose(4 * S, None)
     bench.image(3 * S)
     bench.candidates.wait_for(3)
     assert [(f.world_from_camera, f.pose_problem) for f in bench.pipeline.considered] == [
@@ -185,7 +329,7 @@ def test_without_camera_info_an_image_is_dropped():
     bench = Bench(wait_s=0.02)
     bench.image(1 * S)
     wait_until(lambda: bench.counts() == {'dropped: no camera_info yet': 1})
-    bench.inbox.put_camera(CAMERA)
+    bench.camera()
     bench.image(2 * S)
     bench.published.wait_for()
     assert bench.inference.close() and len(bench.pipeline.frames) == 1
@@ -196,7 +340,7 @@ def test_the_first_camera_info_may_come_just_after_its_image():
     bench.pose(1 * S)
     bench.image(1 * S)
     time.sleep(0.05)
-    bench.inbox.put_camera(CAMERA)
+    bench.camera()
     bench.published.wait_for()
     assert bench.inference.close()
 
@@ -235,11 +379,11 @@ def test_images_resized_from_camera_info_have_its_camera_at_their_size(bench):
 def test_a_camera_that_changed_by_more_than_noise_forgets_the_views(bench, camera, times):
     bench.image(1 * S)
     bench.published.wait_for(1)
-    bench.inbox.put_camera(camera)
+    bench.camera(camera)
     bench.image(2 * S)
     bench.published.wait_for(2)
     bench.image(3 * S)
-    bench.published.wait_for(3)
+    bench.candidates.wait_for(3)
     assert bench.pipeline.forgotten == times
     assert bench.counts().get('problem: camera changed', 0) == times
 
@@ -248,9 +392,9 @@ def test_a_new_image_size_forgets_the_views_and_goes_on(bench):
     bench.image(1 * S)
     bench.published.wait_for(1)
     assert bench.pipeline.forgotten == 0
-    bench.inbox.put_camera(CAMERA.resized(8, 4))
+    bench.camera(CAMERA.resized(8, 4))
     bench.image(2 * S, size=(4, 8))
-    bench.published.wait_for(2)
+    bench.candidates.wait_for(2)
     assert bench.pipeline.forgotten == 1
     assert bench.counts()['problem: image size changed'] == 1
 
@@ -274,9 +418,10 @@ def test_a_far_jump_back_forgets_views_and_old_poses_and_goes_on(patient):
     patient.image(1 * S)                    # first image of the next loop, before its pose
     patient.published.wait_for(2)
     time.sleep(0.05)
-    assert len(patient.pipeline.considered) == 1 and patient.pipeline.forgotten == 1
+    assert len(patient.pipeline.considered) == 1
     patient.pose(1 * S, x=10.0)
     patient.candidates.wait_for(2)
+    assert patient.pipeline.forgotten == 1
     assert patient.pipeline.considered[1].world_from_camera[0, 3] == 10.0
     assert patient.counts() == {'problem: time jumped back': 1}
 
@@ -290,23 +435,6 @@ def test_poses_that_jumped_back_before_their_image_are_kept(patient):
     patient.image(1 * S)
     patient.candidates.wait_for(2)
     assert patient.pipeline.considered[1].world_from_camera[0, 3] == 10.0
-
-
-def test_where_poses_cease_only_the_first_image_waits():
-    inbox = Inbox(wait_s=0.3, max_gap_s=1.0)
-    asker = threading.Thread(target=lambda: [inbox.pose_at(n) for n in range(100)], daemon=True)
-    asker.start()
-    asker.join(15.0)                        # 30 s, were each to wait
-    assert not asker.is_alive()
-    answers = []
-    inbox.put_pose(0, np.eye(4))            # they come again: waiting is worth it
-    assert inbox.pose_at(0).problem == ''
-    asker = threading.Thread(target=lambda: answers.append(inbox.pose_at(5)), daemon=True)
-    asker.start()
-    time.sleep(0.05)
-    inbox.put_pose(5, np.eye(4))
-    asker.join(15.0)
-    assert answers[0].problem == ''
 
 
 def test_closing_ends_a_wait_for_poses_at_once(patient):

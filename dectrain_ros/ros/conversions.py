@@ -14,7 +14,7 @@ from typing import Callable, Tuple, Union
 import cv2
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.poses import rigid_transform
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
+from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -121,37 +121,21 @@ def is_rectified(image_topic: str) -> bool:
     return 'rect' in image_topic.removesuffix('/compressed').rpartition('/')[2]
 
 
-def intrinsics_from_camera_info(message: CameraInfo, rectified: bool = False) -> Intrinsics:
+def pose_matrix(
+    message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry, TransformStamped]
+) -> np.ndarray:
     """
-    Give the pinhole camera of a calibration; its distortion is not looked at.
-
-    :param rectified: the images are rectified, so P holds where they have one.
-    :raises ValueError: if it is not calibrated (zero focal lengths) or has no size.
-    """
-    k, p = message.k, message.p
-    fx, cx, fy, cy = k[0], k[2], k[4], k[5]
-    if rectified and p[0] > 0:
-        fx, cx, fy, cy = p[0], p[2], p[5], p[6]
-    return Intrinsics(*map(float, (fx, fy, cx, cy)), message.width, message.height)
-
-
-def pose_matrix(message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry]) -> np.ndarray:
-    """
-    Give the rigid transform a pose message carries, (4, 4), m.
+    Give the rigid transform a message carries, (4, 4), m.
 
     :raises ValueError: if a number is not finite or the quaternion is not of unit length.
     """
-    pose = message.pose if isinstance(message, PoseStamped) else message.pose.pose
-    position, turn = pose.position, pose.orientation
+    if isinstance(message, TransformStamped):
+        position, turn = message.transform.translation, message.transform.rotation
+    else:
+        pose = message.pose if isinstance(message, PoseStamped) else message.pose.pose
+        position, turn = pose.position, pose.orientation
     return rigid_transform(
         (position.x, position.y, position.z), (turn.x, turn.y, turn.z, turn.w))
-
-
-def is_pose_of(message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry], frame_id: str
-               ) -> bool:
-    """Say whether a pose can be of a frame; one that does not name its own, or '', can be."""
-    own = getattr(message, 'child_frame_id', '').lstrip('/')
-    return not own or not frame_id or own == frame_id.lstrip('/')
 
 
 class ImageBuffer:
