@@ -65,11 +65,11 @@ class TfTopics:
                         transform.header.frame_id, transform.child_frame_id, matrix)
 
     def _on_moving(self, message) -> None:
-        self._health.heard('poses')
         with self._inbox.changing():
             for transform in message.transforms:
                 child = transform.child_frame_id
                 if self._tree.wants(transform.header.frame_id, child):
+                    self._health.heard('poses')
                     _tell(self._health, self._tree.add(
                         child, ns_from_stamp(transform.header.stamp),
                         _matrix(transform, self._health)))
