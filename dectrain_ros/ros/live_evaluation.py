@@ -18,8 +18,8 @@ from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.report import Report, results_table
 from dectrain_ros.offline.run import Plan
 from dectrain_ros.ros.executable import run
-from dectrain_ros.ros.live import LISTENER, LiveEvaluation
-from dectrain_ros.ros.playlist import add_topics, topics_of
+from dectrain_ros.ros.live import LiveEvaluation
+from dectrain_ros.ros.playlist import add_topics, LISTENER, topics_of
 import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.logging import get_logger
