@@ -117,6 +117,6 @@ class Inference:
                   and self._inbox.jumped(self._view_ns, frame.stamp_ns))
         if stretch != self._stretch or jumped:
             self._pipeline.forget_views()
-            self._stretch, self._view_ns = stretch, None
+            self._stretch = stretch
         if frame.world_from_camera is not None:
             self._view_ns = frame.stamp_ns
