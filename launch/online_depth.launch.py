@@ -35,9 +35,12 @@ def is_root():
 def ended(why, always=False):
     """End all when a process ends, and not only where it failed if always."""
     def on_exit(event, context):
+        if context.is_shutdown:
+            return None
         text = f'{event.process_name} failed, see above' if event.returncode else why
-        return [LogInfo(msg=f'{text}: all ends'), EmitEvent(event=Shutdown(reason=text))] if (
-            event.returncode or always) else None
+        if not (event.returncode or always):
+            return None
+        return [LogInfo(msg=f'{text}: all ends'), EmitEvent(event=Shutdown(reason=text))]
     return on_exit
 
 

@@ -174,6 +174,15 @@ def test_if_nobody_plays_no_report_is_written_and_it_says_what_to_start(bag, tmp
     assert f'nobody published {bag.topics.image} in 0.5 s: start bag_player {bag.path}' in errors
 
 
+def test_interrupted_it_writes_no_report_and_says_so(ros, bag, tmp_path):
+    process = start('live_evaluation', str(bag.path), '--out', str(tmp_path / 'out'))
+    wait_until(lambda: ros.tester.count_subscribers(messages.OUTCOME), 60.0)
+    process.send_signal(signal.SIGINT)
+    status, errors = output(process)
+    assert status == 1 and not (tmp_path / 'out').exists() and 'Traceback' not in errors
+    assert 'ended before the bag was played to its end: no report is written' in errors
+
+
 def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(bag, tmp_path):
     (tmp_path / 'file').touch()
     status, errors = output(start(

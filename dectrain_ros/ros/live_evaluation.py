@@ -99,10 +99,10 @@ def main(args: Optional[List[str]] = None) -> int:
         made.append(_Waiting(LiveEvaluation(bag), bag, options.timeout))
         return made[0].node
     status = run(LISTENER, make, args)
-    if status or not made:
+    if status:
         return status
-    problem = made[0].problem
-    if not problem and not made[0].ended:
+    problem = made[0].problem if made else ''
+    if not problem and not (made and made[0].ended):
         problem = 'ended before the bag was played to its end: no report is written'
     try:
         if not problem:
