@@ -11,11 +11,10 @@ import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from dectrain_ros.offline.bag import Bag, header_stamp_ns, TRANSFORMS
-from dectrain_ros.ros.executable import run
+from dectrain_ros.ros.executable import end, run
 from dectrain_ros.ros.messages import stamp_from_ns
 from dectrain_ros.ros.playlist import add_topics, kinds, message_type, playlist, topics_of
 from dectrain_ros.ros.progress import Progress
-import rclpy
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
@@ -253,7 +252,7 @@ def main(args: Optional[List[str]] = None) -> int:
     def make() -> BagPlayer:
         play = Play(options.rate, options.loop, options.start, options.ground_truth,
                     options.wait, listener=options.listener)
-        made.append(BagPlayer(Bag(options.bag, topics_of(options)), play, rclpy.try_shutdown))
+        made.append(BagPlayer(Bag(options.bag, topics_of(options)), play, end))
         return made[0]
     status = run('bag_player', make, args)
     return 1 if status or made and made[0].problem else 0

@@ -17,10 +17,9 @@ from typing import List, Optional
 from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.report import Report, results_table
 from dectrain_ros.offline.run import Plan
-from dectrain_ros.ros.executable import run
+from dectrain_ros.ros.executable import end, run
 from dectrain_ros.ros.live import LiveEvaluation
 from dectrain_ros.ros.playlist import add_topics, LISTENER, topics_of
-import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
@@ -51,7 +50,7 @@ class _Waiting:
                 f'bag_player {self.bag.path} --listener {LISTENER}')
         self.ended = self.node.finished
         if self.problem or self.ended:
-            rclpy.try_shutdown()
+            end()
 
 
 def _parser() -> argparse.ArgumentParser:
