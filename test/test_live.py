@@ -127,8 +127,7 @@ def test_pictures_are_spread_over_the_frames_that_have_depth(live):
 
 def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag):
     assert not live.played and not live.finished
-    player = Node('player', context=ros.context)
-    player.create_publisher(Image, bag.topics.image, 1)
+    player = ros.tester.create_publisher(Image, bag.topics.image, 1)
     wait_until(lambda: live.played)
     for number in range(5):
         depth(live, T0 + number * STEP)
@@ -136,7 +135,7 @@ def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag
         live._on_outcome(messages.outcome_message(
             StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
     assert live.settled and not live.finished       # it may play on
-    player.destroy_node()
+    ros.tester.destroy_publisher(player)
     wait_until(lambda: live.finished)
 
 
