@@ -85,18 +85,19 @@ def test_depth_of_unknown_stamps_or_twice_of_one_costs_no_other_frame(live):
     assert result.summary()['dropped'] == 2
 
 
-def test_frames_without_depth_have_the_reason_the_depth_node_knows(live, ros):
-    said = ros.speak(DiagnosticArray, '/diagnostics')
-    for name, key, count in (('other: depth', 'dropped: late', 3), ('depth_node: depth', 'a', 9),
-                             ('depth_node: depth', 'dropped: late', 1),
-                             ('depth_node: depth', 'dropped: late', 2)):
-        values = [KeyValue(key=key, value=str(count)), KeyValue(key='frames', value='2')]
-        said.publish(DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)]))
-    wait_until(lambda: live._drops == {'late': 2})
+def test_frames_without_depth_have_the_reason_the_depth_node_knows(live):
+    for name, key, count in (('depth_node: depth', 'dropped: late', 1),
+                             ('depth_node: depth', 'dropped: late', 2),
+                             ('left/depth_node: depth', 'dropped: late', 3)):
+        values = [KeyValue(key=key, value=str(count)), KeyValue(key='frames', value='2'),
+                  KeyValue(key='memory_mb', value=str(700.0 - count))]
+        live._on_diagnostics(
+            DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)]))
     for stamp_ns in (T0, T0 + STEP):
         depth(live, stamp_ns)
     result = live.result('bag')
     assert result.skipped == {'dropped: late': 2, NO_DEPTH: 1} and result.dropped == 3
+    assert result.peak_bytes == 699_000_000
 
 
 def test_a_record_has_what_predicted_what_was_decided_and_what_came_of_it(live):
