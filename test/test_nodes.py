@@ -193,6 +193,18 @@ def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):
         (False, 'policy never'), (True, 'policy always')]
 
 
+def test_outcomes_are_heard_where_the_policy_learns_from_them(ros):
+    node = decision_node(ros, 'always')
+
+    def heard():
+        return ros.tester.count_subscribers(messages.OUTCOME)
+    wait_until(lambda: ros.tester.count_subscribers(messages.CANDIDATE) == 1)
+    assert heard() == 0
+    for policy, count in (('dectrain', 1), ('budget:0.25', 1), ('never', 0)):
+        assert node.set_parameters([Parameter('decision.policy', value=policy)])[0].successful
+        wait_until(lambda: heard() == count)
+
+
 def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):
     node = decision_node(ros, 'periodic:2')
     decisions = ros.listen(DiagnosticArray, messages.DECISION)

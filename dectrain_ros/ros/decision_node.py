@@ -53,15 +53,23 @@ class DecisionNode(ManagedNode):
 
     def listen(self) -> None:
         """Subscribe."""
-        self._heard = [
-            self.create_subscription(DiagnosticArray, topic, callback, 50)
-            for topic, callback in ((messages.CANDIDATE, self._on_candidate),
-                                    (messages.OUTCOME, self._on_outcome))]
+        self._heard = [self.create_subscription(
+            DiagnosticArray, messages.CANDIDATE, self._on_candidate, 50)]
+        self._hear_outcomes()
         self._health.expect('candidates')
 
     def rest(self) -> None:
         """Unsubscribe."""
         while self._heard:
+            self.destroy_subscription(self._heard.pop())
+
+    def _hear_outcomes(self) -> None:
+        """Hear outcomes only where the policy learns: they are half of all messages."""
+        is_heard = len(self._heard) > 1
+        if self._policy.learns and not is_heard:
+            self._heard.append(self.create_subscription(
+                DiagnosticArray, messages.OUTCOME, self._on_outcome, 50))
+        elif is_heard and not self._policy.learns:
             self.destroy_subscription(self._heard.pop())
 
     def close(self) -> bool:
@@ -93,6 +101,8 @@ class DecisionNode(ManagedNode):
             raise ValueError(f'decision.policy: {error}') from None
         self._gain = gains[0] if gains else None
         self._config, self._alpha = config, decision.alpha
+        if self._heard:                                 # changed while active
+            self._hear_outcomes()
         self.get_logger().info(f'policy {decision.policy}')
 
     def _on_candidate(self, message: DiagnosticArray) -> None:
