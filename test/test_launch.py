@@ -86,7 +86,8 @@ def test_an_unknown_argument_is_refused_with_what_was_meant():
     ({'loop': '1.5'}, 'loop:=1.5 must be a whole number from 0 on'),
     ({'policy': 'allways'}, "policy:=allways: 'allways' is not a policy: use never"),
     ({'policy': 'oracle'}, "policy 'oracle' runs offline only"),
-    ({'evaluate': 'true'}, 'evaluate:=true needs bag:=PATH and loop:=1')])
+    ({'evaluate': 'true'}, 'evaluate:=true needs bag:=PATH and loop:=1'),
+    ({'evaluate': 'true', 'bag': str(ROOT), 'loop': '2'}, 'needs bag:=PATH and loop:=1')])
 def test_a_value_that_cannot_be_used_is_refused_before_anything_starts(said, match):
     with pytest.raises(ValueError, match=match):
         launching.refuse_unusable(given(**said))
