@@ -136,7 +136,8 @@ class DecisionConfig(Room):
     room = 'decision'
     policy: str = option(
         'always', 'never, always, periodic:K (every K-th frame), random:P (share of frames), '
-        'pattern:1100 (repeated), dectrain (where predicted gain is worth its cost), or budget:B '
+        'pattern:1100 (repeated), dectrain (where predicted gain is worth its cost), paced (as '
+        'often as it is), or budget:B '
         'with B a share of frames (0.25), device time (120ms/s) or power (1.5W).', live=True)
     alpha: float = option(
         130.0, 'Full steps that a predicted gain of 1 is worth, by policy dectrain: it trains '

@@ -5,27 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 import math
-from typing import NamedTuple, Sequence, Tuple
+from typing import NamedTuple, Tuple
 
-import cv2
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_features
-from dectrain_ros.depth.estimator import image_batch
-from dectrain_ros.depth.geometry import Cameras
-from dectrain_ros.depth.losses import explained
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.frames import DepthPrediction, Frame, StepResult
 from dectrain_ros.training.reference import ReferenceProbe
 from dectrain_ros.training.replay_buffer import Sample
 from dectrain_ros.training.views import Choice
 import numpy as np
-import torch
 
-_HOST = torch.device('cpu')
-_SHRINK = 4             # the lean look at a frame has a sixteenth of the network's pixels
 _VISITS = 2000          # steps whose frames are remembered by their keys
 _REACHES = 0.02, 0.1    # cosine distances at which a frame counts as like another, by 1 / e
 _REMEMBERED = 64        # frames whose step may yet be reported
-_FAST, _SLOW = 1 / 10, 1 / 100      # weights of a frame in its running means
+_LATELY = 1 / 10        # weight of a frame in its running mean
 
 
 class Considered(NamedTuple):
@@ -33,7 +26,7 @@ class Considered(NamedTuple):
     A frame, what was predicted of it, and what a step on it would be taken with.
 
     batch: its sample, then replayed ones; empty where choice refuses it. key: its bottleneck of
-    unit length, (C,). novelty: of the key to the replay buffer, which holds replay_frames.
+    unit length, (C,). novelty: of the key to the replay buffer.
     """
 
     frame: Frame
@@ -42,7 +35,6 @@ class Considered(NamedTuple):
     batch: Tuple[Sample, ...]
     key: np.ndarray
     novelty: float
-    replay_frames: int
 
 
 class FeatureSet(ABC):
@@ -85,49 +77,40 @@ class Reference(FeatureSet):
 
 
 class Lean(FeatureSet):
-    """Cheap features: what is known anyway, one small photometric look, and running means."""
+    """What is known anyway: nothing is looked at for these features alone."""
 
     def __init__(self):
         """Start without a past."""
         self._steps = 0
-        self._change = _Mean(_FAST)
         self._keys: 'OrderedDict[int, np.ndarray]' = OrderedDict()      # of the newest frames
         self._trained = _Visits()
         self.forget()
 
     def of(self, considered):
-        """Give LeanFeatures; those of the photometric look are nan without source views."""
-        choice, depth = considered.choice, considered.prediction.depth[::4, ::4]
-        warped = still = seen = math.nan
-        if considered.batch:
-            warped, still, seen = look(considered.prediction, considered.batch[0])
-        ratio = warped / still if still > 0 else math.nan
-        fast, slow = self._fast.after(ratio), self._slow.after(ratio)
+        """Give LeanFeatures; those of source views are nan without one."""
+        choice = considered.choice
         self._since += 1
         self._keys[considered.frame.stamp_ns] = considered.key
         if len(self._keys) > _REMEMBERED:
             self._keys.popitem(last=False)
         return LeanFeatures(
-            float(np.median(depth)), float(np.log(depth).std()), warped, ratio, seen,
             choice.baseline_ratio, choice.rotation_deg, considered.novelty,
-            self._novelty.after(considered.novelty), *self._trained.like(considered.key), slow,
-            fast - slow, self._change.value,
-            float(considered.replay_frames), math.log1p(self._steps), float(self._since - 1))
+            self._novelty.after(considered.novelty), *self._trained.like(considered.key),
+            math.log1p(self._steps), float(self._since - 1))
 
     def learn(self, result):
-        """Count a step and what it brought."""
+        """Count a step."""
         if result.trained:
             self._steps += 1
             self._since = 0
             key = self._keys.get(result.stamp_ns)
             if key is not None:
                 self._trained.add(key)
-            self._change.after(result.change)
 
     def forget(self):
         """Start the running means afresh; what was learnt stays learnt."""
         self._since = 0
-        self._fast, self._slow, self._novelty = _Mean(_FAST), _Mean(_SLOW), _Mean(_FAST)
+        self._novelty = _Mean(_LATELY)
 
 
 class _Visits:
@@ -169,28 +152,6 @@ class _Mean:
             before = 0.0 if self._count == 1 else self.value
             self.value = before + max(self._weight, 1 / self._count) * (value - before)
         return self.value
-
-
-def look(prediction: DepthPrediction, sample: Sample) -> Sequence[float]:
-    """
-    Give a small image's photometric error under the predicted depth.
-
-    On the host, where image and depth are: nothing waits for an accelerator.
-
-    :returns: mean error of the warped sources, of the sources as they are, and the share of
-        pixels a source sees; see depth.losses.explained.
-    """
-    camera = prediction.intrinsics
-    size = (camera.width // _SHRINK, camera.height // _SHRINK)
-
-    def small(image: np.ndarray) -> np.ndarray:
-        return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return explained(
-        torch.from_numpy(small(prediction.depth))[None, None],
-        image_batch([small(sample.image)], _HOST),
-        image_batch([small(view.image) for view in sample.sources], _HOST)[None],
-        Cameras.of([camera.resized(*size)], _HOST),
-        torch.from_numpy(sample.source_from_target)[None])[0].tolist()
 
 
 def make_feature_set(

@@ -156,7 +156,6 @@ class Pipeline:
         judged_by: Tuple[Sample, ...] = ()
         feature = pooled_feature(prediction.encoder_features)
         novelty = self._replay.novelty(feature)
-        stored = len(self._replay)
         if not choice.refusal:
             sample = self._sample(frame, prediction, choice)
             batch = (sample, *self._replay.draw(self._config.training.replay_frames, self._rng))
@@ -168,7 +167,7 @@ class Pipeline:
             while len(self._waiting) > _WAITING_BATCHES:
                 self._waiting.popitem(last=False)
         features = self._features.of(
-            Considered(frame, prediction, choice, batch, feature, novelty, stored))
+            Considered(frame, prediction, choice, batch, feature, novelty))
         return Candidate(
             frame.stamp_ns, features, choice.refusal, len(batch), len(judged_by),
             self._cost.costs())

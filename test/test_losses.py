@@ -4,7 +4,7 @@ import functools
 
 from dectrain_ros.depth.geometry import Cameras, warp
 from dectrain_ros.depth.losses import (
-    align_brightness, explained, photometric_error, self_supervised_loss, smoothness)
+    align_brightness, photometric_error, self_supervised_loss, smoothness)
 from dectrain_ros.frames import Intrinsics
 import pytest
 import torch
@@ -299,22 +299,3 @@ def test_arguments_that_do_not_belong_together_are_refused():
         loss_of([plane()], target, sources, cameras().resized(32, 24), transforms)
     with pytest.raises(ValueError, match=r'a depth is \(1, 48, 64\)'):
         loss_of([plane()[0]], target, sources, cameras(), transforms)
-
-
-def test_the_true_depth_explains_its_source_and_another_does_not():
-    target, sources, transforms = scene((4,))
-    true, wrong = (explained(plane(depth), target, sources, cameras(), transforms)[0].tolist()
-                   for depth in (DEPTH, 2 * DEPTH))
-    assert true[0] < 1e-3 < 0.02 < wrong[0]
-    still = photometric_error(align_brightness(sources[:, 0], target), target)
-    # Of 64 columns 4, twice as near half as many, land outside the source.
-    assert true[2] == 60 / 64 and wrong[2] == 62 / 64
-    assert true[1] == pytest.approx(float(still[..., :60].mean()), rel=1e-6)
-    assert not explained(
-        plane().requires_grad_(), target, sources, cameras(), transforms).requires_grad
-
-
-def test_what_no_source_sees_is_explained_by_nothing():
-    target, sources, transforms = scene((4,))
-    transforms[..., 2, 3] = -2 * DEPTH                      # everything is behind the source
-    assert explained(plane(), target, sources, cameras(), transforms).tolist() == [[0, 0, 0]]

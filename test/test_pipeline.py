@@ -87,7 +87,7 @@ def test_forgetting_drops_waiting_batches_and_keeps_weights_and_replay(make):
     pipeline.forget_views()
     assert train(pipeline, frame(3).stamp_ns).reason == 'no batch waits for this decision'
     assert pipeline.weight_version == 2
-    assert pipeline.observe(frame(4)).candidate.features.replay_frames == 3
+    assert len(pipeline._replay) == 3
 
 
 def test_a_camera_at_rest_is_not_trained_on(make):
@@ -167,12 +167,12 @@ def test_a_policy_learns_what_it_may_of_every_frame(make):
     rows = []
     for k in range(5):
         candidate = pipeline.observe(frame(k)).candidate
-        rows.append((candidate.features.replay_frames, candidate.batch_size,
+        rows.append((len(pipeline._replay), candidate.batch_size,
                      candidate.features.frames_since_step))
         if k == 2:
             train(pipeline, candidate.stamp_ns)
-    # Batches are drawn before the frame itself enters; frame 0 has no sources.
-    assert rows == [(0, 0, 0), (0, 1, 1), (1, 2, 2), (2, 3, 0), (3, 3, 1)]
+    # A batch is drawn before the frame itself enters the replay buffer; frame 0 has no sources.
+    assert rows == [(0, 0, 0), (1, 1, 1), (2, 2, 2), (3, 3, 0), (4, 3, 1)]
     assert 0 < candidate.features.novelty < 0.5
     assert candidate.costs.full == 1 and 0.2 < candidate.costs.light < 0.9
 
@@ -207,7 +207,10 @@ def test_a_baseline_is_in_median_depths(make):
 def test_the_byte_budget_bounds_the_replay(make):
     # At 64 x 96, features take 2 * 69,696 bytes and an image 18,432, sources shared or not.
     pipeline = make(KEEP_ALL, 'training.replay_megabytes=0.7')
-    stored = [pipeline.observe(frame(k)).candidate.features.replay_frames for k in range(12)]
+    stored = []
+    for k in range(12):
+        pipeline.observe(frame(k))
+        stored.append(len(pipeline._replay))
     assert 2 <= stored[-1] <= max(stored) <= 4
     assert pipeline._replay.nbytes <= 0.7e6
 

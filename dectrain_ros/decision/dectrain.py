@@ -58,21 +58,26 @@ class DecTrain(PredictedGain):
         self._is_fallen_back = bool(problem)
         if problem:
             return self._periodic(candidate, full, problem)
-        step = self._best(gain, costs, self._alpha)
+        return self._judged(candidate, gain, costs, drawn)
+
+    def _judged(self, candidate: Candidate, gain: float, costs: Costs, drawn: bool) -> Wish:
+        """Decide by a predicted gain that may be trusted."""
+        full, step = Step(Action.FULL, gain, costs.full), self._best(gain, costs, self._alpha)
         if step.is_worth(self._alpha):
             return self._asked(candidate, step, WORTH)
-        if drawn:
-            return self._asked(candidate, full, EXPLORED)
-        return Wish(Action.SKIP, NOT_WORTH, full.gain, full.cost, self._alpha)
+        return self._asked(candidate, full, EXPLORED) if drawn else self._skipped(full, NOT_WORTH)
 
     def _periodic(self, candidate: Candidate, full: Step, problem: str) -> Wish:
         """Train at the share so far."""
         share = max(self._share, self._epsilon)
         reason = f'{problem}: {{}} at a period of {share:.0%} of frames'
         if self._credit < 1.0 - 1e-9:
-            return Wish(Action.SKIP, reason.format('not due'), full.gain, full.cost, self._alpha)
+            return self._skipped(full, reason.format('not due'))
         self._credit -= 1.0
         return self._asked(candidate, full, reason.format('due'))
+
+    def _skipped(self, step: Step, reason: str) -> Wish:
+        return Wish(Action.SKIP, reason, step.gain, step.cost, self._alpha)
 
     def _asked(self, candidate: Candidate, step: Step, reason: str) -> Wish:
         self._take(candidate, step.action)

@@ -16,32 +16,17 @@ class NoFeatures(NamedTuple):
 
 class LeanFeatures(NamedTuple):
     """
-    What costs next to nothing to know of a frame.
+    What is known of a frame anyway, and of the steps before it.
 
-    [ours] depth_median: of the predicted depth, m; depth_spread: standard deviation of its
-    logarithm. photometric: error of the source views warped by the predicted depth, 0 to 1, at a
-    sixteenth of the network's pixels; photometric_ratio: the same over the error of the views as
-    they are: texture and exposure cancel, and 1 is a depth that explains nothing. overlap:
-    share of the frame a source view sees. The three are nan where there is none.
-    baseline_ratio: mean distance to the source views over the median depth. rotation: largest
+    [ours] baseline_ratio: mean distance to the source views over the median depth. rotation: largest
     rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to the
     replay buffer, 0 to 2; novelty_lately its mean over some ten frames. change_of_view: the same
     to the frame last trained on, nan before any. visits_near, visits_around: ln(1 + steps taken on
     frames that look like this one), a frame at a cosine distance d counting exp(-d / 0.02) and
     exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
-    ratio_level: mean photometric_ratio over some hundred frames; ratio_trend: its mean over some
-    ten less that.
-    change_lately: mean relative change, by the last ten steps that were judged, of the loss that
-    training.judged_by names, negative is good.
-    replay_frames: frames in the replay buffer. steps: ln(1 + training steps taken so far).
-    frames_since_step: since the last one.
+    steps: ln(1 + training steps taken so far). frames_since_step: since the last one.
     """
 
-    depth_median: float
-    depth_spread: float
-    photometric: float
-    photometric_ratio: float
-    overlap: float
     baseline_ratio: float
     rotation: float
     novelty: float
@@ -49,10 +34,6 @@ class LeanFeatures(NamedTuple):
     change_of_view: float
     visits_near: float
     visits_around: float
-    ratio_level: float
-    ratio_trend: float
-    change_lately: float
-    replay_frames: float
     steps: float
     frames_since_step: float
 

@@ -9,10 +9,12 @@ from dectrain_ros.decision.budget import Budget, parse_target
 from dectrain_ros.decision.dectrain import DecTrain
 from dectrain_ros.decision.fixed import AlwaysTrain, NeverTrain, Pattern, Periodic, Random
 from dectrain_ros.decision.oracle import Oracle
+from dectrain_ros.decision.paced import Paced
 
-__all__ = ['GainPredictor', 'make_policy', 'Policy', 'PREDICTING']
+__all__ = ['BY_ALPHA', 'GainPredictor', 'make_policy', 'Policy', 'PREDICTING']
 
-PREDICTING = ('dectrain', 'budget')     # names of the policies that need a predictor of gain
+BY_ALPHA = ('dectrain', 'paced')        # names of the policies that alpha steers
+PREDICTING = (*BY_ALPHA, 'budget')      # ... that need a predictor of gain
 _OFFLINE = ('oracle',)
 _FIXED: Dict[str, Callable[[str, int], Policy]] = {
     'never': lambda argument, seed: NeverTrain(),
@@ -24,8 +26,8 @@ _FIXED: Dict[str, Callable[[str, int], Policy]] = {
 _NAMES = (*_FIXED, *PREDICTING, *_OFFLINE)
 _WITH_ARGUMENT = ('periodic', 'random', 'pattern', 'budget')
 _FORMS = ('never, always, periodic:K (K at least 1), random:P (P between 0 and 1), pattern:1100, '
-          'dectrain, or budget:B with B like 0.25 (share of frames), 120ms/s (device time) or '
-          '1.5W; offline also oracle')
+          'dectrain, paced, or budget:B with B like 0.25 (share of frames), 120ms/s (device time) '
+          'or 1.5W; offline also oracle')
 
 
 def make_policy(
@@ -36,7 +38,7 @@ def make_policy(
     Make the policy a text names.
 
     :param text: 'never', 'always', 'periodic:K', 'random:P', 'pattern:1100', 'dectrain',
-        'budget:0.25', 'budget:120ms/s', 'budget:1.5W' or 'oracle'.
+        'paced', 'budget:0.25', 'budget:120ms/s', 'budget:1.5W' or 'oracle'.
     :param seed: seed of policies that draw.
     :param make_gain: makes the predictor of gain; called for the policies that need one.
     :param alpha: steps that a predicted gain of 1 is worth, of policies that go by it.
@@ -62,4 +64,4 @@ def make_policy(
         raise ValueError(f'policy {text!r} needs a predictor of gain, and none was given')
     if target is not None:
         return Budget(make_gain(), target, seed=seed, **options)
-    return DecTrain(make_gain(), alpha, seed=seed, **options)
+    return (Paced if name == 'paced' else DecTrain)(make_gain(), alpha, seed=seed, **options)

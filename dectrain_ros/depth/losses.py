@@ -127,42 +127,10 @@ def self_supervised_loss(
     return total / len(depths)
 
 
-def explained(
-    depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor
-) -> Tensor:
-    """
-    Give how well depth explains the target by its sources, in three numbers, without gradient.
-
-    One scale, that of the depth: a cheap look at what self_supervised_loss would say. [ours]
-
-    :param depth: in m, positive, (B, 1, h, w).
-    :param target: RGB in [0, 1], (B, 3, h, w).
-    :param sources: RGB in [0, 1], (B, S, 3, h, w).
-    :param cameras: of target and sources, (B,), at h x w.
-    :param source_from_target: rigid transforms in m, (B, S, 4, 4).
-    :returns: mean photometric error of the warped sources, the same of the sources as they are,
-        both where a source sees the target, and the share of pixels one does, (B, 3).
-    """
-    with torch.no_grad():
-        warped, still, seen = _errors(depth, target, sources, cameras, source_from_target)
-        count = seen.sum((1, 2, 3))
-        means = [torch.where(seen, error, 0).sum((1, 2, 3)) / count.clamp(min=1)
-                 for error in (warped, still)]
-        return torch.stack([*means, count / seen[0].numel()], -1)
-
-
 def _least_error(
     depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor
 ) -> Tuple[Tensor, Tensor]:
     """Give each pixel's least error, warped or not, (B, 1, h, w), and a mask where it counts."""
-    warped, still, seen = _errors(depth, target, sources, cameras, source_from_target)
-    return torch.where(warped < still - _TIE, warped, still), seen
-
-
-def _errors(
-    depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor
-) -> Tuple[Tensor, Tensor, Tensor]:
-    """Give the least error of warped and of still sources, and where one sees, (B, 1, h, w)."""
     views = sources.shape[1]
     rebuilt, inside = warp(
         sources.flatten(0, 1), depth.repeat_interleave(views, dim=0), cameras.repeated(views),
@@ -175,7 +143,8 @@ def _errors(
     with torch.no_grad():
         still = _photometric_error(
             _Local.of(align_brightness(sources, local.image)), local).amin(1)
-    return warped.amin(1), still, inside.any(1)
+    warped = warped.amin(1)
+    return torch.where(warped < still - _TIE, warped, still), inside.any(1)
 
 
 def _photometric_error(a: _Local, b: _Local) -> Tensor:

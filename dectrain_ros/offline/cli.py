@@ -85,7 +85,7 @@ def _add_evaluate(commands) -> None:
     _add_bags(add, cut=True)
     add.add_argument('--policies', nargs='+', default=['never', 'always'], metavar='POLICY',
                      help='never, always, periodic:K, random:P, pattern:1100, oracle, and by '
-                     'predicted gain dectrain, budget:0.25, budget:120ms/s or budget:1.5W')
+                     'predicted gain dectrain, paced, budget:0.25, budget:120ms/s or budget:1.5W')
     add.add_argument('--seeds', type=int, default=1, metavar='N', help='run seeds 0 to N - 1')
     add.add_argument('--out', type=Path, required=True, metavar='DIR',
                      help='folder of report.json, report.html, per-frame CSV and plots')
@@ -112,7 +112,8 @@ def _add_sweep(commands) -> None:
         'random:0.44'], help='as of evaluate; recovery needs never and always')
     add.add_argument('--alphas', nargs='*', type=float, metavar='A',
                      default=[100.0, 130.0, 160.0, 200.0],
-                     help='policy dectrain at these alphas')
+                     help='alphas of dectrain and paced, those that are named among the '
+                     'policies; of dectrain where neither is')
     add.add_argument('--budgets', nargs='*', metavar='B', default=['0.1', '0.25', '0.44'],
                      help='policy budget at these, e.g. 0.25, 120ms/s or 1.5W')
     add.add_argument('--seeds', type=int, default=3, metavar='N', help='run seeds 0 to N - 1')

@@ -15,7 +15,7 @@ from dectrain_ros.frames import Action
 from dectrain_ros.offline.bag import Bag, Recorded
 from dectrain_ros.offline.measure import measure
 from dectrain_ros.offline.results import versions
-from dectrain_ros.offline.run import judged, Watcher
+from dectrain_ros.offline.run import Watcher
 from dectrain_ros.pipeline import Pipeline
 import numpy as np
 
@@ -115,7 +115,7 @@ class _Walk:
 
     def __init__(self, plan: Collection, config: Config, policy: str):
         self._plan = plan
-        self._pipeline = Pipeline(judged(config))
+        self._pipeline = Pipeline(config)
         self._policy = make_policy(policy, config.seed)
         self._rng = np.random.default_rng((config.seed, 2))
         self._since, self._trials = 0, 0

@@ -115,14 +115,16 @@ def policy_of(text: str, config: Config) -> Policy:
         epsilon=decision.epsilon)
 
 
-def judged(config: Config, by: str = 'replay') -> Config:
-    """Give the configuration in which it is told what steps brought."""
-    silent = config.training.judged_by == 'nothing'
-    return config.replaced('training.judged_by', by) if silent else config
+def _for_policy(config: Config, policy: Policy) -> Config:
+    """Give the configuration in which a policy is told what it looks at, and nothing else."""
+    if not policy.learns:
+        return _without_features(config)
+    if policy.takes_back and config.training.judged_by == 'nothing':
+        return config.replaced('training.judged_by', 'batch')       # as published
+    return config
 
 
 def _without_features(config: Config) -> Config:
-    """Give the configuration in which nothing is done for a policy that does not look."""
     return config.replaced('training.features', 'none').replaced('training.judged_by', 'nothing')
 
 
@@ -210,10 +212,7 @@ class _Run:
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
         self._policy = policy_of(policy, config)
-        # The oracle is told of every step, as published; who learns of some, by other frames.
-        by = 'batch' if self._policy.takes_back else 'replay'
-        self._pipeline = Pipeline(
-            judged(config, by) if self._policy.learns else _without_features(config))
+        self._pipeline = Pipeline(_for_policy(config, self._policy))
         device = self._pipeline.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train

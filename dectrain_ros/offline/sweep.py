@@ -12,7 +12,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from dectrain_ros import assets
 from dectrain_ros.config import Config
-from dectrain_ros.decision.policy import PREDICTING
+from dectrain_ros.decision.policy import BY_ALPHA, PREDICTING
 from dectrain_ros.depth.checkpoints import load_network
 from dectrain_ros.offline.engines import Engine
 from dectrain_ros.offline.results import versions
@@ -29,10 +29,11 @@ logger = logging.getLogger(__name__)
 
 class SweepPlan(NamedTuple):
     """
-    What to sweep over: policies as they are, dectrain at every alpha, and every budget.
+    What to sweep over: policies as they are, and every budget.
 
-    seeds: runs of each on every bag; but one of never, which draws nothing. start, frames and
-    loops are those of Plan; jobs is how many runs go on at a time.
+    alphas: of the policies named that go by it, of dectrain where none is; empty takes the
+    configured one. seeds: runs of each on every bag; but one of never, which draws nothing.
+    start, frames and loops are those of Plan; jobs is how many runs go on at a time.
     """
 
     bags: Tuple[Path, ...]
@@ -172,9 +173,11 @@ class Sweep:
 
 
 def _points(plan: SweepPlan, config: Config) -> Tuple[Point, ...]:
-    """List what to run, each once; dectrain named as a policy is at the configured alpha."""
-    points = [Point(p, config.decision.alpha if p == 'dectrain' else None) for p in plan.policies]
-    points += [Point('dectrain', float(alpha)) for alpha in plan.alphas]
+    """List what to run, each once."""
+    points = [Point(p) for p in plan.policies if p not in BY_ALPHA]
+    steered = [p for p in plan.policies if p in BY_ALPHA]
+    points += [Point(p, float(alpha)) for p in steered or BY_ALPHA[:1]
+               for alpha in plan.alphas or (config.decision.alpha,)[:len(steered)]]
     points += [Point(f'budget:{budget}') for budget in plan.budgets]
     return tuple(dict.fromkeys(points))
 

@@ -10,7 +10,8 @@ from dectrain_ros.offline.sweep_results import PointResult
 _COSTS = {'share_trained': 'frames trained on, %', 'gflops': 'GFLOP a frame, all work',
           'ms': 'ms a frame, all work'}
 _ACCURACY = {'delta1': 'delta1 (higher is better)', 'absrel': 'AbsRel (lower is better)'}
-_ORDER = ('dectrain', 'budget', 'periodic', 'random', 'pattern', 'oracle')     # their colours
+# In the order of their colours.
+_ORDER = ('dectrain', 'paced', 'budget', 'periodic', 'random', 'pattern', 'oracle')
 
 
 def pareto(results: Sequence[PointResult]) -> bytes:

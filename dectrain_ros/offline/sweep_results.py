@@ -11,7 +11,7 @@ from dectrain_ros.depth.metrics import recovery
 from dectrain_ros.offline.results import METRICS
 import numpy as np
 
-STEERED = ('dectrain', 'budget')        # families that are held against periodic and random
+STEERED = ('dectrain', 'paced', 'budget')       # families held against periodic and random
 BASELINES = ('periodic', 'random')
 _RECOVERED = ('delta1', 'absrel')
 Values = Dict[str, Optional[float]]

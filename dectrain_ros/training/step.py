@@ -18,6 +18,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+# Adam's usual 0.9 remembers ten steps: where one is taken every few frames, that is of views long
+# passed, and the first steps, the largest, go too far (ALGORITHMS.md section 1).
+_MOMENTUM = 0.5
+
 
 class Outcome(NamedTuple):
     """
@@ -64,7 +68,8 @@ class Trainer:
         self._parameters = [parameter for _, parameter in self._shadow.trainable(scope)]
         self._light = [parameter for _, parameter in self._shadow.trainable('light')]
         self._frozen_encoder = frozen
-        self._optimizer = torch.optim.Adam(self._parameters, lr=learning_rate)
+        self._optimizer = torch.optim.Adam(
+            self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
         self._max_grad_norm = max_grad_norm
         self._loss_options = loss_options
 

@@ -1,0 +1,100 @@
+"""The pace: what frames are worth adds up to a step's cost."""
+
+import math
+
+from dectrain_ros.decision.paced import Paced
+from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.frames import Action, Costs
+from predictors import candidate, outcome, Telling
+import pytest
+
+
+def shown(policy, gains, **options):
+    """Give the decisions about frames of these gains."""
+    return [policy.decide(candidate(k, gain, **options)) for k, gain in enumerate(gains)]
+
+
+def trained(policy, gains, **options):
+    """Give the numbers of the frames trained on."""
+    return [k for k, d in enumerate(shown(policy, gains, **options)) if d.train]
+
+
+def quiet(gain=None, alpha=100.0, **options):
+    """Give a policy that trains on nothing that is worth nothing."""
+    return Paced(gain or Telling(), alpha, epsilon=0.0, **options)
+
+
+@pytest.mark.parametrize('gain, period', [(0.0025, 4), (0.005, 2), (0.01, 1), (0.02, 1), (9.0, 1)])
+def test_a_step_worth_a_part_of_its_cost_is_taken_on_that_part_of_frames(gain, period):
+    # 100 * 0.0025 = a quarter of the cost of 1
+    assert trained(quiet(), [gain] * 12) == list(range(period - 1, 12, period))
+
+
+def test_worth_adds_up_over_frames_of_different_gain_and_nothing_is_lost():
+    # .3 + .3 = .6; + .5 = 1.1: train, .1 is left; + .8 = .9; + .2 = 1.1: train
+    assert trained(quiet(), (0.003, 0.003, 0.005, 0.008, 0.002)) == [2, 4]
+
+
+def test_one_good_frame_pays_for_no_other():
+    assert trained(quiet(), (50.0, 0.001, 0.001)) == [0]
+
+
+def test_a_loss_takes_nothing_from_what_was_added_up():
+    assert trained(quiet(), (0.006, -0.5, -0.5, 0.006)) == [3]
+
+
+def test_epsilon_is_the_least_share_of_frames():
+    policy = Paced(Telling(), 100.0, epsilon=0.1)
+    assert trained(policy, [-1.0] * 30) == [9, 19, 29]
+
+
+def test_what_is_decided_is_explained():
+    skip, full = shown(quiet(), (0.006, 0.006))
+    assert (skip.action, skip.reason) == (
+        Action.SKIP, 'not worth its cost yet, with the frames since the last step')
+    assert (full.action, full.reason) == (
+        Action.FULL, 'worth its cost, with the frames since the last step')
+    for made in (skip, full):
+        assert (made.predicted_gain, made.cost, made.alpha) == (0.006, 1.0, 100.0)
+
+
+def test_a_dearer_step_is_taken_less_often():
+    assert trained(quiet(), [0.01] * 6, costs=Costs(math.nan, 3.0)) == [2, 5]
+
+
+def test_it_takes_the_light_step_where_that_gains_more_for_its_cost():
+    # half the gain for .4 of the cost: worth .5 * .4 / .4 = .5 a frame, the full one .4
+    made = shown(quiet(Telling(0.5)), [0.004] * 2, costs=Costs(0.4, 1.0))
+    assert [d.action.value for d in made] == ['skip', 'light']
+    assert (made[1].predicted_gain, made[1].cost) == (0.002, 0.4)
+    assert [d.action.value for d in shown(quiet(Telling(0.5)), [0.02] * 2, costs=Costs(0.6, 1.0))
+            ] == ['full', 'full']
+
+
+def test_refused_frames_add_nothing():
+    policy = quiet()
+    assert not any(d.train for d in shown(policy, [9.0] * 5, refusal='no pose'))
+    assert trained(policy, (0.006, 0.006)) == [1]
+
+
+def test_a_gain_that_is_no_number_falls_back_to_the_share_so_far_and_says_so():
+    policy = quiet()
+    shown(policy, [0.005] * 400)
+    made = shown(policy, [math.nan] * 40)
+    assert 18 <= sum(d.train for d in made) <= 21
+    assert 'predicted gain is nan: due at a period of 49% of frames' in {d.reason for d in made}
+
+
+def test_it_is_taught_by_its_steps_and_takes_another_alpha():
+    gain = Telling()
+    policy = quiet(gain)
+    policy.learn(outcome(shown(policy, (0.02,))[0], change=-0.1))
+    assert gain.taught == [(0.02, -0.1)]
+    policy.take_alpha(10.0)
+    assert trained(policy, [0.02] * 10) == [4, 9]
+
+
+def test_it_is_made_by_name():
+    made = make_policy('paced', 3, make_gain=Telling, alpha=100.0, epsilon=0.0)
+    assert isinstance(made, Paced)
+    assert trained(made, [0.005] * 4) == [1, 3]
