@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import List, Optional
 
-from dectrain_ros.config import Config, DepthConfig, PoseConfig, TrainingConfig
+from dectrain_ros.config import Config, DepthConfig, PoseConfig, SafetyConfig, TrainingConfig
 from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import diagnosis, messages
@@ -48,7 +48,7 @@ class DepthNode(ManagedNode):
         self._inputs: Optional[Inputs] = None
         self._inference: Optional[Inference] = None
         self._options = Parameters(
-            self, (DepthConfig, TrainingConfig, PoseConfig, ImageConfig), self._change)
+            self, (DepthConfig, TrainingConfig, SafetyConfig, PoseConfig, ImageConfig), self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         # In a group of its own: a reset that waits for a step must not hold up images.
@@ -107,6 +107,7 @@ class DepthNode(ManagedNode):
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
             self._pipeline.learning_rate = config.training.learning_rate
+            self._pipeline.anchor = config.safety.anchor
 
     async def _on_reset(self, request: Trigger.Request, response: Trigger.Response
                         ) -> Trigger.Response:
