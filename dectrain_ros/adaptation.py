@@ -1,4 +1,4 @@
-"""Training as configured: guarded steps, what they cost where the network came from, checkpoints."""
+"""Training as configured: guarded steps, the price in the network's source, checkpoints."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ class Safety(NamedTuple):
     """
     How training fares.
 
-    steps: committed. checks: by held-out frames, passed or not; rollbacks: by reason. held_out_loss:
-    at the last check. pause_frames: left of a pause after a rollback. rate: factor on the learning
-    rate. forgetting: error on source frames over that of the loaded weights, nan where it is not
-    measured. saved, save_failures: checkpoints written by themselves, and those that could not be.
+    steps: committed. checks: by held-out frames, passed or not; rollbacks: by reason.
+    held_out_loss: at the last check. pause_frames: left of a pause after a rollback. rate: factor
+    on the learning rate. forgetting: error on source frames over that of the loaded weights, nan
+    where it is not measured. saved, save_failures: checkpoints written by themselves, and those
+    that could not be.
     """
 
     steps: int
@@ -72,7 +73,7 @@ class Adaptation:
         self._probe = ForgettingProbe(trainer, read_frames()) if safety.probe_every else None
         self._model = Model(config.depth.network, scope, checkpoint.digest(
             {k: v.cpu().numpy() for k, v in network.state_dict().items()}))
-        self._saved = self._save_failures = 0
+        self._saved = self._save_failures = self._steps_saved = 0
         self._checkpoints: Optional[Checkpoints] = None
         if safety.folder:
             try:
@@ -133,7 +134,9 @@ class Adaptation:
         """
         found = self._checkpoint()
         if path is None:
-            return self._folder().save(found)
+            path = self._folder().save(found)
+            self._steps_saved = self.learner.steps
+            return path
         checkpoint.write(path, found)
         return path
 
@@ -148,7 +151,7 @@ class Adaptation:
                  else Found(checkpoint.read(path, self._model), path, ()))
         stored = found.checkpoint
         self._trainer.restore(stored.snapshot)
-        self.learner.steps = stored.counters['steps']
+        self.learner.steps = self._steps_saved = stored.counters['steps']
         arrays = dict(stored.arrays)
         self._replay.know(arrays.pop('replay_keys'))
         self._features.remember(arrays)
@@ -156,8 +159,8 @@ class Adaptation:
         return found
 
     def close(self) -> None:
-        """Save a last time, where there is a folder and something was learnt."""
-        if self._checkpoints and self.learner.steps:
+        """Save a last time, where there is a folder and something new was learnt."""
+        if self._checkpoints and self.learner.steps != self._steps_saved:
             self._autosave()
 
     def _checkpoint(self) -> Checkpoint:

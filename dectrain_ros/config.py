@@ -164,7 +164,7 @@ class SafetyConfig(Room):
         0.25, 'The held-out loss may rise by this share over that of the last good versions.',
         low=0.0, high=100.0)
     depth_factor: float = option(
-        2.0, 'The median depth of held-out frames may change from check to check by this factor.',
+        3.0, 'The median depth of held-out frames may change from check to check by this factor.',
         low=1.0, high=1000.0)
     spread_factor: float = option(
         3.0, "The spread of held-out frames' depth (deviation of its logarithm) may fall by this "

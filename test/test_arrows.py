@@ -20,7 +20,7 @@ ARROWS = {
     'pipeline': {'adaptation', 'depth', 'decision', 'training', 'features'} | NOUNS,
     'offline': {'pipeline', 'decision', 'depth', 'training', 'storage',
                 'assets'} | NOUNS,
-    'ros': {'pipeline', 'decision'} | NOUNS,
+    'ros': {'pipeline', 'adaptation', 'decision'} | NOUNS,
 }
 # Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.
 DOORS = {

@@ -3,11 +3,11 @@
 import dataclasses
 import math
 
-from dectrain_ros.frames import Action, Decision
+from dectrain_ros.frames import Action, Decision, ROLLED_BACK
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.guard import (
     DEPTH, FAILED, Guard, HeldOutGuard, LOSS, NOT_FINITE, SPREAD, Tolerances)
-from dectrain_ros.training.learner import Learner, ROLLED_BACK
+from dectrain_ros.training.learner import Learner
 from dectrain_ros.training.recovery import COOLING, Recovery
 from dectrain_ros.training.step import Reading, Trainer
 from dectrain_ros.training.weights import WeightVersions

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import math
 from typing import Iterator, NamedTuple, Sequence
 
+from dectrain_ros.frames import ROLLED_BACK
 from dectrain_ros.training.guard import FAILED, Guard
 from dectrain_ros.training.recovery import Recovery
 from dectrain_ros.training.replay_buffer import Sample
@@ -14,7 +15,6 @@ from dectrain_ros.training.step import Outcome, Trainer
 from dectrain_ros.training.weights import WeightVersions
 import torch
 
-ROLLED_BACK = 'rolled back: '
 NOT_FINITE = 'loss or gradient is not finite'
 OUT_OF_MEMORY = 'out of memory'
 

@@ -1,4 +1,4 @@
-"""Trained weights and the optimiser's state at one moment: to come back to, and to compare with."""
+"""Trained weights and the optimiser's state at one moment: to come back to and compare with."""
 
 from __future__ import annotations
 

@@ -54,8 +54,9 @@ class Trainer:
     Batch norm stays in evaluation mode: three frames are no statistics.
 
     :param network: what predicts; copied. A frozen encoder is shared with the copy.
-    anchor is the strength of the pull to the weights it was made with, the source: every step takes
-    the weights it trains that share of the learning rate nearer. It may be changed between steps.
+    anchor is the strength of the pull to the weights it was made with, the source: every step
+    takes the weights it trains nearer by this times the learning rate of the way. It may be
+    changed between steps.
 
     :param scope: 'decoder' or 'full'.
     :param loss_options: the keyword arguments of self_supervised_loss.
