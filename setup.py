@@ -23,6 +23,7 @@ setup(
         (f'share/{NAME}', ['package.xml']),
         (f'share/{NAME}/launch', glob('launch/*.launch.py')),
         (f'share/{NAME}/config', glob('config/*.yaml')),
+        (f'share/{NAME}/views', glob('views/*')),
     ],
     # Lower bounds only, at what Ubuntu 22.04 and ROS 2 Humble ship: on a robot torch, NumPy and
     # OpenCV are the system's, and pip must find nothing to replace there. OpenCV is an extra:

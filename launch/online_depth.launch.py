@@ -4,119 +4,132 @@ Run the depth node and the decision node, on a camera or on a bag.
     ros2 launch dectrain_ros online_depth.launch.py image:=/camera/image_rect \\
         camera_info:=/camera/camera_info pose:=/odometry pose_source:=odometry
     ros2 launch dectrain_ros online_depth.launch.py bag:=PATH rate:=0.5
+    ros2 launch dectrain_ros online_depth.launch.py bag:=PATH evaluate:=true out:=DIR
 
 `ros2 launch dectrain_ros online_depth.launch.py --show-args` describes every argument.
 """
 
 import os
-from typing import NamedTuple
+import sys
 
-from ament_index_python.packages import get_package_share_directory
-from dectrain_ros.config import DepthConfig, options, PoseConfig
-from dectrain_ros.offline.bag import Bag
-from dectrain_ros.offline.bag_topics import Topics
-from dectrain_ros.ros.bag_player import kinds
+from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from dectrain_ros.ros import launching
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, EmitEvent, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument, EmitEvent, ExecuteProcess, LogInfo, OpaqueFunction,
+    RegisterEventHandler)
+from launch.event_handlers import OnProcessIO
 from launch.events import Shutdown
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
-CHOICES = {o.name: ('', *o.choices) for o in options((DepthConfig, PoseConfig)) if o.choices}
-TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed',
-         'geometry_msgs/msg/PoseStamped': 'pose', 'nav_msgs/msg/Odometry': 'odometry',
-         'geometry_msgs/msg/PoseWithCovarianceStamped': 'pose_with_covariance'}
-
-
-def arguments():
-    """Give every argument; an empty one leaves what the parameter file says."""
-    share = get_package_share_directory('dectrain_ros')
-
-    def argument(name, default, description, choices=None):
-        return DeclareLaunchArgument(
-            name, default_value=default, description=description, choices=choices)
-    return [
-        argument('image', '', 'Topic of the rectified image; else as in the bag, or image.'),
-        argument('camera_info', '', 'Topic of its calibration; else likewise.'),
-        argument('pose', '', 'Topic of the pose, a pose_source; else likewise.'),
-        argument('image_transport', '', 'Type of the image topic: Image or CompressedImage.',
-                 ('', 'raw', 'compressed')),
-        argument('pose_source', '', 'Type of the pose topic.', CHOICES['pose.source']),
-        argument('params_file', os.path.join(share, 'config', 'dectrain.yaml'),
-                 'Parameters of both nodes; beside the default: jetson.yaml and cpu.yaml.'),
-        argument('namespace', '', 'Namespace of the nodes.'),
-        argument('network', '', 'Depth network.', CHOICES['depth.network']),
-        argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
-                 'depth.pth.'),
-        argument('policy', '', 'When to train: never, always, periodic:K, random:P, dectrain, '
-                 'budget:B.'),
-        argument('use_sim_time', 'auto', 'Whether nodes follow /clock; auto: where a bag plays.',
-                 ('auto', 'true', 'false')),
-        argument('bag', '', 'A recording to play; all ends when it has been played.'),
-        argument('rate', '1.0', 'Times the recorded speed; 0: next image once depth arrived.'),
-        argument('loop', '1', 'Times through the bag.'),
-        argument('log_level', 'info', 'Least severity that is logged.',
-                 ('debug', 'info', 'warn', 'error', 'fatal')),
-    ]
+SHARE = get_package_share_directory('dectrain_ros')
+ARGUMENTS = launching.online_depth(SHARE)
 
 
-class Stream(NamedTuple):
-    """Where the depth node's input comes from; an empty type is left to the parameter file."""
-
-    image: str
-    camera_info: str
-    pose: str
-    image_transport: str
-    pose_source: str
+def is_root():
+    """Tell whether this file was named on the command line, and not included by another."""
+    return os.path.basename(__file__) in map(os.path.basename, sys.argv)
 
 
-def stream_of(bag, wanted):
-    """Fill in what was not said: the usual names, or what the bag holds."""
-    if not bag:
-        return wanted._replace(image=wanted.image or 'image', pose=wanted.pose or 'pose',
-                               camera_info=wanted.camera_info or 'camera_info')
-    recording = Bag(bag, Topics(*wanted[:3]))
-    found = recording.topics
-
-    types = kinds(recording, [found.image, found.pose])
-    return Stream(found.image, found.camera_info, found.pose,
-                  wanted.image_transport or TYPES.get(types[found.image], ''),
-                  wanted.pose_source or TYPES.get(types[found.pose], ''))
+def ended(why, always=False):
+    """End all when a process ends, and not only where it failed if always."""
+    def on_exit(event, context):
+        if context.is_shutdown:
+            return None
+        text = f'{event.process_name} failed, see above' if event.returncode else why
+        if not (event.returncode or always):
+            return None
+        return [LogInfo(msg=f'{text}: all ends'), EmitEvent(event=Shutdown(reason=text))]
+    return on_exit
 
 
-def nodes(context):
-    """Give the nodes for the arguments as they are now."""
-    given = context.launch_configurations
-    bag, params_file = given['bag'], given['params_file']
-    for name in ('bag', 'params_file'):
-        if given[name] and not os.path.exists(given[name]):
-            raise FileNotFoundError(f'{name}:={given[name]} does not exist')
-    stream = stream_of(bag, Stream(*(given[name] for name in Stream._fields)))
-    sim_time = bool(bag) if given['use_sim_time'] == 'auto' else given['use_sim_time'] == 'true'
+class Parts:
+    """What is started for the arguments as they are now."""
 
-    def node(executable, parameters=(), **rest):
-        said = {name: text for name, text in dict(parameters).items() if text}
+    def __init__(self, given):
+        """Look into the bag, if there is one."""
+        launching.refuse_unusable(given)
+        self._given, self._stream = given, launching.stream_of(given)
+        self._sim_time = {'auto': bool(given['bag']), 'true': True, 'false': False}[
+            given['use_sim_time']]
+
+    def _node(self, executable, **rest):
         return Node(
             package='dectrain_ros', executable=executable, name=executable, output='screen',
-            namespace=given['namespace'], ros_arguments=['--log-level', given['log_level']],
+            namespace=self._given['namespace'],
+            ros_arguments=['--log-level', self._given['log_level']], **rest)
+
+    def nodes(self):
+        """Give the two nodes; if one cannot start, or ends during a bag, all ends."""
+        params_file = self._given['params_file']
+        remappings = {'depth_node': [
+            (name, getattr(self._stream, name)) for name in ('image', 'camera_info', 'pose')]}
+        return [self._node(
+            name, remappings=remappings.get(name, []),
             parameters=[*([params_file] if params_file else []), {
-                **said, 'use_sim_time': sim_time}], **rest)
-    over = {'on_exit': EmitEvent(event=Shutdown(reason='the bag cannot go on'))} if bag else {}
-    found = [
-        node('depth_node', {
-            'depth.network': given['network'], 'depth.weights': given['weights'],
-            'pose.source': stream.pose_source, 'image.transport': stream.image_transport},
-            remappings=[(name, getattr(stream, name)) for name in Stream._fields[:3]], **over),
-        node('decision_node', {'decision.policy': given['policy']}),
-    ]
-    if bag:
-        found.append(Node(
-            package='dectrain_ros', executable='bag_player', name='bag_player', output='screen',
-            namespace=given['namespace'],
-            arguments=[bag, '--rate', given['rate'], '--loop', given['loop']],
-            on_exit=EmitEvent(event=Shutdown(reason='the bag has ended'))))
-    return found
+                **{key: ParameterValue(text, value_type=str) for key, text in said.items()},
+                'use_sim_time': self._sim_time}],
+            on_exit=ended(f'{name} has ended', always=bool(self._given['bag'])))
+            for name, said in launching.parameters(self._given, self._stream).items()]
+
+    def player(self, depth_node):
+        """Give who plays the bag, once the depth node is ready."""
+        command = launching.player(
+            self._given, self._stream, 'ros2bag' in get_packages_with_prefixes())
+        on_exit = ended('the bag has ended', always=self._given['evaluate'] != 'true')
+        if command.is_ours:             # it waits itself
+            return self._node('bag_player', arguments=command.arguments, on_exit=on_exit)
+        playing = ExecuteProcess(
+            cmd=[command.executable, *command.arguments], output='screen', on_exit=on_exit)
+        started = []
+
+        def start(event):
+            if started or b'ready: ' not in event.text:
+                return None
+            started.append(True)
+            return [playing]
+        return RegisterEventHandler(OnProcessIO(
+            target_action=depth_node, on_stdout=start, on_stderr=start))
+
+    def evaluation(self):
+        """Give who keeps score, if asked for; its end is that of all."""
+        command = launching.evaluation(self._given, self._stream)
+        return [] if command is None else [self._node(
+            command.executable, arguments=command.arguments,
+            on_exit=ended('the report is written', always=True))]
+
+    def rviz(self):
+        """Give RViz, if asked for."""
+        if self._given['rviz'] != 'true':
+            return []
+        if 'rviz2' not in get_packages_with_prefixes():
+            raise ValueError('rviz:=true, but RViz is not installed: install '
+                             'ros-$ROS_DISTRO-rviz2, or open views/foxglove.json in Foxglove')
+        return [Node(
+            package='rviz2', executable='rviz2', namespace=self._given['namespace'],
+            arguments=['-d', os.path.join(SHARE, 'views', 'depth.rviz'), '-f',
+                       launching.fixed_frame(self._given)],
+            remappings=[('image', self._stream.image)],
+            parameters=[{'use_sim_time': self._sim_time}])]
+
+    def all(self):      # noqa: A003
+        """Give every part."""
+        nodes = self.nodes()
+        bag = [self.player(nodes[0]), *self.evaluation()] if self._given['bag'] else []
+        return [*nodes, *bag, *self.rviz()]
+
+
+def parts(context):
+    """Refuse what cannot be, then give what is started."""
+    if is_root():
+        launching.refuse_unknown(context.argv, ARGUMENTS)
+    return Parts({a.name: context.launch_configurations[a.name] for a in ARGUMENTS}).all()
 
 
 def generate_launch_description():
     """Give the description that ros2 launch runs."""
-    return LaunchDescription([*arguments(), OpaqueFunction(function=nodes)])
+    return LaunchDescription([
+        *(DeclareLaunchArgument(a.name, default_value=a.default, description=a.help,
+                                choices=a.choices or None) for a in ARGUMENTS),
+        OpaqueFunction(function=parts)])

@@ -1,4 +1,8 @@
-"""The fixture `ros`, for `pytest_plugins`: ros_parts is imported by name, as no plugin may be."""
+"""
+The fixtures `ros` and `weights`, for `pytest_plugins`.
+
+ros_parts is imported by name, as no plugin may be.
+"""
 
 import pytest
 from ros_parts import Ros
@@ -10,3 +14,15 @@ def ros():
     parts = Ros()
     yield parts
     parts.close()
+
+
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+    """Give the path of small, untrained weights."""
+    import torch
+    from dectrain_ros.depth.checkpoints import save_network
+    from dectrain_ros.depth.network import LiteNetwork, ModelCard
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
+    save_network(path, LiteNetwork(ModelCard('lite', 64, 96, focal_px=60.0)), {})
+    return str(path)

@@ -32,6 +32,7 @@ class Ros:
         self.context.init(args=[], domain_id=DOMAIN)
         self._executor = SingleThreadedExecutor(context=self.context)
         self._nodes = []
+        self._clients = {}
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
         self.tester = self.add(Node('tester', context=self.context))
@@ -62,11 +63,33 @@ class Ros:
         self.tester.create_subscription(kind, topic, heard, qos, raw=raw)
         return heard
 
-    def speak(self, kind, topic, qos=50):
+    def speak(self, kind, topic, qos=50, timeout_s=15.0):
         """Give a publisher that somebody listens to."""
         publisher = self.tester.create_publisher(kind, topic, qos)
-        wait_until(lambda: publisher.get_subscription_count() > 0)
+        wait_until(lambda: publisher.get_subscription_count() > 0, timeout_s)
         return publisher
+
+    def call(self, kind, service, request, timeout_s=30.0):
+        """Give the answer of a service of this process."""
+        return self.ask(kind, service, request).wait_for(1, timeout_s)[0]
+
+    def call_again(self, kind, service, request):
+        """Give the answer of another process, whose first may be lost: it must not matter."""
+        for _ in range(10):
+            heard = self.ask(kind, service, request)
+            with contextlib.suppress(AssertionError):
+                return heard.wait_for(1, 3.0)[0]
+        raise AssertionError(f'no answer from {service}')
+
+    def ask(self, kind, service, request):
+        """Call a service; gives what hears its answer."""
+        client = self._clients.get(service)
+        if client is None:
+            client = self._clients[service] = self.tester.create_client(kind, service)
+        assert client.wait_for_service(60.0), f'no service {service}'
+        heard = Heard()
+        client.call_async(request).add_done_callback(lambda done: heard(done.result()))
+        return heard
 
 
 class Heard:
@@ -101,8 +124,13 @@ def wait_until(true, timeout_s=15.0):
 
 def start(module, *arguments):
     """Start an executable of ours as a process."""
+    return python('-m', f'dectrain_ros.ros.{module}', *arguments)
+
+
+def python(*arguments):
+    """Start Python as a process."""
     return subprocess.Popen(
-        [sys.executable, '-m', f'dectrain_ros.ros.{module}', *arguments],
+        [sys.executable, *arguments],
         env={**os.environ, **LOCAL}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

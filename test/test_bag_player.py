@@ -1,10 +1,11 @@
 """The bag player: recorded bytes on recorded names, in time or as fast as depth comes."""
 
+import importlib.util
 import signal
 import threading
 
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.offline.bag import Bag, BagWriter, header_stamp_ns, RawMessage
+from dectrain_ros.offline.bag import Bag, BagWriter, header_stamp_ns, RawMessage, TRANSFORMS
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Writer
@@ -175,7 +176,9 @@ def test_it_waits_for_a_listener_and_for_all_it_listens_to(ros, bag):
     assert ended.wait(10.0) and player.problem == '' and player.images == 3
 
 
-def test_a_bag_whose_poses_are_transforms_is_refused_in_one_line(bag, tmp_path):
+@pytest.mark.skipif(importlib.util.find_spec('tf2_msgs') is not None,
+                    reason='tf2_msgs is installed: transforms are played')
+def test_a_bag_whose_poses_are_transforms_is_refused_where_none_can_be_sent(bag, tmp_path):
     types, path = get_typestore(Stores.ROS2_JAZZY), tmp_path / 'transforms'
     make = {name.rpartition('/')[2]: kind for name, kind in types.types.items()}
     with Writer(path, version=9) as writer:
@@ -194,7 +197,8 @@ def test_a_bag_whose_poses_are_transforms_is_refused_in_one_line(bag, tmp_path):
             writer.write(writers[topic], message.stamp_ns, bytes(data))
     status, errors = output(start('bag_player', str(path), '--wait', '0'))
     assert status == 1 and 'Traceback' not in errors and errors.count('[FATAL]') == 1
-    assert f'{path}: poses are in /tf; the live node needs a pose topic' in errors
+    assert ('message type tf2_msgs/msg/TFMessage is not installed: install '
+            'ros-$ROS_DISTRO-tf2-msgs') in errors
 
 
 def test_images_are_held_until_a_pose_not_before_their_stamp():
@@ -207,6 +211,12 @@ def test_images_are_held_until_a_pose_not_before_their_stamp():
     order = [(m.topic, header_stamp_ns(m.data) // MS) for m in hold_images(given, 'i', 'p')]
     assert order == [('c', 10), ('p', 5), ('p', 15), ('i', 10), ('p', 20), ('i', 20), ('c', 30),
                      ('i', 30)]
+    transform = message('p', 35)._replace(msgtype=TRANSFORMS)
+    data = transform.data[:4] + (1).to_bytes(4, 'little') + transform.data[4:]
+    order = [m.topic for m in hold_images(
+        [message('i', 35), transform._replace(data=transform.data[:4] + bytes(4)),
+         message('c', 35), transform._replace(data=data)], 'i', 'p')]
+    assert order == ['p', 'c', 'p', 'i']
     many = [message('i', ms) for ms in range(100)]
     assert next(hold_images(iter(many), 'i', 'p')) == many[0]
     assert list(hold_images(many, 'i', 'p')) == many

@@ -99,3 +99,18 @@ def test_the_network_computes_with_channels_last(estimator):
     assert weight.is_contiguous(memory_format=torch.channels_last)
     features = estimator.predict(frame(0), 0).encoder_features
     assert all(f.is_contiguous(memory_format=torch.channels_last) for f in features)
+
+
+def test_the_variance_is_of_the_prediction_in_square_metres_at_depths_size(estimator):
+    seen = frame(0)
+    prediction = estimator.predict(seen, 0)
+    image = torch.from_numpy(seen.image)[None].permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        decoded = estimator.network(image, torch.tensor([80.0]))
+    variance = estimator.variance(prediction)
+    assert variance.dtype == np.float32 and variance.shape == prediction.depth.shape
+    np.testing.assert_allclose(variance, decoded.log_variance[0, 0].exp(), rtol=1e-4)
+    # Twice the focal length is twice the depth, so four times the variance.
+    far = dataclasses.replace(seen, intrinsics=dataclasses.replace(CAMERA, fx=2 * CAMERA.fx))
+    np.testing.assert_allclose(
+        estimator.variance(estimator.predict(far, 0)), 4 * variance, rtol=1e-4)

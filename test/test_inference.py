@@ -16,7 +16,7 @@ from dectrain_ros.ros.health import Health                                  # no
 from dectrain_ros.ros.inference import CROWDED, Inference, WAITING          # noqa: E402
 from dectrain_ros.ros.messages import stamp_from_ns                         # noqa: E402
 from dectrain_ros.ros.pose_stream import JUMPED, Limits, PoseStream         # noqa: E402
-from dectrain_ros.ros.rectify import Lens                                   # noqa: E402
+from dectrain_ros.ros.rectify import Lens, Rectifier                        # noqa: E402
 from dectrain_ros.ros.sync import Inbox                                     # noqa: E402
 from rclpy.logging import get_logger                                        # noqa: E402
 from ros_parts import Heard, wait_until                                     # noqa: E402
@@ -267,7 +267,7 @@ def test_while_the_clock_stands_still_a_frame_waits_without_complaint():
 
 
 def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_changes(patient):
-    lens = Lens(Intrinsics(40.0, 40.0, 15.5, 7.5, 32, 16), 'plumb_bob', (-0.2, 0.0, 0.0, 0.0))
+    lens = Lens(Intrinsics(40.0, 40.0, 15.5, 7.5, 32, 16), 'plumb_bob', (0.2, 0.0, 0.0, 0.0))
     patient.inbox.put_lens(lens)
     patient.pose(0)
     for number in range(1, WAITING + 1):
@@ -276,7 +276,7 @@ def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_
     patient.pose(99 * S)
     patient.candidates.wait_for(WAITING)
     assert [int(f.image.max()) for f in patient.pipeline.considered] == [*range(1, WAITING + 1)]
-    assert patient.pipeline.frames[0].intrinsics == lens.camera
+    assert patient.pipeline.frames[0].intrinsics == Rectifier(lens, 1).camera != lens.camera
     assert patient.pipeline.forgotten == 0
 
 

@@ -85,18 +85,19 @@ def test_depth_of_unknown_stamps_or_twice_of_one_costs_no_other_frame(live):
     assert result.summary()['dropped'] == 2
 
 
-def test_frames_without_depth_have_the_reason_the_depth_node_knows(live, ros):
-    said = ros.speak(DiagnosticArray, '/diagnostics')
-    for name, key, count in (('other: depth', 'dropped: late', 3), ('depth_node: depth', 'a', 9),
-                             ('depth_node: depth', 'dropped: late', 1),
-                             ('depth_node: depth', 'dropped: late', 2)):
-        values = [KeyValue(key=key, value=str(count)), KeyValue(key='frames', value='2')]
-        said.publish(DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)]))
-    wait_until(lambda: live._drops == {'late': 2})
+def test_frames_without_depth_have_the_reason_the_depth_node_knows(live):
+    for name, key, count in (('depth_node: depth', 'dropped: late', 1),
+                             ('depth_node: depth', 'dropped: late', 2),
+                             ('left/depth_node: depth', 'dropped: late', 3)):
+        values = [KeyValue(key=key, value=str(count)), KeyValue(key='frames', value='2'),
+                  KeyValue(key='memory_mb', value=str(700.0 - count))]
+        live._on_diagnostics(
+            DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)]))
     for stamp_ns in (T0, T0 + STEP):
         depth(live, stamp_ns)
     result = live.result('bag')
     assert result.skipped == {'dropped: late': 2, NO_DEPTH: 1} and result.dropped == 3
+    assert result.peak_bytes == 699_000_000
 
 
 def test_a_record_has_what_predicted_what_was_decided_and_what_came_of_it(live):
@@ -127,8 +128,7 @@ def test_pictures_are_spread_over_the_frames_that_have_depth(live):
 
 def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag):
     assert not live.played and not live.finished
-    player = Node('player', context=ros.context)
-    player.create_publisher(Image, bag.topics.image, 1)
+    player = ros.tester.create_publisher(Image, bag.topics.image, 1)
     wait_until(lambda: live.played)
     for number in range(5):
         depth(live, T0 + number * STEP)
@@ -136,7 +136,7 @@ def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag
         live._on_outcome(messages.outcome_message(
             StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
     assert live.settled and not live.finished       # it may play on
-    player.destroy_node()
+    ros.tester.destroy_publisher(player)
     wait_until(lambda: live.finished)
 
 
@@ -172,6 +172,15 @@ def test_if_nobody_plays_no_report_is_written_and_it_says_what_to_start(bag, tmp
                                   str(tmp_path / 'out'), '--timeout', '0.5'))
     assert status == 1 and 'Traceback' not in errors and not (tmp_path / 'out').exists()
     assert f'nobody published {bag.topics.image} in 0.5 s: start bag_player {bag.path}' in errors
+
+
+def test_interrupted_it_writes_no_report_and_says_so(ros, bag, tmp_path):
+    process = start('live_evaluation', str(bag.path), '--out', str(tmp_path / 'out'))
+    wait_until(lambda: ros.tester.count_subscribers(messages.OUTCOME), 60.0)
+    process.send_signal(signal.SIGINT)
+    status, errors = output(process)
+    assert status == 1 and not (tmp_path / 'out').exists() and 'Traceback' not in errors
+    assert 'ended before the bag was played to its end: no report is written' in errors
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(bag, tmp_path):

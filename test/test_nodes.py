@@ -1,6 +1,5 @@
 """The depth and the decision node on real topics."""
 
-import signal
 import subprocess
 import sys
 import time
@@ -10,118 +9,23 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-import cv2                                              # noqa: E402,I100
-from dectrain_ros.config import Config                  # noqa: E402
+from dectrain_ros.config import Config                  # noqa: E402,I100
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures    # noqa: E402
-from dectrain_ros.depth.checkpoints import save_network     # noqa: E402
-from dectrain_ros.depth.network import LiteNetwork, ModelCard   # noqa: E402
 from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics     # noqa: E402
 from dectrain_ros.pipeline import Pipeline              # noqa: E402
-from dectrain_ros.ros import conversions, messages      # noqa: E402
-from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
-from dectrain_ros.ros.depth_node import DepthNode       # noqa: E402
+from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.rectify import lens_from_camera_info  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from gain_parts import by_hand                          # noqa: E402
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped    # noqa: E402
+from geometry_msgs.msg import PoseWithCovarianceStamped     # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402
+from node_parts import (                                # noqa: E402
+    CAMERA, Camera, counter, decision_node, depth_node, header, MS, picture, T0)
 from rclpy.parameter import Parameter                   # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until     # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image      # noqa: E402
-from std_msgs.msg import Header                         # noqa: E402
-import torch                                            # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
-MS = 1_000_000
-T0 = 1_700_000_000 * 1000 * MS
-CAMERA = Intrinsics(60.0, 60.0, 47.5, 35.5, 96, 72)
-TEXTURE = np.random.default_rng(0).integers(0, 256, (72, 400, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    """Give the path of small, untrained weights."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
-    save_network(path, LiteNetwork(ModelCard('lite', 64, 96, focal_px=60.0)), {})
-    return str(path)
-
-
-def picture(number):
-    """Give the image seen after so many small steps to the right past a wall."""
-    return np.ascontiguousarray(TEXTURE[:, 4 * number:4 * number + 96])
-
-
-class Camera:
-    """Publishes frames of a camera that moves to the right, each with its pose first."""
-
-    def __init__(self, ros, image_type=Image, pose_type=PoseStamped, qos=50):
-        """Wait until somebody listens."""
-        self.images = ros.speak(image_type, 'image', qos)
-        self.infos = ros.speak(CameraInfo, 'camera_info', qos)
-        self.poses = ros.speak(pose_type, 'pose', qos)
-        self._image_type, self._pose_type = image_type, pose_type
-
-    def info(self, number, camera=CAMERA):
-        """Publish a calibration."""
-        self.infos.publish(conversions.camera_info_message(header(number), camera))
-
-    def pose(self, number, x=None, w=1.0):
-        """Publish a pose."""
-        message = self._pose_type(header=header(number))
-        pose = message.pose if self._pose_type is PoseStamped else message.pose.pose
-        pose.position.x = 0.2 * number if x is None else x
-        pose.orientation.w = w
-        self.poses.publish(message)
-
-    def image(self, number, encoding='rgb8'):
-        """Publish an image."""
-        if self._image_type is CompressedImage:
-            data = cv2.imencode('.png', picture(number)[..., ::-1])[1].tobytes()
-            self.images.publish(CompressedImage(header=header(number), format='png', data=data))
-            return
-        self.images.publish(Image(
-            header=header(number), encoding=encoding, height=72, width=96, step=288,
-            data=picture(number).tobytes()))
-
-    def frame(self, number):
-        """Publish everything of one frame."""
-        self.info(number)
-        self.pose(number)
-        self.image(number)
-
-
-def header(number):
-    """Give the header of a frame, 100 ms apart."""
-    return Header(stamp=messages.stamp_from_ns(T0 + number * 100 * MS), frame_id='optical')
-
-
-def depth_node(ros, weights, **overrides):
-    """Start a depth node on small weights."""
-    overrides = {'depth.weights': weights, 'depth.device': 'cpu', 'pose.wait_s': 0.3,
-                 **overrides}
-    return started(ros, DepthNode, overrides)
-
-
-def decision_node(ros, policy, **overrides):
-    """Start a decision node."""
-    return started(ros, DecisionNode, {'decision.policy': policy, **overrides})
-
-
-def started(ros, kind, overrides):
-    """Start a node of ours, as its executable does."""
-    node = kind(context=ros.context, parameter_overrides=[
-        Parameter(name, value=value) for name, value in overrides.items()])
-    node.start()
-    return ros.add(node)
-
-
-def counter(node):
-    """Give a function that looks up one of the node's counters."""
-    def look(key):
-        values = {v.key: v.value for v in node._health.status('').values}
-        return float(values.get(key, 0))
-    return look
 
 
 @pytest.mark.parametrize('qos', [50, BEST_EFFORT], ids=['reliable', 'best effort'])
@@ -224,23 +128,6 @@ def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):
     assert refused[:3] == ['invalid pose'] * 3 and refused[3] != 'invalid pose'
     assert look('not trained: invalid pose') == 3
     assert look('frames') == 4
-
-
-def test_odometry_of_another_frame_is_no_pose_of_the_camera(ros, weights):
-    look = counter(depth_node(ros, weights, **{'pose.source': 'odometry'}))
-    depths = ros.listen(Image, 'depth/image')
-    candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
-    camera = Camera(ros, pose_type=Odometry)
-    camera.info(1)
-    for number, child in ((1, ''), (2, 'base_link'), (3, '/optical')):
-        message = Odometry(header=header(number), child_frame_id=child)
-        message.pose.pose.orientation.w = 1.0
-        camera.poses.publish(message)
-        camera.image(number)
-        depths.wait_for(number)
-    refused = [messages.candidate_from(m).refusal for m in candidates.wait_for(3)]
-    assert [r == 'invalid pose' for r in refused] == [False, True, False]
-    assert look('problem: pose is of another frame') == 1
 
 
 def test_the_candidate_tells_the_version_that_predicted(ros, weights):
@@ -370,15 +257,3 @@ def test_a_bad_start_is_one_line_and_exit_status_1(module, arguments, line):
 def test_arguments_that_are_not_for_ros_are_refused():
     status, errors = output(start('decision_node', 'decision.policy:=never'))
     assert status == 1 and 'unknown arguments decision.policy:=never' in errors
-
-
-@pytest.mark.parametrize('module, number, topic', [
-    ('depth_node', signal.SIGINT, 'image'), ('decision_node', signal.SIGTERM, messages.CANDIDATE)])
-def test_a_signal_ends_a_node_cleanly(ros, weights, module, number, topic):
-    process = start(module, '--ros-args', '-p', f'depth.weights:={weights}')
-    try:
-        wait_until(lambda: ros.tester.count_subscribers(topic) == 1, 120.0)
-        process.send_signal(number)
-    finally:
-        status, errors = output(process)
-    assert status == 0 and 'Traceback' not in errors, errors

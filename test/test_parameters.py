@@ -6,7 +6,10 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.config import Config, DecisionConfig, DepthConfig     # noqa: E402,I100,I202
 from dectrain_ros.config import options, PoseConfig, TrainingConfig    # noqa: E402
-from dectrain_ros.ros.parameters import ImageConfig, Parameters         # noqa: E402
+from dectrain_ros.ros.parameters import ImageConfig, Parameters, PLAIN  # noqa: E402
+from node_parts import decision_node, depth_node                        # noqa: E402
+from rcl_interfaces.srv import (                                        # noqa: E402
+    DescribeParameters, GetParameters, ListParameters, SetParameters, SetParametersAtomically)
 from rclpy.node import Node                                             # noqa: E402
 from rclpy.parameter import Parameter                                   # noqa: E402
 
@@ -125,3 +128,112 @@ def test_a_set_of_several_is_taken_as_a_whole_or_not_at_all(node):
     assert not answer.successful and made.get_parameter('training.learning_rate').value == rate
     answer, = made.set_parameters([Parameter('training.learning_rate', value='fast')])
     assert not answer.successful and "'fast': it must be a float" in answer.reason
+
+
+class Client:
+    """Asks a node for its parameters over its services, as `ros2 param` does."""
+
+    def __init__(self, ros, name):
+        """Ask this node."""
+        self._ros, self._name = ros, name
+
+    def _ask(self, kind, service, **fields):
+        return self._ros.call(kind, f'{self._name}/{service}', kind.Request(**fields))
+
+    def set(self, **values):                # noqa: A003
+        """Set one after the other; gives (successful, reason) of each."""
+        answer = self._ask(SetParameters, 'set_parameters', parameters=_messages(values))
+        return [(r.successful, r.reason) for r in answer.results]
+
+    def set_all(self, **values):
+        """Set all or none; gives (successful, reason)."""
+        answer = self._ask(SetParametersAtomically, 'set_parameters_atomically',
+                           parameters=_messages(values)).result
+        return answer.successful, answer.reason
+
+    def get(self, *names):
+        """Give values."""
+        values = self._ask(GetParameters, 'get_parameters', names=list(names)).values
+        return [Parameter.from_parameter_msg(_message(n, v)).value for n, v in zip(names, values)]
+
+    def descriptors(self):
+        """Give every parameter's descriptor by name."""
+        names = self._ask(ListParameters, 'list_parameters').result.names
+        told = self._ask(DescribeParameters, 'describe_parameters', names=names).descriptors
+        return {d.name: d for d in told}
+
+
+def _message(name, value):
+    from rcl_interfaces.msg import Parameter as Message
+    return Message(name=name, value=value)
+
+
+def _messages(values):
+    return [Parameter(name.replace('__', '.'), value=value).to_parameter_msg()
+            for name, value in values.items()]
+
+
+OF_ROS = {'use_sim_time', 'start_type_description_service'}
+
+
+@pytest.mark.parametrize('name', ['depth_node', 'decision_node'])
+def test_a_real_node_describes_each_of_its_parameters_over_its_service(ros, weights, name):
+    if name == 'depth_node':
+        depth_node(ros, weights)
+    else:
+        decision_node(ros, 'never')
+    told = Client(ros, name).descriptors()
+    rooms = ROOMS if name == 'depth_node' else (DecisionConfig,)
+    expected = {o.name: o for o in (*options(rooms), *PLAIN)}
+    assert set(told) - OF_ROS == set(expected)
+    for o in expected.values():
+        descriptor = told[o.name]
+        assert descriptor.description == o.help and descriptor.read_only != o.live
+        ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
+        if o.low is not None:
+            assert (ranges[0].from_value, ranges[0].to_value) == (o.low, o.high)
+        assert (o.choices == ()) == (descriptor.additional_constraints == '')
+
+
+def test_several_set_atomically_over_the_service_are_taken_all_or_none_with_a_reason(ros):
+    node = decision_node(ros, 'never')
+    client = Client(ros, 'decision_node')
+    before = client.get('decision.policy', 'decision.alpha')
+    for bad, reason in (
+            ({'decision__policy': 'perhaps'}, "'perhaps' is not a policy: use never"),
+            ({'decision__epsilon': 0.5}, 'read-only'),
+            ({'seed': 3}, 'read-only'), ({'autostart': False}, 'read-only'),
+            ({'decision__alpha': -1.0}, 'range'),
+            ({'decision__policy': 3}, 'Wrong parameter type')):
+        successful, told = client.set_all(**{'decision__alpha': 5.0, **bad})
+        assert not successful and reason in told, (bad, told)
+        assert client.get('decision.policy', 'decision.alpha') == before
+        assert node._config.decision.alpha == before[1]
+    successful, _ = client.set_all(decision__alpha=5.0, decision__policy='always')
+    assert successful and client.get('decision.policy', 'decision.alpha') == ['always', 5.0]
+    assert (node._config.decision.alpha, node._config.decision.policy) == (5.0, 'always')
+
+
+@pytest.mark.parametrize('policy', [
+    'always', 'periodic:3', 'budget:0.25', 'budget:120ms/s', 'dectrain'])
+def test_alpha_policy_and_a_budget_may_change_over_the_service_while_running(ros, policy):
+    node = decision_node(ros, 'never')
+    client = Client(ros, 'decision_node')
+    assert client.set(decision__policy=policy, decision__alpha=55) == [(True, ''), (True, '')]
+    assert client.get('decision.policy') == [policy]
+    assert (node._config.decision.policy, node._config.decision.alpha) == (policy, 55.0)
+    (taken, reason), = client.set(decision__policy='budget:nonsense')
+    assert not taken and "'budget:nonsense' is not a policy" in reason
+    assert node._config.decision.policy == policy
+
+
+def test_the_learning_rate_changes_over_the_service_and_before_the_model_is_loaded(ros, weights):
+    node = depth_node(ros, weights, autostart=False)
+    client = Client(ros, 'depth_node')
+    assert client.set(training__learning_rate=0.5) == [(True, '')]
+    node.trigger_configure()
+    assert node._pipeline.learning_rate == 0.5
+    assert client.set(training__learning_rate=0.25) == [(True, '')]
+    assert node._pipeline.learning_rate == 0.25
+    (taken, reason), = client.set(training__learning_rate=2.0)
+    assert not taken and reason and node._pipeline.learning_rate == 0.25

@@ -137,3 +137,42 @@ def test_closing_gives_up_the_waiting_request_and_waits_for_the_one_in_flight(ou
     step.go.release()
     assert worker.close()
     assert [r.stamp_ns for r in outcomes.results] == [2, 1]
+
+
+def test_a_task_runs_on_the_thread_after_the_step_in_flight_and_before_the_waiting_one(outcomes):
+    step, order = Step(), []
+    worker = Worker(step, outcomes)
+    worker.submit(request(1))
+    assert step.started.acquire(timeout=10.0)
+    worker.submit(request(2))
+    future = worker.call(
+        lambda: order.append((list(step.carried_out), threading.current_thread().name)) or 'done')
+    assert not future.done()
+    step.go.release()
+    assert future.result(10.0) == 'done' and order == [([1], 'training')]
+    step.go.release()
+    outcomes.wait_for(2)
+    assert worker.close()
+
+
+def test_a_task_that_fails_tells_who_asked_and_training_goes_on(outcomes):
+    step = Step()
+    worker = Worker(step, outcomes)
+    with pytest.raises(ZeroDivisionError):
+        worker.call(lambda: 1 / 0).result(10.0)
+    step.go.release()
+    worker.submit(request(1))
+    assert outcomes.wait_for(1)[0].trained
+    assert worker.close()
+
+
+def test_a_task_whose_turn_did_not_come_is_cancelled_by_closing(outcomes):
+    step, ran = Step(), []
+    worker = Worker(step, outcomes)
+    worker.submit(request(1))
+    assert step.started.acquire(timeout=10.0)
+    future = worker.call(lambda: ran.append(1))
+    assert not worker.close(0.0) and future.cancelled()
+    step.go.release()
+    assert worker.close() and worker.call(lambda: ran.append(2)).cancelled()
+    assert not ran

@@ -76,6 +76,12 @@ class Bag:
         """Count the recorded images, usable or not."""
         return self._listed[self.topics.image].count
 
+    @property
+    def static_transforms(self) -> Tuple[str, ...]:
+        """Name the topics of transforms that never change."""
+        return tuple(t.name for t in self._listed.values()
+                     if t.msgtype == TRANSFORMS and is_static(t.name))
+
     def frames(self, start: int = 0, count: Optional[int] = None) -> Iterator[Recorded]:
         """
         Give the usable frames in the order they were recorded.
@@ -182,9 +188,7 @@ class Bag:
         listed = self._listed[self.topics.pose]
         return read_poses(PoseSource(
             self.path, listed.name, listed.msgtype, listed.count,
-            tuple(t.name for t in self._listed.values()
-                  if t.msgtype == TRANSFORMS and is_static(t.name)),
-            camera_frame, max_gap_s, self._decoded))
+            self.static_transforms, camera_frame, max_gap_s, self._decoded))
 
     def _check_clocks(self, stamp) -> None:
         """Refuse poses that cannot meet the images: their clocks differ."""

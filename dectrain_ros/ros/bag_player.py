@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import itertools
 import sys
 import threading
 import time
-from typing import Callable, Dict, List, NamedTuple, Optional
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from dectrain_ros.offline.bag import Bag, header_stamp_ns
-from dectrain_ros.ros.executable import run
+from dectrain_ros.offline.bag import Bag, header_stamp_ns, TRANSFORMS
+from dectrain_ros.ros.executable import end, run
 from dectrain_ros.ros.messages import stamp_from_ns
 from dectrain_ros.ros.playlist import add_topics, kinds, message_type, playlist, topics_of
 from dectrain_ros.ros.progress import Progress
-import rclpy
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.publisher import Publisher
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
 from rclpy.utilities import remove_ros_args
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
+
+_LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Play(NamedTuple):
@@ -74,6 +76,7 @@ class BagPlayer(Node):
         self._players: Dict[str, Publisher] = {
             topic: self.create_publisher(message_type(kind), topic, 20)
             for topic, kind in kinds(bag, self._topics).items()}
+        self._latched = self._latch(bag.static_transforms)
         self._clock_publisher = self.create_publisher(Clock, '/clock', 10)
         self._changed = threading.Condition()
         self._stopped = self._paused = False
@@ -84,6 +87,16 @@ class BagPlayer(Node):
                 Image, 'depth/image', self._on_depth, qos_profile_sensor_data, raw=True)
         self._thread = threading.Thread(target=self._run, name='play', daemon=True)
         self._thread.start()
+
+    def _latch(self, topics: Sequence[str]) -> List[Publisher]:
+        """Publish what never changes for whoever comes; where TF is not installed nobody will."""
+        if not topics or importlib.util.find_spec('tf2_msgs') is None:
+            return []
+        publishers = {topic: self.create_publisher(message_type(TRANSFORMS), topic, _LATCHED)
+                      for topic in topics}
+        for message in self._bag.messages(topics):
+            publishers[message.topic].publish(bytes(message.data))
+        return list(publishers.values())
 
     def close(self) -> bool:
         """Stop playing; returns whether it did in time."""
@@ -239,7 +252,7 @@ def main(args: Optional[List[str]] = None) -> int:
     def make() -> BagPlayer:
         play = Play(options.rate, options.loop, options.start, options.ground_truth,
                     options.wait, listener=options.listener)
-        made.append(BagPlayer(Bag(options.bag, topics_of(options)), play, rclpy.try_shutdown))
+        made.append(BagPlayer(Bag(options.bag, topics_of(options)), play, end))
         return made[0]
     status = run('bag_player', make, args)
     return 1 if status or made and made[0].problem else 0

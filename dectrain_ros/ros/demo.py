@@ -17,7 +17,8 @@ from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.report import Report, results_table
 from dectrain_ros.offline.results import RunResult
 from dectrain_ros.offline.synthesize import Walk, write_walk
-from dectrain_ros.ros.live import LISTENER, LiveEvaluation
+from dectrain_ros.ros.live import LiveEvaluation
+from dectrain_ros.ros.playlist import LISTENER
 import rclpy
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -140,7 +141,7 @@ def _live(bag: Bag, policy: str, rate: float, options, progress: Progress
             progress.update(task, completed=node.frames, description=(
                 f'live, policy {policy}, {node.trained} steps'))
         progress.stop_task(task)
-        return node.result(bag.path.name, running[0].peak_bytes), node.config
+        return node.result(bag.path.name), node.config
 
 
 class _Process:
@@ -165,20 +166,6 @@ class _Process:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-
-    @property
-    def peak_bytes(self) -> int:
-        """Most memory it held so far; 0 where the system does not tell."""
-        try:
-            status = Path(f'/proc/{self._process.pid}/status').read_text()
-        except OSError:
-            return 0
-        return sum(int(line.split()[1]) * 1024 for line in status.splitlines()
-                   if line.startswith('VmHWM:'))
-
-    @property
-    def ended(self) -> bool:
-        return self._process.poll() is not None
 
     def check(self) -> None:
         """Raise Failed if it ended with an error; only the player may end at all."""

@@ -164,7 +164,8 @@ class DepthNode(ManagedNode):
 
     def _topics(self) -> dict:
         """Give the names, as remapped, of what is waited for."""
-        topics = {'images': 'image', 'camera_info': 'camera_info', 'poses': 'pose',
+        poses = '/tf' if self._options.config.pose.source == 'tf' else 'pose'
+        topics = {'images': 'image', 'camera_info': 'camera_info', 'poses': poses,
                   'decisions': messages.DECISION}
         return {what: self.resolve_topic_name(name) for what, name in topics.items()}
 

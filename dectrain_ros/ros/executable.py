@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 import os
 import signal
 import sys
@@ -85,6 +85,12 @@ def _undisturbed() -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in zip(ends, before):
             signal.signal(number, handler)
+
+
+def end() -> None:
+    """Let run come to its end; a signal that does so at the same moment is no error."""
+    with suppress(RuntimeError):
+        rclpy.try_shutdown()
 
 
 def no_arguments_left(args: Optional[List[str]]) -> None:

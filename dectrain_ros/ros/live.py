@@ -13,6 +13,7 @@ from dectrain_ros.offline.measure import measure, picture
 from dectrain_ros.offline.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
+from dectrain_ros.ros.playlist import LISTENER
 from dectrain_ros.ros.settings import Settings
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -20,7 +21,6 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
-LISTENER = 'live_evaluation'      # name of the node, for whom a player waits
 NO_DEPTH = 'no depth received'
 NO_FRAME = 'depth of no recorded frame, or twice of one'
 _NAN = math.nan
@@ -29,7 +29,8 @@ _PICTURES = 4
 _SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
 _OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
 _DEPTH_NODE, _DECISION_NODE = 'depth_node', 'decision_node'
-_DROPPED = 'dropped: '  # what keys of /diagnostics start with that count images without depth
+# Keys of /diagnostics: what those start with that count images without depth, and memory.
+_DROPPED, _MEMORY = 'dropped: ', 'memory_mb'
 
 
 class _Seen(NamedTuple):
@@ -65,6 +66,7 @@ class LiveEvaluation(Node):
         self._outcomes: Dict[int, StepResult] = {}
         self._skipped: Counter = Counter()
         self._drops: Counter = Counter()        # as the depth node counts them
+        self._peak_bytes = 0
         self._bag = bag
         self._played = False
         self._heard_s = time.monotonic()        # when depth came last
@@ -116,12 +118,13 @@ class LiveEvaluation(Node):
         """Give the nodes' configuration; raises ValueError if one did not tell it."""
         return self._settings.config
 
-    def result(self, name: str, peak_bytes: int = 0) -> RunResult:
+    def result(self, name: str) -> RunResult:
         """
         Give the score; what the nodes' work costs is not seen from here and stays nan.
 
+        The most memory held is that of the depth node as it told once a second.
+
         :param name: of the bag, for the report.
-        :param peak_bytes: most memory the depth node held; 0 if not known.
         :raises ValueError: if a node did not tell its parameters.
         """
         config = self.config
@@ -138,7 +141,7 @@ class LiveEvaluation(Node):
             name, config.decision.policy, config.seed,
             tuple(self._with_training(r) for r in self._records),
             {reason: count for reason, count in skipped.items() if count}, _UNMEASURED,
-            _UNMEASURED, peak_bytes, self._pictures(config), dropped=silent)
+            _UNMEASURED, self._peak_bytes, self._pictures(config), dropped=silent)
 
     def _pictures(self, config) -> Tuple[Picture, ...]:
         """Put what came beside depth by the untouched weights."""
@@ -207,10 +210,14 @@ class LiveEvaluation(Node):
         self._outcomes[outcome.stamp_ns] = outcome
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        """Take note of the images the depth node dropped; others' diagnostics are let pass."""
+        """Take note of what the depth node says of itself; others are let pass."""
         own = f'{self.get_namespace()}/{_DEPTH_NODE}'.lstrip('/')
         for status in message.status:
-            if status.name.lstrip('/').partition(':')[0] in (_DEPTH_NODE, own):
-                self._drops = Counter({
-                    pair.key[len(_DROPPED):]: int(pair.value) for pair in status.values
-                    if pair.key.startswith(_DROPPED)})
+            if status.name.partition(':')[0] != own:
+                continue
+            values = {pair.key: pair.value for pair in status.values}
+            self._drops = Counter({key[len(_DROPPED):]: int(value)
+                                   for key, value in values.items() if key.startswith(_DROPPED)})
+            memory_mb = float(values.get(_MEMORY, 0.0))
+            if math.isfinite(memory_mb):
+                self._peak_bytes = max(self._peak_bytes, round(memory_mb * 1e6))

@@ -17,10 +17,9 @@ from typing import List, Optional
 from dectrain_ros.offline.bag import Bag
 from dectrain_ros.offline.report import Report, results_table
 from dectrain_ros.offline.run import Plan
-from dectrain_ros.ros.executable import run
-from dectrain_ros.ros.live import LISTENER, LiveEvaluation
-from dectrain_ros.ros.playlist import add_topics, topics_of
-import rclpy
+from dectrain_ros.ros.executable import end, run
+from dectrain_ros.ros.live import LiveEvaluation
+from dectrain_ros.ros.playlist import add_topics, LISTENER, topics_of
 from rclpy.clock import Clock, ClockType
 from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
@@ -51,7 +50,7 @@ class _Waiting:
                 f'bag_player {self.bag.path} --listener {LISTENER}')
         self.ended = self.node.finished
         if self.problem or self.ended:
-            rclpy.try_shutdown()
+            end()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,10 +98,10 @@ def main(args: Optional[List[str]] = None) -> int:
         made.append(_Waiting(LiveEvaluation(bag), bag, options.timeout))
         return made[0].node
     status = run(LISTENER, make, args)
-    if status or not made:
+    if status:
         return status
-    problem = made[0].problem
-    if not problem and not made[0].ended:
+    problem = made[0].problem if made else ''
+    if not problem and not (made and made[0].ended):
         problem = 'ended before the bag was played to its end: no report is written'
     try:
         if not problem:

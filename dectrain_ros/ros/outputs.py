@@ -153,7 +153,7 @@ def paint(depth: np.ndarray, out: np.ndarray) -> None:
 
 # applyColorMap takes whatever three channels the table has: here red first.
 _PALETTE = np.ascontiguousarray(
-    cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_TURBO)[..., ::-1])
+    cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[..., ::-1])
 
 
 def _image_of(shape, frame: Frame, prediction: DepthPrediction) -> np.ndarray:

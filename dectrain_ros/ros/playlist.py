@@ -7,8 +7,9 @@ from collections import deque
 import importlib
 from typing import Deque, Dict, Iterable, Iterator, List, Optional
 
-from dectrain_ros.offline.bag import Bag, BagError, header_stamp_ns, RawMessage, Topics, TRANSFORMS
+from dectrain_ros.offline.bag import Bag, header_stamp_ns, RawMessage, Topics, TRANSFORMS
 
+LISTENER = 'live_evaluation'        # name of the node for which a player may wait
 _HELD_IMAGES = 30       # most images that wait for a pose after their stamp
 
 
@@ -36,7 +37,7 @@ def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterat
     Who waits for an image's depth before going on would else never send the pose it waits for.
 
     :param image: name of the image topic.
-    :param pose: name of the pose topic, whose messages must start with a header.
+    :param pose: name of the pose topic, of messages with a header or of transforms.
     """
     held: Deque[RawMessage] = deque()
     newest_ns = -1
@@ -46,28 +47,27 @@ def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterat
         else:
             yield message
             if message.topic == pose:
-                newest_ns = max(newest_ns, header_stamp_ns(message.data))
+                newest_ns = max(newest_ns, _pose_stamp_ns(message))
         while held and (len(held) > _HELD_IMAGES or header_stamp_ns(held[0].data) <= newest_ns):
             yield held.popleft()
     yield from held
 
 
-def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
-    """
-    Look up the message types of a bag's topics, each of which has messages.
+def _pose_stamp_ns(message: RawMessage) -> int:
+    """Give the stamp of a pose, or of the first of some transforms; -1 if there is none."""
+    if message.msgtype != TRANSFORMS:
+        return header_stamp_ns(message.data)
+    data = bytes(message.data[:16])         # representation, count, then the first one's header
+    return header_stamp_ns(data[:4] + data[8:]) if any(data[4:8]) else -1
 
-    :raises BagError: if one is of transforms, from which the live node takes no poses.
-    """
+
+def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
+    """Look up the message types of a bag's topics, each of which has messages."""
     found: Dict[str, str] = {}
     recorded = bag.messages(topics)
     while len(found) < len(topics):
         message = next(recorded)
         found[message.topic] = message.msgtype
-    for topic, kind in found.items():
-        if kind == TRANSFORMS:
-            raise BagError(
-                f'{bag.path}: poses are in {topic}; the live node needs a pose topic: record '
-                'PoseStamped or Odometry of the camera optical frame, or run the bag offline')
     return found
 
 
@@ -77,14 +77,15 @@ def message_type(name: str) -> type:
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind)
     except (ImportError, AttributeError):
-        raise ValueError(f'message type {name} is not installed: install {package}') from None
+        raise ValueError(f'message type {name} is not installed: install '
+                         f'ros-$ROS_DISTRO-{package.replace("_", "-")}') from None
 
 
 def add_topics(parser: argparse.ArgumentParser) -> None:
     """Let a command be told which of a bag's topics to play."""
     for topic, kinds_of_it in (('image', 'Image or CompressedImage'),
                                ('camera-info', 'CameraInfo'),
-                               ('pose', 'PoseStamped, PoseWithCovarianceStamped or Odometry')):
+                               ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF')):
         parser.add_argument(f'--{topic}', default='', metavar='TOPIC',
                             help=f'{kinds_of_it}; found by type where not named')
 

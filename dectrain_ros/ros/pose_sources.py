@@ -65,11 +65,11 @@ class TfTopics:
                         transform.header.frame_id, transform.child_frame_id, matrix)
 
     def _on_moving(self, message) -> None:
-        self._health.heard('poses')
         with self._inbox.changing():
             for transform in message.transforms:
                 child = transform.child_frame_id
                 if self._tree.wants(transform.header.frame_id, child):
+                    self._health.heard('poses')
                     _tell(self._health, self._tree.add(
                         child, ns_from_stamp(transform.header.stamp),
                         _matrix(transform, self._health)))
@@ -138,7 +138,7 @@ class PoseTopic:
         pose = self._stream.at(stamp_ns)
         if pose.matrix is None:
             return pose
-        place = self._body_from_camera(stamp_ns, camera_frame.lstrip('/'))
+        place = self._body_from_camera(stamp_ns, camera_frame)
         return place if place.matrix is None else PoseLookup(pose.matrix @ place.matrix)
 
     @property
@@ -164,7 +164,7 @@ class PoseTopic:
         self._health.heard('poses')
         matrix = _matrix(message, self._health)
         with self._inbox.changing():
-            self._body = getattr(message, 'child_frame_id', '').lstrip('/') or self._body
+            self._body = getattr(message, 'child_frame_id', '') or self._body
             event = self._stream.add(ns_from_stamp(message.header.stamp), matrix)
         _tell(self._health, event)
 
@@ -172,7 +172,7 @@ class PoseTopic:
         """Give the camera's place on the body; a body without a name is the camera."""
         if self._extrinsic is not None:
             return PoseLookup(self._extrinsic)
-        if not self._body or not camera_frame or self._body == camera_frame:
+        if not self._body or not camera_frame:
             return PoseLookup(np.eye(4))
         self._tree.ask_for(self._body, camera_frame)
         place = self._tree.at(stamp_ns)

@@ -1,0 +1,77 @@
+"""Executables end at once and cleanly, by either signal, in the middle of a training step too."""
+
+import itertools
+import signal
+import time
+
+import pytest
+
+pytest.importorskip('rclpy')
+
+from dectrain_ros.ros import messages                   # noqa: E402,I100
+from node_parts import Camera, decision_node            # noqa: E402
+from ros_parts import output, python, start, wait_until     # noqa: E402
+
+pytest_plugins = ('ros_fixture',)
+MOST_S = 10.0       # two on a machine with nothing else to do; a step below takes a minute
+# A depth node whose first step takes a minute, and leaves a file behind when it begins.
+SLOW = """
+import pathlib, sys, threading, time
+from dectrain_ros.ros import depth_node
+from dectrain_ros.training.step import Trainer
+real = Trainer.step
+def step(self, *samples):
+    if threading.current_thread().name == 'training':       # not when counting FLOPs
+        pathlib.Path({begun!r}).touch()
+        for _ in range(6000):
+            time.sleep(0.01)
+    return real(self, *samples)
+Trainer.step = step
+sys.exit(depth_node.main())
+"""
+
+
+def end(process, *signals):
+    """Send signals; gives exit status, stderr and how long it took, s."""
+    began_s = time.monotonic()
+    for number in signals:
+        process.send_signal(number)
+        time.sleep(0.05)
+    status, errors = output(process, 20.0)
+    return status, errors, time.monotonic() - began_s
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+@pytest.mark.parametrize('module, topic', [
+    ('depth_node', 'image'), ('decision_node', messages.CANDIDATE)])
+def test_a_signal_ends_a_node_cleanly(ros, weights, module, topic, number):
+    process = start(module, '--ros-args', '-p', f'depth.weights:={weights}')
+    try:
+        wait_until(lambda: ros.tester.count_subscribers(topic) == 1, 60.0)
+    finally:
+        status, errors, seconds = end(process, number)
+    assert status == 0 and 'Traceback' not in errors, errors
+    assert seconds < MOST_S
+
+
+@pytest.mark.parametrize('signals', [
+    (signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)],
+    ids=['SIGINT', 'SIGTERM', 'as Ctrl-C in ros2 launch'])
+def test_in_the_middle_of_a_step_it_leaves_at_once_and_says_so(ros, weights, tmp_path, signals):
+    begun = tmp_path / 'begun'
+    process = python('-c', SLOW.format(begun=str(begun)), '--ros-args', '-p',
+                     f'depth.weights:={weights}')
+    decision_node(ros, 'always')
+    try:
+        camera = Camera(ros, timeout_s=40.0)
+        wait_until(lambda: ros.tester.count_publishers(messages.CANDIDATE) == 1, 60.0)
+        frames = itertools.count(1)
+        while not begun.exists():
+            camera.frame(next(frames))
+            time.sleep(0.1)
+            assert process.poll() is None
+    finally:
+        status, errors, seconds = end(process, *signals)
+    assert status == 0 and 'Traceback' not in errors, errors
+    assert 'a frame or training step was still in work: left it undone' in errors
+    assert seconds < MOST_S

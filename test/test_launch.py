@@ -1,0 +1,239 @@
+"""Launch files: what they refuse, what they start, and that they do."""
+
+import importlib.util
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+
+from dectrain_ros.frames import Frame, Intrinsics
+from dectrain_ros.offline.bag import BagWriter
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy')
+
+from dectrain_ros.ros import launching                  # noqa: E402,I100,I202
+from dectrain_ros.ros.bag_player import _parser as player_parser    # noqa: E402
+from dectrain_ros.ros.live_evaluation import _parser as evaluation_parser   # noqa: E402
+from ros_parts import LOCAL                             # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+HAS_LAUNCH = all(map(importlib.util.find_spec, ('launch', 'launch_ros', 'ament_index_python')))
+needs_launch = pytest.mark.skipif(
+    not HAS_LAUNCH, reason='launch and launch_ros are not installed: tables tested only')
+# As `ros2 launch` does it: what the file is told comes by the command line.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import AnyLaunchDescriptionSource
+path, said = sys.argv[1], sys.argv[2:]
+service = LaunchService(argv=said, noninteractive=True)
+service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+    AnyLaunchDescriptionSource(path),
+    launch_arguments=[text.split(':=', 1) for text in said])]))
+raise SystemExit(service.run())
+"""
+
+
+@pytest.fixture
+def bag(tmp_path):
+    """Write five frames, 2 m from a wall."""
+    rng = np.random.default_rng(0)
+    with BagWriter(tmp_path / 'bag') as writer:
+        for number in range(5):
+            writer.write(Frame(
+                10**18 + number * 10**8, rng.integers(0, 256, (48, 64, 3), dtype=np.uint8),
+                Intrinsics(64.0, 64.0, 31.5, 23.5, 64, 48), np.eye(4), 'cam'),
+                np.full((48, 64), 2.0, np.float32))
+    return tmp_path / 'bag'
+
+
+def given(**said):
+    """Give every argument, at its default where it is not said."""
+    values = {a.name: a.default for a in launching.online_depth(str(ROOT))}
+    assert set(said) <= set(values)
+    return {**values, **said}
+
+
+def test_every_argument_is_described_and_its_default_among_its_choices():
+    for arguments in (launching.online_depth(str(ROOT)), launching.two_cameras(str(ROOT))):
+        assert len({a.name for a in arguments}) == len(arguments)
+        for a in arguments:
+            assert a.help.endswith('.') and (not a.choices or a.default in a.choices), a.name
+    launching.refuse_unusable(given())          # the defaults can be used
+
+
+def test_an_unknown_argument_is_refused_with_what_was_meant():
+    known = launching.online_depth(str(ROOT))
+    launching.refuse_unknown(['bag:=x', 'launch-prefix:=gdb'], known)
+    with pytest.raises(ValueError, match="no argument 'imge': did you mean image"):
+        launching.refuse_unknown(['bag:=x', 'imge:=/camera'], known)
+    with pytest.raises(ValueError, match="no argument 'zzz': known: image, camera_info, "):
+        launching.refuse_unknown(['zzz:=1'], known)
+
+
+@pytest.mark.parametrize('said, match', [
+    ({'bag': '/no/bag'}, 'bag:=/no/bag does not exist'),
+    ({'params_file': '/no/file'}, 'params_file:=/no/file does not exist'),
+    ({'weights': '/no/file'}, 'weights:=/no/file does not exist'),
+    ({'rate': 'fast'}, 'rate:=fast must be a number from 0 on'),
+    ({'rate': 'nan'}, 'rate:=nan must be a number from 0 on'),
+    ({'start': '-1'}, 'start:=-1 must be a number from 0 on'),
+    ({'loop': '1.5'}, 'loop:=1.5 must be a whole number from 0 on'),
+    ({'policy': 'allways'}, "policy:=allways: 'allways' is not a policy: use never"),
+    ({'policy': 'oracle'}, "policy 'oracle' runs offline only"),
+    ({'evaluate': 'true'}, 'evaluate:=true needs bag:=PATH and loop:=1')])
+def test_a_value_that_cannot_be_used_is_refused_before_anything_starts(said, match):
+    with pytest.raises(ValueError, match=match):
+        launching.refuse_unusable(given(**said))
+
+
+def test_policies_that_predict_gain_are_let_pass():
+    for policy in ('dectrain', 'budget:0.25', 'periodic:4'):
+        launching.refuse_unusable(given(policy=policy))
+
+
+def test_input_is_what_was_said_else_what_the_bag_holds_else_the_usual_names(bag):
+    assert launching.stream_of(given(image='/left/image_rect')) == (
+        '/left/image_rect', 'camera_info', 'pose', '', '')
+    found = launching.stream_of(given(bag=str(bag)))
+    assert found == ('/camera/image_raw/compressed', '/camera/camera_info', '/camera/pose',
+                     'compressed', 'pose')
+    with pytest.raises(ValueError, match='image topic /other is not in it'):
+        launching.stream_of(given(bag=str(bag), image='/other'))
+    assert launching.fixed_frame(given(bag=str(bag))) == 'cam'
+    assert launching.fixed_frame(given()) == 'map'
+    assert launching.fixed_frame(given(bag=str(bag), rviz_frame='odom')) == 'odom'
+
+
+def test_only_what_was_said_overrides_the_parameter_file():
+    said = given(network='resnet18', policy='never', pose_source='odometry')
+    assert launching.parameters(said, launching.stream_of(said)) == {
+        'depth_node': {'depth.network': 'resnet18', 'pose.source': 'odometry'},
+        'decision_node': {'decision.policy': 'never'}}
+
+
+def test_rosbag2_plays_where_it_is_installed_and_can(bag):
+    said = given(bag=str(bag), rate='0.5', start='0.1', loop='0')
+    stream = launching.stream_of(said)
+    command = launching.player(said, stream, has_rosbag2=True)
+    assert (command.executable, command.is_ours) == ('ros2', False)
+    assert command.arguments == [
+        'bag', 'play', str(bag), '--clock', '200', '--rate', '0.5', '--loop', '--start-offset',
+        '0.1', '--disable-keyboard-controls', '--topics', *stream[:3]]
+    transforms = launching.player(said, stream._replace(pose_source='tf'), True).arguments
+    assert transforms[-2:] == ['/tf', '/tf_static']
+    for more in ({'rate': '0'}, {'loop': '2'}, {'loop': '1', 'evaluate': 'true'},
+                 {'player': 'ours'}):
+        assert launching.player({**said, **more}, stream, True).is_ours
+    with pytest.raises(ValueError, match='player:=rosbag2 is not installed: install ros-'):
+        launching.player({**said, 'player': 'rosbag2'}, stream, False)
+    with pytest.raises(ValueError, match='player:=rosbag2 cannot do rate:=0; or say player:=ours'):
+        launching.player({**said, 'player': 'rosbag2', 'rate': '0'}, stream, True)
+
+
+def test_our_executables_understand_what_they_are_told(bag):
+    said = given(bag=str(bag), evaluate='true', out='there', rate='0', start='0.1')
+    stream = launching.stream_of(said)
+    assert launching.evaluation(given(), stream) is None
+    options = player_parser().parse_args(launching.player(said, stream, False).arguments)
+    assert (options.bag, options.rate, options.loop, options.start, options.listener) == (
+        str(bag), 0.0, 1, 0.1, 'live_evaluation')
+    assert (options.image, options.camera_info, options.pose) == stream[:3]
+    options = evaluation_parser().parse_args(launching.evaluation(said, stream).arguments)
+    assert (options.bag, options.out, options.image) == (bag, Path('there'), stream.image)
+    assert not player_parser().parse_args(launching.player(
+        given(bag=str(bag)), stream, False).arguments).listener
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    """Install the package as far as launch looks: its files, and executables of this Python."""
+    prefix = tmp_path / 'prefix'
+    marks = prefix / 'share' / 'ament_index' / 'resource_index' / 'packages'
+    programs = prefix / 'lib' / 'dectrain_ros'
+    for folder in (marks, programs):
+        folder.mkdir(parents=True)
+    (marks / 'dectrain_ros').touch()
+    for name in ('launch', 'config'):
+        (prefix / 'share' / 'dectrain_ros').mkdir(parents=True, exist_ok=True)
+        (prefix / 'share' / 'dectrain_ros' / name).symlink_to(ROOT / name)
+    for name in ('depth_node', 'decision_node', 'bag_player', 'live_evaluation'):
+        program = programs / name
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m dectrain_ros.ros.{name} "$@"\n')
+        program.chmod(0o755)
+    return prefix
+
+
+def launched(prefix, name, *said):
+    """Start a launch file as ros2 launch does."""
+    path = prefix / 'share' / 'dectrain_ros' / 'launch' / name
+    environment = {
+        **os.environ, **LOCAL, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
+        'AMENT_PREFIX_PATH': f'{prefix}{os.pathsep}{os.environ.get("AMENT_PREFIX_PATH", "")}',
+        'ROS_LOG_DIR': str(prefix / 'log')}
+    return subprocess.Popen(
+        [sys.executable, '-c', LAUNCH, str(path), *said], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def said_by(process, timeout_s=120.0):
+    """Give exit status and output of a launch that ends."""
+    try:
+        text, _ = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+    return process.returncode, text
+
+
+@needs_launch
+@pytest.mark.parametrize('name, said, match', [
+    ('online_depth.launch.py', ['imge:=x'], "there is no argument 'imge': did you mean image"),
+    ('online_depth.launch.py', ['network:=big'], 'provided value "big" is not valid'),
+    ('online_depth.launch.py', ['loop:=-1'], 'loop:=-1 must be a whole number from 0 on'),
+    ('two_cameras.launch.py', ['bag:=x'], "there is no argument 'bag'"),
+    ('two_cameras.launch.py', ['second:=left'], 'must be two namespaces'),
+    ('two_cameras.launch.py', ['policy:=allways'], "'allways' is not a policy")])
+def test_a_launch_that_cannot_be_is_refused_in_a_line(prefix, name, said, match):
+    status, text = said_by(launched(prefix, name, *said))
+    assert status == 1 and match in text and 'process started' not in text
+
+
+@needs_launch
+def test_a_launched_bag_is_evaluated_and_all_ends(prefix, bag, tmp_path):
+    status, text = said_by(launched(
+        prefix, 'online_depth.launch.py', f'bag:={bag}', 'evaluate:=true', 'rate:=0',
+        'policy:=never', 'namespace:=robot', f'out:={tmp_path / "out"}'))
+    assert status == 0, text
+    run, = json.loads((tmp_path / 'out' / 'report.json').read_text())['runs']
+    assert (run['policy'], run['frames'], run['dropped']) == ('never', 5, 0)
+    assert text.count('process has finished cleanly') == 4 and 'Traceback' not in text
+
+
+@needs_launch
+def test_a_node_that_cannot_start_ends_the_launch(prefix, tmp_path):
+    (tmp_path / 'bad.yaml').write_text('/**:\n  ros__parameters:\n    depth.netwrk: lite\n')
+    status, text = said_by(launched(
+        prefix, 'online_depth.launch.py', f'params_file:={tmp_path / "bad.yaml"}'))
+    assert "there is no parameter 'depth.netwrk'" in text, text
+    assert 'failed, see above: all ends' in text
+
+
+@needs_launch
+def test_two_cameras_have_both_nodes_each_in_a_namespace(prefix):
+    process = launched(prefix, 'two_cameras.launch.py', 'image:=image_rect', 'first:=front',
+                       'policy:=never')
+    wanted = {'[front.decision_node]: policy never', '[right.decision_node]: policy never',
+              'listening on /front/image_rect', 'listening on /right/image_rect'}
+    text = ''
+    while not all(part in text for part in wanted):
+        line = process.stdout.readline()
+        assert line, text
+        text += line
+    process.send_signal(signal.SIGINT)
+    _, rest = said_by(process)
+    assert rest.count('process has finished cleanly') == 4, rest
