@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 import logging
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from dectrain_ros.training import checkpoint
 from dectrain_ros.training.checkpoint import Checkpoint, Checkpoints, Found, Model
 from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
 from dectrain_ros.training.learner import Learner, Taken
+from dectrain_ros.training.limits import OperatingLimits
 from dectrain_ros.training.probe import ForgettingProbe, read_frames
 from dectrain_ros.training.recovery import Recovery
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
@@ -33,7 +35,7 @@ class Safety(NamedTuple):
     held_out_loss: at the last check. pause_frames: left of a pause after a rollback. rate: factor
     on the learning rate. forgetting: error on source frames over that of the loaded weights, nan
     where it is not measured. saved, save_failures: checkpoints written by themselves, and those
-    that could not be.
+    that could not be. limit: which holds training back at the moment, '' if none.
     """
 
     steps: int
@@ -45,6 +47,7 @@ class Safety(NamedTuple):
     forgetting: float
     saved: int
     save_failures: int
+    limit: str
 
 
 class Adaptation:
@@ -70,6 +73,7 @@ class Adaptation:
         self.weights = WeightVersions([p for _, p in network.trainable(scope)])
         self.learner = Learner(
             trainer, self.weights, _guard(config, trainer), Recovery(safety.cooldown_frames))
+        self.limits = OperatingLimits(**asdict(config.limits))
         self._probe = ForgettingProbe(trainer, read_frames()) if safety.probe_every else None
         self._model = Model(config.depth.network, scope, checkpoint.digest(
             {k: v.cpu().numpy() for k, v in network.state_dict().items()}))
@@ -91,7 +95,8 @@ class Adaptation:
         return Safety(
             learner.steps, learner.guard.checks, dict(learner.recovery.rollbacks),
             learner.guard.loss, learner.recovery.frames_left, learner.recovery.rate,
-            probe.forgetting if probe else math.nan, self._saved, self._save_failures)
+            probe.forgetting if probe else math.nan, self._saved, self._save_failures,
+            self.limits.reason())
 
     def step(
         self, batch: Sequence[Sample], light: bool, judged_by: Sequence[Sample],

@@ -192,6 +192,23 @@ class SafetyConfig(Room):
 
 
 @dataclass(frozen=True)
+class LimitsConfig(Room):
+    """How much of the machine training may take; it yields first."""
+
+    room = 'limits'
+    train_share: float = option(
+        1.0, 'Most of the time that goes to training steps; 1 is no limit.', low=0.01, high=1.0)
+    steps_hz: float = option(
+        0.0, 'Most training steps a second; 0 is no limit.', low=0.0, high=1000.0)
+    depth_hz: float = option(
+        0.0, 'Training yields while frames take too long for depth at this rate, Hz; 0 is no '
+        'limit.', low=0.0, high=1000.0)
+    celsius: float = option(
+        0.0, "Training yields while the device's hottest sensor is at this temperature or above; "
+        '0 is no limit.', low=0.0, high=200.0)
+
+
+@dataclass(frozen=True)
 class PoseConfig(Room):
     """Where the camera's pose comes from (live)."""
 
@@ -229,6 +246,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     seed: int = 0
 
@@ -255,7 +273,7 @@ class Config:
         return replace(self, **{room: replace(getattr(self, room), **{key: value})})
 
 
-ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, PoseConfig)
+ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, LimitsConfig, PoseConfig)
 
 
 def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:

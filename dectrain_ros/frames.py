@@ -172,9 +172,9 @@ class StepResult:
     trained: a step was taken and committed as weight_version. Where a step did harm, reason says
     so, and weight_version is of the last good weights, committed anew. loss_before is the batch's
     loss before the step, grad_norm the gradient's norm before clipping (nan if no step was
-    taken). reason: why it was or was not trained. change: relative change of the target loss by the step,
-    (after - before) / before, negative is good. seconds and joules: what the step took. The last
-    three are nan where not measured.
+    taken). reason: why it was or was not trained. change: relative change of the target loss by
+    the step, (after - before) / before, negative is good. seconds and joules: what the step took.
+    The last three are nan where not measured.
     """
 
     stamp_ns: int

@@ -114,7 +114,7 @@ class Pipeline:
             config, self._trainer, network, self._features, self._replay)
         self._guard, self._recovery = (
             self._adaptation.learner.guard, self._adaptation.learner.recovery)
-        self._weights = self._adaptation.weights
+        self._weights, self._limits = self._adaptation.weights, self._adaptation.limits
         self._waiting: 'OrderedDict[int, _Waiting]' = OrderedDict()
         self._lock = threading.Lock()           # of _waiting
 
@@ -126,7 +126,10 @@ class Pipeline:
 
     def predict(self, frame: Frame) -> DepthPrediction:
         """Predict depth with the newest weights; the frame's pose is not looked at."""
-        return self._estimator.predict(frame, self._weights.adopt())
+        started = time.perf_counter()
+        prediction = self._estimator.predict(frame, self._weights.adopt())
+        self._limits.predicted(time.perf_counter() - started)
+        return prediction
 
     def depth_to_publish(
         self, frame: Frame, prediction: DepthPrediction, new_array: Callable = np.empty
@@ -173,8 +176,7 @@ class Pipeline:
             held = self._guard.windows
             batch = (sample, *self._replay.draw(
                 self._config.training.replay_frames, self._rng, but=held))
-            fresh = self._replay.draw(
-                self._guard.wanted, self._guarding_rng, but=(*batch, *held))
+            fresh = self._replay.draw(self._guard.wanted, self._guarding_rng, but=held)
             judged_by = self._judges(batch)
             self._replay.offer(feature, sample)
         with self._lock:
@@ -200,12 +202,15 @@ class Pipeline:
         if not decision.train or waiting is None:
             reason = decision.reason if not decision.train else 'no batch waits for this decision'
             return StepResult(decision.stamp_ns, False, reason, self._weights.newest)
-        if self._recovery.pauses:
-            return StepResult(decision.stamp_ns, False, COOLING, self._weights.newest)
+        yields = COOLING if self._recovery.pauses else self._limits.reason()
+        if yields:
+            return StepResult(decision.stamp_ns, False, yields, self._weights.newest)
         started = time.perf_counter()
         outcome, version, problem = self._adaptation.step(
             waiting.batch, decision.action is Action.LIGHT, waiting.judged_by, waiting.fresh)
-        spent = self._cost.observe(decision.action, time.perf_counter() - started)
+        elapsed_s = time.perf_counter() - started
+        self._limits.stepped(elapsed_s)
+        spent = self._cost.observe(decision.action, elapsed_s)
         change = math.nan if problem else outcome.change
         result = StepResult(
             decision.stamp_ns, not problem, problem or decision.reason, version, outcome.loss,

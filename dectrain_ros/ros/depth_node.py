@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import Awaitable, Callable, List, Optional
 
-from dectrain_ros.config import Config, DepthConfig, PoseConfig, SafetyConfig, TrainingConfig
+from dectrain_ros.config import (
+    Config, DepthConfig, LimitsConfig, PoseConfig, SafetyConfig, TrainingConfig)
 from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import diagnosis, messages
@@ -23,7 +24,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool, Trigger
 
-_ROOMS = DepthConfig, TrainingConfig, SafetyConfig, PoseConfig, ImageConfig
+_ROOMS = DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig, ImageConfig
 _END_S = 1.0            # threads have so long to end with the process
 _NO_MODEL = 'no model is loaded: configure the node first'
 

@@ -67,8 +67,9 @@ def depth_numbers(health: Health) -> Mapping[str, float]:
 
 
 def safety_numbers(safety: Safety) -> Mapping[str, float]:
-    """Give how training fares; rollbacks by reason, too."""
-    numbers = {key: value for key, value in safety._asdict().items() if key != 'rollbacks'}
+    """Give how training fares; rollbacks by reason, too, and the limit that holds by name."""
+    numbers = safety._asdict()
+    del numbers['rollbacks']
     numbers['rollbacks'] = sum(safety.rollbacks.values())
     return {**numbers, **{f'rollbacks: {why}': n for why, n in safety.rollbacks.items()}}
 
