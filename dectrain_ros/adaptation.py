@@ -21,6 +21,7 @@ from dectrain_ros.training.recovery import Recovery
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.weights import WeightVersions
+import torch
 
 RESETS = ('source', 'good')
 
@@ -73,7 +74,9 @@ class Adaptation:
         self.weights = WeightVersions([p for _, p in network.trainable(scope)])
         self.learner = Learner(
             trainer, self.weights, _guard(config, trainer), Recovery(safety.cooldown_frames))
-        self.limits = OperatingLimits(**asdict(config.limits))
+        limits = asdict(config.limits)
+        self._threads = limits.pop('train_threads'), torch.get_num_threads()
+        self.limits = OperatingLimits(**limits)
         self._probe = ForgettingProbe(trainer, read_frames()) if safety.probe_every else None
         self._model = Model(config.depth.network, scope, checkpoint.digest(
             {k: v.cpu().numpy() for k, v in network.state_dict().items()}))
@@ -97,6 +100,19 @@ class Adaptation:
             learner.guard.loss, learner.recovery.frames_left, learner.recovery.rate,
             probe.forgetting if probe else math.nan, self._saved, self._save_failures,
             self.limits.reason())
+
+    def share_processor(self, trains: bool) -> None:
+        """
+        Bound the CPU threads of the calling thread; to be called first by those beside each other.
+
+        torch counts them by calling thread, and a new one begins with the number set last by any:
+        so inference must say its own, too.
+
+        :param trains: whether it is the one that trains, else that of inference.
+        """
+        bound, others = self._threads
+        if bound:
+            torch.set_num_threads(bound if trains else others)
 
     def step(
         self, batch: Sequence[Sample], light: bool, judged_by: Sequence[Sample],

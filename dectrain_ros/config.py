@@ -206,6 +206,9 @@ class LimitsConfig(Room):
     celsius: float = option(
         0.0, "Training yields while the device's hottest sensor is at this temperature or above; "
         '0 is no limit.', low=0.0, high=200.0)
+    train_threads: int = option(
+        0, 'CPU threads of a training step beside a live stream, the rest is left to inference; 0 '
+        'takes as many as inference does.', low=0, high=256)
 
 
 @dataclass(frozen=True)

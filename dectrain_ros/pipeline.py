@@ -289,6 +289,14 @@ class Pipeline:
         """
         return self._adaptation.load(path)
 
+    def share_processor(self, trains: bool) -> None:
+        """
+        Bound the CPU threads of the calling thread, where so configured.
+
+        :param trains: whether it is the thread that trains, else that of inference.
+        """
+        self._adaptation.share_processor(trains)
+
     def close(self) -> None:
         """Save what was learnt, where so configured; the thread that trains has ended."""
         self._adaptation.close()

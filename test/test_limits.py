@@ -1,13 +1,16 @@
 """Operating limits: training yields, and says to which."""
 
+from concurrent.futures import ThreadPoolExecutor
 import math
 
 from dectrain_ros.frames import Action, Decision
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.limits import (
     DEPTH, HEAT, hottest_celsius, OperatingLimits, RATE, SHARE)
+from dectrain_ros.training.worker import Worker
 import pytest
 from scenes import config, frame, weights_file
+import torch
 
 
 class Clock:
@@ -97,3 +100,29 @@ def test_a_frame_that_takes_too_long_holds_training(tmp_path):
                                'safety.probe_every=0'))
     pipeline.observe(frame(0))
     assert pipeline.safety.limit == DEPTH
+
+
+@pytest.fixture
+def threads():
+    """Give this thread 3 CPU threads, and later back what it had."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield 3
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize('bound, trained_by', [(0, 3), (2, 2)])
+def test_training_is_bound_to_its_cpu_threads_and_inference_is_not(
+        tmp_path, threads, bound, trained_by):
+    pipeline = Pipeline(config(weights_file(tmp_path), f'limits.train_threads={bound}',
+                               'safety.probe_every=0'))
+    worker = Worker(pipeline.train, print, lambda: pipeline.share_processor(trains=True))
+    try:
+        assert worker.call(torch.get_num_threads).result(30) == trained_by
+        with ThreadPoolExecutor(1) as inference:        # begins later: with what was set last
+            inference.submit(pipeline.share_processor, False).result(30)
+            assert inference.submit(torch.get_num_threads).result(30) == threads
+        assert worker.call(torch.get_num_threads).result(30) == trained_by
+        assert torch.get_num_threads() == threads
+    finally:
+        worker.close()

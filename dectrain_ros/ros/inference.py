@@ -67,6 +67,7 @@ class Inference:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        self._pipeline.share_processor(trains=False)
         while self._inbox.wait(self._predicted[0].asked if self._predicted else None):
             received = self._inbox.take_image()
             if received is not None:

@@ -50,7 +50,8 @@ class Training:
 
     def start(self) -> None:
         """Start the thread and listen to decisions."""
-        self._worker = Worker(self._step, self._on_outcome)
+        self._worker = Worker(
+            self._step, self._on_outcome, lambda: self._pipeline.share_processor(trains=True))
         self._decisions = self._node.create_subscription(
             DiagnosticArray, messages.DECISION, self._on_decision, 50)
 
