@@ -83,7 +83,8 @@ class DepthNode(ManagedNode):
         self._training.start()
         inbox = Inbox(wait_s=config.pose.wait_s, now_s=patience_clock(self))
         self._inference = Inference(
-            self._pipeline, inbox, self._health, self._on_depth, self._training.publish)
+            self._pipeline, inbox, self._health, self._on_depth, self._training.publish,
+            lambda: self._pipeline.share_processor(trains=False))
         self._inputs = Inputs(
             self, self._options.rooms['image'], config.pose, inbox, self._health)
         self._health.expect('images', 'poses', 'decisions')
