@@ -77,6 +77,18 @@ def test_weights_and_moments_come_back_and_training_goes_on_as_if_nothing_had_be
     assert equal(harmed.parameters, straight.parameters)
 
 
+def test_steps_are_taken_at_the_rate_that_recovery_allows(network):
+    trainer = trainer_of(network, learning_rate=1e-3)
+    learner = learner_of(trainer, network)
+    for _ in range(2):
+        learner.recovery.rolled_back(LOSS)
+    assert learner.recovery.rate == 0.5 and learner.learning_rate == 1e-3
+    learner.step([sample(network)], False, (), ())
+    assert trainer.learning_rate == 0.5e-3
+    learner.learning_rate = 2e-3
+    assert trainer.learning_rate == 2e-3 * learner.recovery.rate
+
+
 def test_a_check_comes_every_so_many_steps_and_at_once_where_weights_moved_far(network):
     trainer = trainer_of(network)
     learner = learner_of(trainer, network, every=3)
