@@ -4,9 +4,9 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.config import (
-    Config, DecisionConfig, DepthConfig     # noqa: E402, I100, I202, LimitsConfig, SafetyConfig)
-from dectrain_ros.config import options, PoseConfig, TrainingConfig    # noqa: E402
+from dectrain_ros.config import (                                       # noqa: E402,I100,I202
+    Config, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, SafetyConfig,
+    TrainingConfig)
 from dectrain_ros.ros.parameters import ImageConfig, Parameters, PLAIN  # noqa: E402
 from node_parts import decision_node, depth_node                        # noqa: E402
 from rcl_interfaces.srv import (                                        # noqa: E402
