@@ -5,12 +5,14 @@ import textwrap
 from typing import Iterator
 
 from dectrain_ros.config import (
-    DecisionConfig, DepthConfig, options, PoseConfig, ROOMS, TrainingConfig)
+    DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, ROOMS, SafetyConfig,
+    TrainingConfig)
 from dectrain_ros.ros.parameters import ImageConfig, PLAIN
 import yaml
 
 HERE = Path(__file__).resolve().parent
-NODES = {'depth_node': (DepthConfig, TrainingConfig, PoseConfig, ImageConfig),
+NODES = {'depth_node': (DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig,
+                        ImageConfig),
          'decision_node': (DecisionConfig,)}
 TABLE_START, TABLE_END = '<!-- options: made by `make docs` -->', '<!-- end of options -->'
 HEAD = """\

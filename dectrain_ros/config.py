@@ -151,6 +151,68 @@ class DecisionConfig(Room):
 
 
 @dataclass(frozen=True)
+class SafetyConfig(Room):
+    """What keeps training from harming the depth, and how it is remembered over restarts."""
+
+    room = 'safety'
+    check_every: int = option(
+        20, 'Steps from check to check of the trained weights: the loss, depth and its spread on '
+        'held-out frames, against the last good version; 0 leaves them unchecked.',
+        low=0, high=10000)
+    windows: int = option(
+        4, 'Replayed frames held out of training for the checks.', low=1, high=64)
+    loss_tolerance: float = option(
+        0.25, 'The held-out loss may rise by this share over that of the last good versions.',
+        low=0.0, high=100.0)
+    depth_factor: float = option(
+        3.0, 'The median depth of held-out frames may change from check to check by this factor.',
+        low=1.0, high=1000.0)
+    spread_factor: float = option(
+        3.0, "The spread of held-out frames' depth (deviation of its logarithm) may fall by this "
+        'factor.', low=1.0, high=1000.0)
+    max_moved: float = option(
+        0.05, 'Weights further from the last good version than this share of their norm are '
+        'checked at once.', low=0.0, high=1000.0)
+    cooldown_frames: int = option(
+        30, 'Frames not trained on after weights were taken back; twice as many each time it '
+        'happens again.', low=0, high=100000)
+    anchor: float = option(
+        0.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
+        'times the learning rate.', low=0.0, high=1e4, live=True)
+    probe_every: int = option(
+        200, 'Steps between measurements of the error on stored source frames; 0 for none.',
+        low=0, high=1000000)
+    folder: str = option(
+        '', 'Folder of checkpoints; empty saves none.')
+    save_every: int = option(
+        500, 'Steps between checkpoints; 0 saves only when asked to and at the end.',
+        low=0, high=1000000)
+    keep: int = option(3, 'Newest checkpoints kept.', low=1, high=1000)
+    resume: bool = option(
+        False, 'Start with the newest usable checkpoint of the folder, where there is one.')
+
+
+@dataclass(frozen=True)
+class LimitsConfig(Room):
+    """How much of the machine training may take; it yields first."""
+
+    room = 'limits'
+    train_share: float = option(
+        1.0, 'Most of the time that goes to training steps; 1 is no limit.', low=0.01, high=1.0)
+    steps_hz: float = option(
+        0.0, 'Most training steps a second; 0 is no limit.', low=0.0, high=1000.0)
+    depth_hz: float = option(
+        0.0, 'Training yields while frames take too long for depth at this rate, Hz; 0 is no '
+        'limit.', low=0.0, high=1000.0)
+    celsius: float = option(
+        0.0, "Training yields while the device's hottest sensor is at this temperature or above; "
+        '0 is no limit.', low=0.0, high=200.0)
+    train_threads: int = option(
+        0, 'CPU threads of a training step beside a live stream, the rest is left to inference; 0 '
+        'takes as many as inference does.', low=0, high=256)
+
+
+@dataclass(frozen=True)
 class PoseConfig(Room):
     """Where the camera's pose comes from (live)."""
 
@@ -187,6 +249,8 @@ class Config:
     depth: DepthConfig = field(default_factory=DepthConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
+    safety: SafetyConfig = field(default_factory=SafetyConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     seed: int = 0
 
@@ -213,7 +277,7 @@ class Config:
         return replace(self, **{room: replace(getattr(self, room), **{key: value})})
 
 
-ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, PoseConfig)
+ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, LimitsConfig, PoseConfig)
 
 
 def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:

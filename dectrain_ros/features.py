@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 import math
-from typing import NamedTuple, Tuple
+from typing import Dict, Mapping, NamedTuple, Tuple
 
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_features
 from dectrain_ros.depth.network import DepthNetwork
@@ -49,6 +49,13 @@ class FeatureSet(ABC):
 
     def forget(self) -> None:
         """Drop what holds for the present place and time only, as after a jump."""
+
+    def memory(self) -> Dict[str, np.ndarray]:
+        """Give what was learnt, for keeping; called by the thread that learns."""
+        return {}
+
+    def remember(self, memory: Mapping[str, np.ndarray]) -> None:
+        """Take what memory gave once; what is missing stays as it is."""
 
 
 class Nothing(FeatureSet):
@@ -107,6 +114,16 @@ class Lean(FeatureSet):
             if key is not None:
                 self._trained.add(key)
 
+    def memory(self):
+        """Give the keys of frames trained on, and the number of steps."""
+        return {'visits': self._trained.keys, 'visits_steps': np.array(self._steps)}
+
+    def remember(self, memory):
+        """Take them."""
+        if 'visits' in memory:
+            self._trained = _Visits(memory['visits'])
+            self._steps = int(memory['visits_steps'])
+
     def forget(self):
         """Start the running means afresh; what was learnt stays learnt."""
         self._since = 0
@@ -114,11 +131,20 @@ class Lean(FeatureSet):
 
 
 class _Visits:
-    """Keys of the newest frames trained on."""
+    """Keys of the newest frames trained on, those given the first, oldest first, (N, C)."""
 
-    def __init__(self):
+    def __init__(self, keys: np.ndarray = np.zeros((0, 0), np.float32)):
         self._keys = np.zeros((0, 0), np.float32)
         self._count = 0         # of all steps; the ring holds the newest
+        for key in keys:
+            self.add(key)
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Give a copy, oldest first, (N, C) float32."""
+        if self._count <= _VISITS:
+            return self._keys[:self._count].copy()
+        return np.roll(self._keys, -(self._count % _VISITS), 0)
 
     def add(self, key: np.ndarray) -> None:
         """Take note of a step on a frame of this key, (C,)."""

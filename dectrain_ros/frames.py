@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+ROLLED_BACK = 'rolled back: '       # how the reason of a StepResult begins, where it was
+
 
 @dataclass(frozen=True)
 class Intrinsics:
@@ -167,11 +169,12 @@ class StepResult:
     """
     The outcome of one decision.
 
-    trained: a step was taken and committed as weight_version. loss_before is the batch's loss
-    before the step, grad_norm the gradient's norm before clipping (nan if no step was taken).
-    reason: why it was or was not trained. change: relative change of the target loss by the step,
-    (after - before) / before, negative is good. seconds and joules: what the step took. The last
-    three are nan where not measured.
+    trained: a step was taken and committed as weight_version. Where a step did harm, reason says
+    so, and weight_version is of the last good weights, committed anew. loss_before is the batch's
+    loss before the step, grad_norm the gradient's norm before clipping (nan if no step was
+    taken). reason: why it was or was not trained. change: relative change of the target loss by
+    the step, (after - before) / before, negative is good. seconds and joules: what the step took.
+    The last three are nan where not measured.
     """
 
     stamp_ns: int

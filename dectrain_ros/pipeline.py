@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from contextlib import contextmanager
 import math
+from pathlib import Path
 import threading
 import time
-from typing import Callable, Iterator, NamedTuple, Tuple
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 import cv2
+from dectrain_ros.adaptation import Adaptation, Safety
 from dectrain_ros.config import Config
 from dectrain_ros.decision.cost import make_cost_model
 from dectrain_ros.depth.checkpoints import load_network, resolve_device
@@ -18,10 +20,12 @@ from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.features import Considered, make_feature_set
 from dectrain_ros.frames import (
     Action, Candidate, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
+from dectrain_ros.training.checkpoint import Found
+from dectrain_ros.training.recovery import COOLING
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
-from dectrain_ros.training.step import Snapshot, Trainer
+from dectrain_ros.training.snapshot import Snapshot
+from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.views import Choice, View, ViewHistory
-from dectrain_ros.training.weights import WeightVersions
 import numpy as np
 import torch
 
@@ -46,10 +50,11 @@ class Observation(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """What a step on a frame would be taken on, and what it would be judged by."""
+    """What a step on a frame would be taken on, be judged by, and what may be held out after."""
 
     batch: Tuple[Sample, ...]
     judged_by: Tuple[Sample, ...]
+    fresh: Tuple[Sample, ...]
 
 
 class Trial(NamedTuple):
@@ -88,12 +93,11 @@ class Pipeline:
                 'photometric_cap': training.photometric_cap}
         self._trainer = Trainer(
             network, scope=training.scope, learning_rate=training.learning_rate,
-            max_grad_norm=training.max_grad_norm, **loss)
+            max_grad_norm=training.max_grad_norm, anchor=config.safety.anchor, **loss)
         self._features = make_feature_set(training.features, network, seed=config.seed, **loss)
         self._cost = make_cost_model(training.cost, *(
             (self._trainer.flops(1 + training.replay_frames),)
             if training.features != 'none' else ()))
-        self._weights = WeightVersions([p for _, p in network.trainable(training.scope)])
         self._history = ViewHistory(
             capacity=training.history_frames, sources=training.source_views,
             baseline_low=training.baseline_low, baseline_target=training.baseline_target,
@@ -103,8 +107,14 @@ class Pipeline:
             capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
             max_similarity=training.replay_similarity)
         self._config = config
-        self._rng, self._judging_rng = (
-            np.random.default_rng(seed) for seed in (config.seed, (config.seed, 1)))
+        self._rng, self._judging_rng, self._guarding_rng = (
+            np.random.default_rng(seed)
+            for seed in (config.seed, (config.seed, 1), (config.seed, 2)))
+        self._adaptation = Adaptation(
+            config, self._trainer, network, self._features, self._replay)
+        self._guard, self._recovery = (
+            self._adaptation.learner.guard, self._adaptation.learner.recovery)
+        self._weights, self._limits = self._adaptation.weights, self._adaptation.limits
         self._waiting: 'OrderedDict[int, _Waiting]' = OrderedDict()
         self._lock = threading.Lock()           # of _waiting
 
@@ -116,7 +126,10 @@ class Pipeline:
 
     def predict(self, frame: Frame) -> DepthPrediction:
         """Predict depth with the newest weights; the frame's pose is not looked at."""
-        return self._estimator.predict(frame, self._weights.adopt())
+        started = time.perf_counter()
+        prediction = self._estimator.predict(frame, self._weights.adopt())
+        self._limits.predicted(time.perf_counter() - started)
+        return prediction
 
     def depth_to_publish(
         self, frame: Frame, prediction: DepthPrediction, new_array: Callable = np.empty
@@ -154,16 +167,20 @@ class Pipeline:
         choice = self._choose_sources(frame, prediction)
         batch: Tuple[Sample, ...] = ()
         judged_by: Tuple[Sample, ...] = ()
+        fresh: Tuple[Sample, ...] = ()
         feature = pooled_feature(prediction.encoder_features)
         novelty = self._replay.novelty(feature)
         if not choice.refusal:
             sample = self._sample(frame, prediction, choice)
-            batch = (sample, *self._replay.draw(self._config.training.replay_frames, self._rng))
+            held = self._guard.windows
+            batch = (sample, *self._replay.draw(
+                self._config.training.replay_frames, self._rng, but=held))
+            fresh = self._replay.draw(self._guard.wanted, self._guarding_rng, but=held)
             judged_by = self._judges(batch)
             self._replay.offer(feature, sample)
         with self._lock:
             if batch:
-                self._waiting[frame.stamp_ns] = _Waiting(batch, judged_by)
+                self._waiting[frame.stamp_ns] = _Waiting(batch, judged_by, fresh)
             while len(self._waiting) > _WAITING_BATCHES:
                 self._waiting.popitem(last=False)
         features = self._features.of(
@@ -184,18 +201,20 @@ class Pipeline:
         if not decision.train or waiting is None:
             reason = decision.reason if not decision.train else 'no batch waits for this decision'
             return StepResult(decision.stamp_ns, False, reason, self._weights.newest)
+        yields = COOLING if self._recovery.pauses else self._limits.reason()
+        if yields:
+            return StepResult(decision.stamp_ns, False, yields, self._weights.newest)
         started = time.perf_counter()
-        outcome = self._trainer.step(
-            waiting.batch, decision.action is Action.LIGHT, waiting.judged_by)
-        spent = self._cost.observe(decision.action, time.perf_counter() - started)
-        if not outcome.applied:
-            return StepResult(
-                decision.stamp_ns, False, 'loss or gradient is not finite', self._weights.newest,
-                outcome.loss, outcome.grad_norm, math.nan, *spent)
-        version = self._weights.commit(self._trainer.parameters)
-        result = StepResult(decision.stamp_ns, True, decision.reason, version, outcome.loss,
-                            outcome.grad_norm, outcome.change, *spent)
-        self._features.learn(result)
+        outcome, version, problem = self._adaptation.step(
+            waiting.batch, decision.action is Action.LIGHT, waiting.judged_by, waiting.fresh)
+        elapsed_s = time.perf_counter() - started
+        self._limits.stepped(elapsed_s)
+        spent = self._cost.observe(decision.action, elapsed_s)
+        change = math.nan if problem else outcome.change
+        result = StepResult(
+            decision.stamp_ns, not problem, problem or decision.reason, version, outcome.loss,
+            outcome.grad_norm, change, *spent)
+        self._features.learn(result)        # of what was trained
         return result
 
     @contextmanager
@@ -237,8 +256,59 @@ class Pipeline:
 
     def restore(self, snapshot: Snapshot) -> None:
         """Come back to trained weights and optimiser, as a new version; memory stays."""
-        self._trainer.restore(snapshot)
-        self._weights.commit(self._trainer.parameters)
+        self._adaptation.learner.restore(snapshot)
+
+    def reset(self, to: str = 'source') -> None:
+        """
+        Come back to the loaded weights, with a fresh optimiser, or to the last good version.
+
+        As save and load it is to be called by the thread that trains.
+
+        :param to: 'source' or 'good'.
+        :raises ValueError: if to is neither, or no version was checked.
+        """
+        self._adaptation.reset(to)
+
+    def save(self, path: Optional[Path] = None) -> Path:
+        """
+        Write a checkpoint of all that was learnt; see Adaptation.save.
+
+        :param path: of the file; None writes the next of safety.folder.
+        :raises ValueError: if there is no such folder.
+        :raises OSError: if it cannot be written.
+        """
+        return self._adaptation.save(path)
+
+    def load(self, path: Optional[Path] = None) -> Found:
+        """
+        Take up a checkpoint, as a new version; see Adaptation.load.
+
+        :param path: of the file; None takes the newest usable one of safety.folder.
+        :raises ValueError: if there is none; nothing is changed.
+        """
+        return self._adaptation.load(path)
+
+    def share_processor(self, trains: bool) -> None:
+        """
+        Bound the CPU threads of the calling thread, where so configured.
+
+        :param trains: whether it is the thread that trains, else that of inference.
+        """
+        self._adaptation.share_processor(trains)
+
+    def close(self) -> None:
+        """Save what was learnt, where so configured; the thread that trains has ended."""
+        self._adaptation.close()
+
+    @property
+    def safety(self) -> Safety:
+        """How training fares; may be read by any thread."""
+        return self._adaptation.safety
+
+    @property
+    def due_windows(self) -> int:
+        """How many held-out frames the next step will be checked by, as planned; 0 for none."""
+        return self._guard.due_windows
 
     def forget_views(self) -> None:
         """Drop recent views and waiting batches, as after a jump; weights and replay stay."""
@@ -259,15 +329,30 @@ class Pipeline:
 
     @property
     def learning_rate(self) -> float:
-        """Adam's learning rate; may be changed while running."""
-        return self._trainer.learning_rate
+        """Adam's learning rate as asked for; may be changed while running."""
+        return self._adaptation.learner.learning_rate
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._trainer.learning_rate = value
+        self._adaptation.learner.learning_rate = value
+
+    @property
+    def anchor(self) -> float:
+        """Pull to the source weights; may be changed while running."""
+        return self._trainer.anchor
+
+    @anchor.setter
+    def anchor(self, value: float) -> None:
+        self._trainer.anchor = value
 
     def _choose_sources(self, frame: Frame, prediction: DepthPrediction) -> Choice:
         """Choose source views and remember the frame as one for later frames."""
+        choice = self._chosen(frame, prediction)
+        if self._recovery.frame() and not choice.refusal:
+            return choice._replace(sources=(), refusal=COOLING)
+        return choice
+
+    def _chosen(self, frame: Frame, prediction: DepthPrediction) -> Choice:
         if frame.world_from_camera is None:
             return Choice((), refusal=frame.pose_problem or ViewHistory.NO_POSE)
         view = View(prediction.image, prediction.intrinsics, frame.world_from_camera,

@@ -14,12 +14,13 @@ ARROWS = {
     'frames': set(), 'config': set(), 'poses': set(), 'assets': set(), 'storage': set(),
     'depth': {'frames', 'assets', 'storage'},
     'decision': {'frames', 'storage'},
-    'training': {'depth', 'frames', 'poses'},
+    'training': {'depth', 'frames', 'poses', 'storage'},
     'features': {'depth', 'decision', 'training'} | NOUNS,
-    'pipeline': {'depth', 'decision', 'training', 'features'} | NOUNS,
+    'adaptation': {'depth', 'training', 'features'} | NOUNS,
+    'pipeline': {'adaptation', 'depth', 'decision', 'training', 'features'} | NOUNS,
     'offline': {'pipeline', 'decision', 'depth', 'training', 'storage',
                 'assets'} | NOUNS,
-    'ros': {'pipeline', 'decision'} | NOUNS,
+    'ros': {'pipeline', 'adaptation', 'decision'} | NOUNS,
 }
 # Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.
 DOORS = {

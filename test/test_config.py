@@ -8,7 +8,7 @@ from dectrain_ros.config import (
 import pytest
 
 ALL = tuple(options())
-NUMBERS = tuple(o for o in ALL if isinstance(o.default, (int, float)))
+NUMBERS = tuple(o for o in ALL if type(o.default) in (int, float))
 
 
 @pytest.mark.parametrize('option', ALL, ids=lambda o: o.name)
@@ -44,13 +44,14 @@ def test_a_choice_is_one_of_those_listed(option):
 def test_names_are_room_and_option_and_each_is_there_once():
     names = [o.name for o in ALL]
     assert len(set(names)) == len(names)
-    assert {n.partition('.')[0] for n in names} == {'depth', 'training', 'decision', 'pose'}
+    assert {n.partition('.')[0] for n in names} == {
+        'depth', 'training', 'decision', 'safety', 'limits', 'pose'}
     assert 'training.learning_rate' in names
 
 
 def test_only_what_is_safe_to_change_is_live():
     assert {o.name for o in ALL if o.live} == {
-        'training.learning_rate', 'decision.policy', 'decision.alpha'}
+        'training.learning_rate', 'decision.policy', 'decision.alpha', 'safety.anchor'}
 
 
 def test_a_whole_number_is_taken_for_a_float():

@@ -4,8 +4,9 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.config import Config, DecisionConfig, DepthConfig     # noqa: E402,I100,I202
-from dectrain_ros.config import options, PoseConfig, TrainingConfig    # noqa: E402
+from dectrain_ros.config import (                                       # noqa: E402,I100,I202
+    Config, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, SafetyConfig,
+    TrainingConfig)
 from dectrain_ros.ros.parameters import ImageConfig, Parameters, PLAIN  # noqa: E402
 from node_parts import decision_node, depth_node                        # noqa: E402
 from rcl_interfaces.srv import (                                        # noqa: E402
@@ -14,7 +15,7 @@ from rclpy.node import Node                                             # noqa: 
 from rclpy.parameter import Parameter                                   # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
-ROOMS = (DepthConfig, TrainingConfig, PoseConfig, ImageConfig)
+ROOMS = (DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig, ImageConfig)
 
 
 @pytest.fixture

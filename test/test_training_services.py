@@ -22,9 +22,9 @@ pytest_plugins = ('ros_fixture',)
 class Robot:
     """A depth node, its camera, and decisions by the test."""
 
-    def __init__(self, ros, weights):
+    def __init__(self, ros, weights, **overrides):
         """Wait until all ends are connected."""
-        self.ros, self.node = ros, depth_node(ros, weights)
+        self.ros, self.node = ros, depth_node(ros, weights, **overrides)
         self.depths = ros.listen(Image, 'depth/image')
         self.candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
         self.outcomes = ros.listen(DiagnosticArray, messages.OUTCOME)
@@ -59,6 +59,10 @@ class Robot:
     def reset(self):
         """Ask for a reset; gives what hears the answer."""
         return self.ros.ask(Trigger, 'depth_node/reset', Trigger.Request())
+
+    def ask(self, service):
+        """Call a service that does one thing; gives its answer."""
+        return self.ros.call(Trigger, f'depth_node/{service}', Trigger.Request())
 
     def set_training(self, on):
         """Switch training; gives the answer."""
@@ -147,9 +151,11 @@ def test_a_reset_overtaken_by_deactivation_says_that_nothing_was_done(held):
 
 
 def test_a_reset_that_fails_says_why(robot, monkeypatch):
-    monkeypatch.setattr(robot.node._pipeline, 'restore', lambda _: 1 / 0)
+    monkeypatch.setattr(robot.node._pipeline._trainer, 'restore_source', lambda: 1 / 0)
     answer = robot.reset().wait_for()[0]
-    assert not answer.success and answer.message == 'reset failed: division by zero'
+    assert not answer.success
+    assert answer.message == 'nothing was reset: ZeroDivisionError: division by zero'
+    assert robot.step().trained
 
 
 def test_training_is_switched_off_and_on_and_depth_goes_on(robot):
@@ -181,3 +187,53 @@ def test_a_request_that_waits_is_not_carried_out_once_training_is_off(held):
     first, second = map(messages.outcome_from, robot.outcomes.wait_for(2))
     assert first.trained and not second.trained and second.reason == OFF
     assert header(3).stamp == messages.stamp_from_ns(second.stamp_ns)
+
+
+def test_what_was_learnt_is_saved_and_loaded_beside_the_stream(ros, weights, tmp_path):
+    robot = Robot(ros, weights, **{
+        'safety.folder': str(tmp_path), 'safety.check_every': 0, 'safety.save_every': 0})
+    robot.frame()
+    assert robot.step().trained
+    learnt = robot.weights()
+    path = tmp_path / 'checkpoint-00000001.safetensors'
+    answer = robot.ask('save')
+    assert answer.success and answer.message == f'saved {path}' and path.exists()
+    robot.step()
+    assert not same(robot.weights(), learnt)
+    (tmp_path / 'checkpoint-00000002.safetensors').write_bytes(b'damaged')
+    answer = robot.ask('load')
+    assert answer.success
+    assert answer.message.startswith(f'loaded {path} as weight version 3; passed over: ')
+    assert same(robot.weights(), learnt)
+    robot.step()
+    newest = robot.weights()
+    robot.node.trigger_deactivate()         # saves by itself
+    again = Robot.__new__(Robot)
+    again.node = depth_node(ros, weights, **{
+        'safety.folder': str(tmp_path), 'safety.check_every': 0, 'safety.resume': True})
+    assert same(again.weights(), newest)
+
+
+def test_services_say_why_nothing_was_done(robot):
+    for service, done in (('save', 'saved'), ('load', 'loaded')):
+        answer = robot.ask(service)
+        assert not answer.success
+        assert answer.message == (
+            f'nothing was {done}: there is no folder of checkpoints: set safety.folder')
+
+
+def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
+    loaded = robot.weights()
+    robot.node._pipeline.learning_rate = 1e3
+    outcome = robot.step()
+    assert not outcome.trained and outcome.reason.startswith('rolled back: ')
+    assert outcome.weight_version == 1 and same(robot.weights(), loaded)
+    assert robot.frame().refusal == 'cooling down: weights were taken back'
+    status = robot.ros.listen(DiagnosticArray, '/diagnostics').wait_for(2)[-1].status[0]
+    values = {v.key: v.value for v in status.values}
+    assert values['rollbacks'] == values['problem: weights taken back'] == '1'
+    assert values['pause_frames'] == '29' and values['forgetting'] == '1'
+    assert 'training harmed and was taken back 1 times' in status.message
+    answer = robot.ask('reset_to_good')
+    assert answer.success
+    assert answer.message == 'back to the last good weights, as weight version 2'

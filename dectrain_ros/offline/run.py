@@ -269,7 +269,8 @@ class _Run:
             return self._pipeline.train(decision)
         before = self._pipeline.snapshot() if self._policy.takes_back else None
         result: StepResult = training.charge(
-            (decision.action, candidate.batch_size, candidate.judges),
+            (decision.action, candidate.batch_size, candidate.judges,
+             self._pipeline.due_windows),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
         if before and result.trained and not self._policy.keeps(result):

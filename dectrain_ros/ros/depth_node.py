@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import List, Optional
+from typing import Awaitable, Callable, List, Optional
 
-from dectrain_ros.config import Config, DepthConfig, PoseConfig, TrainingConfig
+from dectrain_ros.config import (
+    Config, DepthConfig, LimitsConfig, PoseConfig, SafetyConfig, TrainingConfig)
 from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import diagnosis, messages
@@ -17,12 +18,13 @@ from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.outputs import Outputs
 from dectrain_ros.ros.parameters import ImageConfig, Parameters
 from dectrain_ros.ros.sync import Inbox, Received
-from dectrain_ros.ros.training import OFF, Training
+from dectrain_ros.ros.training import Answer, OFF, Training
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool, Trigger
 
+_ROOMS = DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig, ImageConfig
 _END_S = 1.0            # threads have so long to end with the process
 _NO_MODEL = 'no model is loaded: configure the node first'
 
@@ -47,13 +49,16 @@ class DepthNode(ManagedNode):
         self._outputs: Optional[Outputs] = None
         self._inputs: Optional[Inputs] = None
         self._inference: Optional[Inference] = None
-        self._options = Parameters(
-            self, (DepthConfig, TrainingConfig, PoseConfig, ImageConfig), self._change)
+        self._options = Parameters(self, _ROOMS, self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        # In a group of its own: a reset that waits for a step must not hold up images.
-        self.create_service(Trigger, '~/reset', self._on_reset,
-                            callback_group=MutuallyExclusiveCallbackGroup())
+        # In a group of their own: what waits for a step must not hold up images.
+        group = MutuallyExclusiveCallbackGroup()
+        for name, work in (('reset', lambda training: training.reset('source')),
+                           ('reset_to_good', lambda training: training.reset('good')),
+                           ('save', Training.save), ('load', Training.load)):
+            self.create_service(Trigger, f'~/{name}', self._service(name, work),
+                                callback_group=group)
         self.create_service(SetBool, '~/set_training', self._on_set_training)
 
     def load(self) -> None:
@@ -78,7 +83,8 @@ class DepthNode(ManagedNode):
         self._training.start()
         inbox = Inbox(wait_s=config.pose.wait_s, now_s=patience_clock(self))
         self._inference = Inference(
-            self._pipeline, inbox, self._health, self._on_depth, self._training.publish)
+            self._pipeline, inbox, self._health, self._on_depth, self._training.publish,
+            lambda: self._pipeline.share_processor(trains=False))
         self._inputs = Inputs(
             self, self._options.rooms['image'], config.pose, inbox, self._health)
         self._health.expect('images', 'poses', 'decisions')
@@ -102,20 +108,25 @@ class DepthNode(ManagedNode):
                 and self._training.stop(max(0.0, until_s - time.monotonic()))):
             return False
         self._inference = None
+        self._pipeline.close()
         return True
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
             self._pipeline.learning_rate = config.training.learning_rate
+            self._pipeline.anchor = config.safety.anchor
 
-    async def _on_reset(self, request: Trigger.Request, response: Trigger.Response
-                        ) -> Trigger.Response:
-        if self._training is None:
-            response.message = _NO_MODEL
-        else:
-            response.success, response.message = await self._training.reset()
-            self.get_logger().info(f'~/reset: {response.message}')
-        return response
+    def _service(self, name: str, work: Callable[[Training], Awaitable[Answer]]) -> Callable:
+        """Give the callback of a service that works on what trains."""
+        async def answer(request: Trigger.Request, response: Trigger.Response
+                         ) -> Trigger.Response:
+            if self._training is None:
+                response.message = _NO_MODEL
+            else:
+                response.success, response.message = await work(self._training)
+                self.get_logger().info(f'~/{name}: {response.message}')
+            return response
+        return answer
 
     def _on_set_training(self, request: SetBool.Request, response: SetBool.Response
                          ) -> SetBool.Response:
@@ -142,10 +153,12 @@ class DepthNode(ManagedNode):
             note = '' if self._training.is_on else OFF
             numbers = {**diagnosis.depth_numbers(health), 'loss': self._training.loss,
                        'weight_version': self._pipeline.weight_version,
+                       **diagnosis.safety_numbers(self._pipeline.safety),
                        'training': int(self._training.is_on)}
         if self.state == ACTIVE:
             causes = [*diagnosis.depth_causes(
-                self, health, self._topics(), self._training.is_on)]
+                self, health, self._topics(), self._training.is_on),
+                *diagnosis.safety_causes(self._pipeline.safety)]
         else:
             causes = [diagnosis.lifecycle_cause(self.state, self.problem, self.address)]
         status = health.status(diagnosis.status_name(self, 'depth'), causes, note, **numbers)

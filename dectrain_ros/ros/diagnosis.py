@@ -8,6 +8,7 @@ from pathlib import Path
 import platform
 from typing import Iterator, Mapping
 
+from dectrain_ros.adaptation import Safety
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.health import Cause, Health
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -63,6 +64,27 @@ def depth_numbers(health: Health) -> Mapping[str, float]:
     return {'images_hz': health.rate('images'), 'depth_hz': health.rate('frames'),
             'poses_hz': health.rate('poses'),
             'share_trained': _share(health, 'trained', 'frames'), 'memory_mb': memory_mb()}
+
+
+def safety_numbers(safety: Safety) -> Mapping[str, float]:
+    """Give how training fares; rollbacks by reason, too, and the limit that holds by name."""
+    numbers = safety._asdict()
+    del numbers['rollbacks']
+    numbers['rollbacks'] = sum(safety.rollbacks.values())
+    return {**numbers, **{f'rollbacks: {why}': n for why, n in safety.rollbacks.items()}}
+
+
+def safety_causes(safety: Safety) -> Iterator[Cause]:
+    """Say why training harms, or is not remembered."""
+    if safety.pause_frames:
+        often = max(safety.rollbacks, key=safety.rollbacks.get)
+        yield _warning(
+            f'training harmed and was taken back {sum(safety.rollbacks.values())} times, most '
+            f'often as {often}; it pauses for {safety.pause_frames} frames: are poses metric and '
+            'in step with the images, and is training.learning_rate low enough?')
+    if safety.save_failures:
+        yield _warning(f'{safety.save_failures} checkpoints could not be written: is there room, '
+                       'and may safety.folder be written to?')
 
 
 def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:

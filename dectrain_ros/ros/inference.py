@@ -41,12 +41,15 @@ class Inference:
         depth, on this thread.
     :param publish_candidate: takes the image's header, the candidate it became and the version of
         the weights that predicted, on this thread.
+    :param begin: called first of all on this thread.
     """
 
     def __init__(self, pipeline: Pipeline, inbox: Inbox, health: Health,
                  publish_depth: Callable[[Received, Frame, DepthPrediction], None],
-                 publish_candidate: Callable[[Header, Candidate, int], None]):
+                 publish_candidate: Callable[[Header, Candidate, int], None],
+                 begin: Callable[[], None] = lambda: None):
         """Start the thread."""
+        self._begin = begin
         self._pipeline = pipeline
         self._inbox = inbox
         self._health = health
@@ -67,6 +70,7 @@ class Inference:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        self._begin()
         while self._inbox.wait(self._predicted[0].asked if self._predicted else None):
             received = self._inbox.take_image()
             if received is not None:

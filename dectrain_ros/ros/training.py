@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
-from dectrain_ros.frames import Action, Candidate, Decision, StepResult
+from dectrain_ros.frames import Action, Candidate, Decision, ROLLED_BACK, StepResult
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.health import Health
@@ -29,18 +29,18 @@ class Training:
     """
     Carries out decisions about candidates in the background, and tells what came of them.
 
-    Steps and resets run on one thread, the worker's, while there is one: start makes it.
+    Steps, resets, saving and loading run on one thread, the worker's, while there is one: start
+    makes it.
 
     loss is of the newest step before it was taken, nan before the first.
 
     :param node: publishes and subscribes.
-    :param pipeline: trains; its weights at this moment are those a reset comes back to.
+    :param pipeline: trains.
     """
 
     def __init__(self, node: Node, pipeline: Pipeline, health: Health):
-        """Keep the loaded weights; be switched on, without a thread yet."""
+        """Be switched on, without a thread yet."""
         self._node, self._pipeline, self._health = node, pipeline, health
-        self._loaded = pipeline.snapshot()
         self._worker: Optional[Worker] = None
         self._decisions = None
         self._candidate = node.create_publisher(DiagnosticArray, messages.CANDIDATE, 50)
@@ -50,7 +50,8 @@ class Training:
 
     def start(self) -> None:
         """Start the thread and listen to decisions."""
-        self._worker = Worker(self._step, self._on_outcome)
+        self._worker = Worker(
+            self._step, self._on_outcome, lambda: self._pipeline.share_processor(trains=True))
         self._decisions = self._node.create_subscription(
             DiagnosticArray, messages.DECISION, self._on_decision, 50)
 
@@ -86,22 +87,45 @@ class Training:
         text = 'on' if on else 'off: depth goes on, with the present weights'
         return Answer(True, f'training {"was already" if was == on else "is now"} {text}')
 
-    async def reset(self) -> Answer:
-        """Bring the loaded weights back, and start the optimiser afresh."""
+    async def reset(self, to: str) -> Answer:
+        """Bring weights back: to 'source', the loaded ones, or 'good', that passed a check."""
+        def work() -> str:
+            self._pipeline.reset(to)
+            weights, rest = (('the loaded weights', '; the optimiser starts afresh')
+                             if to == 'source' else ('the last good weights', ''))
+            return f'back to {weights}, as weight version {self._pipeline.weight_version}{rest}'
+        return await self._answered('reset', work)
+
+    async def save(self) -> Answer:
+        """Write a checkpoint."""
+        return await self._answered('saved', lambda: f'saved {self._pipeline.save()}')
+
+    async def load(self) -> Answer:
+        """Take up the newest usable checkpoint; newer ones that are not are told of."""
+        def work() -> str:
+            found = self._pipeline.load()
+            passed_over = ''.join(f'; passed over: {reason}' for reason in found.refused)
+            return (f'loaded {found.path} as weight version {self._pipeline.weight_version}'
+                    f'{passed_over}')
+        return await self._answered('loaded', work)
+
+    async def _answered(self, done: str, work: Callable[[], str]) -> Answer:
+        """
+        Do work on the thread that trains, without blocking this one.
+
+        :param done: what would have happened, for the answer where nothing did.
+        :param work: gives the answer; OSError and ValueError are failures that it explains.
+        """
         if self._worker is None:
-            self._pipeline.restore(self._loaded)
-        else:
-            done = Future(executor=self._node.executor)
-            done.add_done_callback(lambda _: None)      # wakes the executor
-            future = self._worker.call(lambda: self._pipeline.restore(self._loaded))
-            future.add_done_callback(lambda _: done.set_result(None))
-            await done
-            if future.cancelled():
-                return Answer(False, 'nothing was reset: the node is not active any more')
-            if future.exception() is not None:
-                return Answer(False, f'reset failed: {future.exception()}')
-        return Answer(True, 'back to the loaded weights, as weight version '
-                      f'{self._pipeline.weight_version}; the optimiser starts afresh')
+            return _carried_out(done, work)
+        finished = Future(executor=self._node.executor)
+        finished.add_done_callback(lambda _: None)      # wakes the executor
+        future = self._worker.call(lambda: _carried_out(done, work))
+        future.add_done_callback(lambda _: finished.set_result(None))
+        await finished
+        if future.cancelled():
+            return Answer(False, f'nothing was {done}: the node is not active any more')
+        return future.result()
 
     def _on_decision(self, message: DiagnosticArray) -> None:
         try:
@@ -129,5 +153,15 @@ class Training:
             self._health.count(f'not trained: {REPLACED}')
         elif result.reason.startswith('step failed'):
             self._health.problem('training step failed', result.reason)
+        elif result.reason.startswith(ROLLED_BACK):
+            self._health.problem('weights taken back', result.reason)
         if self._node.context.ok():             # else shutting down
             self._outcome.publish(messages.outcome_message(result))
+
+
+def _carried_out(done: str, work: Callable[[], str]) -> Answer:
+    try:
+        return Answer(True, work())
+    except Exception as error:          # whatever it is, who asked is to know, and steps go on
+        kind = '' if isinstance(error, (OSError, ValueError)) else f'{type(error).__name__}: '
+        return Answer(False, f'nothing was {done}: {kind}{error}')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+import threading
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.frames import Intrinsics
@@ -58,6 +59,8 @@ class ReplayBuffer:
         self._max_similarity = max_similarity
         self._samples: List[Sample] = []
         self._keys = np.zeros((0, 0), np.float32)
+        self._known = np.zeros((0, 0), np.float32)
+        self._lock = threading.Lock()           # of _keys, which another thread may save
         self._users: Counter = Counter()
         self._sizes: dict = {}
 
@@ -72,10 +75,37 @@ class ReplayBuffer:
 
     def novelty(self, key: np.ndarray) -> float:
         """
-        Give 1 - the highest cosine similarity to a stored key; 1 while empty.
+        Give 1 - the highest cosine similarity to a stored or known key; 1 without any.
 
         :param key: of unit length, (C,).
         """
+        here = self._novelty_here(key)
+        if not len(self._known):
+            return here
+        known = float(1 - (self._known @ key).max())
+        return min(known, here) if len(self) else known
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Give a copy of the stored keys, then those known, capacity at most, (N, C) float32."""
+        with self._lock:
+            stored = self._keys[:len(self._samples)].copy()
+        if not len(self._known):
+            return stored
+        return np.concatenate([stored, self._known])[:self._capacity] if len(
+            stored) else self._known
+
+    def know(self, keys: np.ndarray) -> None:
+        """
+        Take views for known whose samples are not here, as those of an earlier run.
+
+        They lower the novelty of views like them, but do not bar these from being stored.
+
+        :param keys: of unit length, (N, C).
+        """
+        self._known = np.array(keys, np.float32)
+
+    def _novelty_here(self, key: np.ndarray) -> float:
         count = len(self._samples)
         return float(1 - (self._keys[:count] @ key).max()) if count else 1.0
 
@@ -86,11 +116,16 @@ class ReplayBuffer:
         :param key: its frame's bottleneck feature, of unit length, (C,).
         """
         if not self._capacity or (
-                len(self) and self.novelty(key) <= 1 - self._max_similarity):
+                len(self) and self._novelty_here(key) <= 1 - self._max_similarity):
             return False
+        sample = sample.packed()
+        with self._lock:
+            return self._kept(key, sample)
+
+    def _kept(self, key: np.ndarray, sample: Sample) -> bool:
+        """Store the sample, let others go where there is no room; say whether it was kept."""
         if not self._keys.size:
             self._keys = np.zeros((self._capacity + 1, len(key)), np.float32)
-        sample = sample.packed()
         for identity, size in sample.arrays():
             self._users[identity] += 1
             self._sizes[identity] = size

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
+import cv2
 from dectrain_ros.depth.estimator import image_batch
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.frames import Costs, Intrinsics
 from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.views import View
 import numpy as np
 import torch
@@ -37,11 +39,16 @@ class Outcome(NamedTuple):
     change: float = math.nan
 
 
-class Snapshot(NamedTuple):
-    """Trained weights and the optimiser's state at one moment, in memory of their own."""
+class Reading(NamedTuple):
+    """
+    What the present weights say of one sample.
 
-    weights: Tuple[Tensor, ...]
-    optimizer: dict
+    loss: self-supervised. median_m: of the depth. spread: deviation of the depth's logarithm.
+    """
+
+    loss: float
+    median_m: float
+    spread: float
 
 
 class Trainer:
@@ -50,6 +57,10 @@ class Trainer:
 
     Batch norm stays in evaluation mode: three frames are no statistics.
 
+    anchor is the strength of the pull to the weights it was made with, the source: every step
+    takes the weights it trains nearer by this times the learning rate of the way. It may be
+    changed between steps.
+
     :param network: what predicts; copied. A frozen encoder is shared with the copy.
     :param scope: 'decoder' or 'full'.
     :param loss_options: the keyword arguments of self_supervised_loss.
@@ -57,7 +68,7 @@ class Trainer:
 
     def __init__(
         self, network: DepthNetwork, *, scope: str, learning_rate: float, max_grad_norm: float,
-        **loss_options: float
+        anchor: float = 0.0, **loss_options: float
     ):
         """Copy what is trained and start Adam."""
         frozen = scope == 'decoder'
@@ -72,6 +83,8 @@ class Trainer:
             self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
         self._max_grad_norm = max_grad_norm
         self._loss_options = loss_options
+        self.anchor = anchor
+        self._source = {p: p.detach().clone() for p in self._parameters}
 
     @property
     def parameters(self) -> List[torch.nn.Parameter]:
@@ -113,6 +126,8 @@ class Trainer:
         if not math.isfinite(norm):
             return Outcome(loss, norm, False)
         self._optimizer.step()
+        if self.anchor:
+            self._pull(trained)
         change = self.loss_of(judged_by) / judged - 1 if judged > 0 else math.nan
         return Outcome(loss, norm, True, change)
 
@@ -146,22 +161,55 @@ class Trainer:
         self.learning_rate = rate
         return Costs(*counted)
 
-    def snapshot(self) -> Snapshot:
-        """Copy weights and optimiser, to come back to."""
-        state = copy.deepcopy(self._optimizer.state_dict())
-        return Snapshot(tuple(p.detach().clone() for p in self._parameters), state)
+    @torch.no_grad()
+    def depth_of(self, image: np.ndarray, focal_px: float) -> np.ndarray:
+        """
+        Predict by the shadow's present weights, m, (h', w').
+
+        :param image: uint8 RGB of any size, resized to the network's.
+        :param focal_px: horizontal focal length at the image's size.
+        """
+        card, device = self._shadow.card, self._parameters[0].device
+        sized = cv2.resize(image, (card.width, card.height), interpolation=cv2.INTER_AREA)
+        focal = torch.tensor([focal_px * card.width / image.shape[1]], device=device)
+        features = self._shadow.encode(image_batch([sized], device))
+        return self._shadow.decode(features, focal, depth_only=True).depths[0][0, 0].cpu().numpy()
 
     @torch.no_grad()
+    def read(self, samples: Sequence[Sample]) -> List[Reading]:
+        """Give what the shadow's present weights say of every sample."""
+        losses, depth = self._forward(samples)
+        flat = depth.flatten(1)
+        told = torch.stack((losses, flat.median(1).values, flat.log().std(1)), 1)
+        return [Reading(*row) for row in told.tolist()]
+
+    def snapshot(self, into: Optional[Snapshot] = None) -> Snapshot:
+        """
+        Copy weights and optimiser, to come back to.
+
+        :param into: an older snapshot, no longer wanted, whose memory may be used.
+        """
+        return Snapshot.of(self._parameters, self._optimizer, into)
+
     def restore(self, snapshot: Snapshot) -> None:
         """
         Bring back weights and optimiser together.
 
         Weights alone will not do: Adam's moments would remember steps that never were.
         """
-        torch._foreach_copy_(self._parameters, list(snapshot.weights))
-        rate = self.learning_rate
-        self._optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))
-        self.learning_rate = rate
+        snapshot.bring_back(self._parameters, self._optimizer)
+
+    @torch.no_grad()
+    def restore_source(self) -> None:
+        """Bring back the weights it was made with, and start the optimiser afresh."""
+        torch._foreach_copy_(self._parameters, list(self._source.values()))
+        self._optimizer.state.clear()
+
+    @torch.no_grad()
+    def _pull(self, trained: List[torch.nn.Parameter]) -> None:
+        """Take what was trained towards the source, decoupled from Adam's moments as in AdamW."""
+        share = min(1.0, self.anchor * self.learning_rate)
+        torch._foreach_lerp_(trained, [self._source[p] for p in trained], share)
 
     def _backward(self, samples: Sequence[Sample], trained: List[torch.nn.Parameter]) -> float:
         """Leave the gradients of the mean loss in what is trained; give the loss."""
@@ -180,6 +228,10 @@ class Trainer:
 
     def _losses(self, samples: Sequence[Sample]) -> Tensor:
         """Give the self-supervised loss of every sample, (B,)."""
+        return self._forward(samples)[0]
+
+    def _forward(self, samples: Sequence[Sample]) -> Tuple[Tensor, Tensor]:
+        """Give the self-supervised loss of every sample, (B,), and its depth, m, (B, 1, h, w)."""
         device = self._parameters[0].device
         views = max(len(s.sources) for s in samples)
         target = image_batch([s.image for s in samples], device)
@@ -193,9 +245,10 @@ class Trainer:
         else:
             features = self._shadow.encode(target)
         decoded = self._shadow.decode(features, cameras.fx, depth_only=True)
-        return self_supervised_loss(
+        losses = self_supervised_loss(
             decoded.depths, target, sources.unflatten(0, (len(samples), views)), cameras,
             torch.from_numpy(motion).to(device), **self._loss_options)
+        return losses, decoded.depths[0]
 
 
 def _nth(items, k: int):

@@ -26,10 +26,15 @@ class Worker:
     :param step: carries out one decision; what it raises becomes the outcome, and is logged the
         first time it is of its kind.
     :param done: takes every outcome.
+    :param begin: called first of all on the thread.
     """
 
-    def __init__(self, step: Callable[[Decision], StepResult], done: Callable[[StepResult], None]):
+    def __init__(
+        self, step: Callable[[Decision], StepResult], done: Callable[[StepResult], None],
+        begin: Callable[[], None] = lambda: None
+    ):
         """Start the thread."""
+        self._begin = begin
         self._step = step
         self._done = done
         self._condition = threading.Condition()
@@ -87,6 +92,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        self._begin()
         while True:
             with self._condition:
                 self._condition.wait_for(
