@@ -21,9 +21,9 @@ class LeanFeatures(NamedTuple):
     [ours] baseline_ratio: mean distance to the source views over the median depth. rotation:
     largest rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to
     the replay buffer, 0 to 2; novelty_lately its mean over some ten frames. change_of_view: the
-    same to the frame last trained on, nan before any. visits_near, visits_around: ln(1 + steps taken on
-    frames that look like this one), a frame at a cosine distance d counting exp(-d / 0.02) and
-    exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
+    same to the frame last trained on, nan before any. visits_near, visits_around: ln(1 + steps
+    taken on frames that look like this one), a frame at a cosine distance d counting exp(-d /
+    0.02) and exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
     steps: ln(1 + training steps taken so far). frames_since_step: since the last one.
     """
 
