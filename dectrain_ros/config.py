@@ -140,9 +140,9 @@ class DecisionConfig(Room):
         'often as it is), or budget:B '
         'with B a share of frames (0.25), device time (120ms/s) or power (1.5W).', live=True)
     alpha: float = option(
-        130.0, 'Full steps that a predicted gain of 1 is worth, by policy dectrain: it trains '
-        'where alpha * gain > cost. By the shipped gain network 130 trains on a quarter to a '
-        'third of the frames.', low=0.0, high=1e12, live=True)
+        80.0, 'Full steps that a predicted gain of 1 is worth, by policies dectrain and paced: '
+        'train where alpha * gain > cost, of the frame or, paced, of the frames since the last '
+        'step.', low=0.0, high=1e12, live=True)
     epsilon: float = option(
         0.02, 'Probability of training where predicted gain says not to, so that it is found out '
         'where it is wrong.', low=0.0, high=1.0)

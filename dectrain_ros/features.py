@@ -5,14 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 import math
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Dict, Iterable, Mapping, NamedTuple, Tuple
 
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_features
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.frames import DepthPrediction, Frame, StepResult
 from dectrain_ros.training.reference import ReferenceProbe
 from dectrain_ros.training.replay_buffer import Sample
-from dectrain_ros.training.views import Choice
 import numpy as np
 
 _VISITS = 2000          # steps whose frames are remembered by their keys
@@ -25,13 +24,12 @@ class Considered(NamedTuple):
     """
     A frame, what was predicted of it, and what a step on it would be taken with.
 
-    batch: its sample, then replayed ones; empty where choice refuses it. key: its bottleneck of
+    batch: its sample, then replayed ones; empty where it is refused. key: its bottleneck of
     unit length, (C,). novelty: of the key to the replay buffer.
     """
 
     frame: Frame
     prediction: DepthPrediction
-    choice: Choice
     batch: Tuple[Sample, ...]
     key: np.ndarray
     novelty: float
@@ -88,45 +86,35 @@ class Lean(FeatureSet):
 
     def __init__(self):
         """Start without a past."""
-        self._steps = 0
         self._keys: 'OrderedDict[int, np.ndarray]' = OrderedDict()      # of the newest frames
         self._trained = _Visits()
         self.forget()
 
     def of(self, considered):
-        """Give LeanFeatures; those of source views are nan without one."""
-        choice = considered.choice
-        self._since += 1
+        """Give LeanFeatures."""
         self._keys[considered.frame.stamp_ns] = considered.key
         if len(self._keys) > _REMEMBERED:
             self._keys.popitem(last=False)
         return LeanFeatures(
-            choice.baseline_ratio, choice.rotation_deg, considered.novelty,
-            self._novelty.after(considered.novelty), *self._trained.like(considered.key),
-            math.log1p(self._steps), float(self._since - 1))
+            self._novelty.after(considered.novelty), *self._trained.like(considered.key))
 
     def learn(self, result):
-        """Count a step."""
-        if result.trained:
-            self._steps += 1
-            self._since = 0
-            key = self._keys.get(result.stamp_ns)
-            if key is not None:
-                self._trained.add(key)
+        """Remember what was trained on."""
+        key = self._keys.get(result.stamp_ns)
+        if result.trained and key is not None:
+            self._trained.add(key)
 
     def memory(self):
-        """Give the keys of frames trained on, and the number of steps."""
-        return {'visits': self._trained.keys, 'visits_steps': np.array(self._steps)}
+        """Give the keys of frames trained on."""
+        return {'visits': self._trained.keys}
 
     def remember(self, memory):
         """Take them."""
         if 'visits' in memory:
             self._trained = _Visits(memory['visits'])
-            self._steps = int(memory['visits_steps'])
 
     def forget(self):
-        """Start the running means afresh; what was learnt stays learnt."""
-        self._since = 0
+        """Start the running mean afresh; what was learnt stays learnt."""
         self._novelty = _Mean(_LATELY)
 
 
@@ -153,14 +141,13 @@ class _Visits:
         self._keys[self._count % _VISITS] = key
         self._count += 1
 
-    def like(self, key: np.ndarray) -> Tuple[float, ...]:
-        """Give the distance to the newest, and how many are near and around, as logarithms."""
+    def like(self, key: np.ndarray) -> Iterable[float]:
+        """Give how many are near and around a key, as logarithms."""
         count = self._count     # read once: a step may end meanwhile, in its own thread
         if not count:
-            return math.nan, 0.0, 0.0
+            return [0.0] * len(_REACHES)
         distance = 1 - self._keys[:min(count, _VISITS)] @ key
-        counts = (math.log1p(float(np.exp(-distance / reach).sum())) for reach in _REACHES)
-        return (float(distance[(count - 1) % _VISITS]), *counts)
+        return [math.log1p(float(np.exp(-distance / reach).sum())) for reach in _REACHES]
 
 
 class _Mean:

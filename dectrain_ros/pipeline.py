@@ -184,7 +184,7 @@ class Pipeline:
             while len(self._waiting) > _WAITING_BATCHES:
                 self._waiting.popitem(last=False)
         features = self._features.of(
-            Considered(frame, prediction, choice, batch, feature, novelty))
+            Considered(frame, prediction, batch, feature, novelty))
         return Candidate(
             frame.stamp_ns, features, choice.refusal, len(batch), len(judged_by),
             self._cost.costs())

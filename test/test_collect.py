@@ -57,8 +57,8 @@ def test_trials_are_taken_on_the_way_of_full_steps_and_now_and_then_of_light_one
     assert found.action.tolist() == [FULL, LIGHT, FULL]
     assert (found.feature_set, found.feature_names) == ('lean', LeanFeatures._fields)
     assert found.sequences == ('wall',) and found.sequence.tolist() == [0] * 3
-    steps = found.features[:, LeanFeatures._fields.index('frames_since_step')]
-    assert steps.tolist() == [3, 3, 7]      # under never, no step is ever counted
+    visits = found.features[:, LeanFeatures._fields.index('visits_around')]
+    assert visits.tolist() == [0, 0, 0]     # under never, no step is ever counted
 
 
 def test_the_target_is_the_change_of_later_error_by_a_step(bag, settings):
@@ -87,8 +87,8 @@ def action_of(statistics, row):
 
 def test_policies_and_loops_are_gone_through_and_show_other_maturity(bag, settings):
     found = gathered(bag, settings, policies=('never', 'always'), loops=2, every=6)
-    steps = found.features[:, LeanFeatures._fields.index('steps')]
-    assert set(steps[:len(steps) // 2]) == {0.0} and len(set(steps[len(steps) // 2:])) > 2
+    visits = found.features[:, LeanFeatures._fields.index('visits_around')]
+    assert set(visits[:len(visits) // 2]) == {0.0} and len(set(visits[len(visits) // 2:])) > 2
 
 
 def test_the_published_target_needs_no_truth_and_ours_refuses_to_go_without(tmp_path, settings):

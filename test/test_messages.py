@@ -12,7 +12,7 @@ from dectrain_ros.ros import messages                                   # noqa: 
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 
 CANDIDATE = Candidate(
-    1_700_000_000_123_456_789, LeanFeatures(0.1, 1 / 3, 1e-300, math.pi, *[2.0 ** 40] * 5),
+    1_700_000_000_123_456_789, LeanFeatures(1 / 3, 1e-300, 2.0 ** 40),
     'no pose: gap "too" long', 3, 2, Costs(1 / 7, 1.0))
 
 
@@ -34,7 +34,7 @@ def test_a_candidate_without_features_comes_back_and_one_of_unknown_features_is_
     with pytest.raises(ValueError, match="features 'other': they must be one of lean, reference"):
         messages.candidate_from(sent)
     sent.status[0].values[-1].value = 'lean'
-    with pytest.raises(ValueError, match='training/candidate lacks baseline_ratio'):
+    with pytest.raises(ValueError, match='training/candidate lacks novelty_lately'):
         messages.candidate_from(sent)
 
 

@@ -230,14 +230,14 @@ def test_a_decision_file_that_is_not_there_is_refused_by_name(ros):
 def test_it_goes_by_the_gain_network_of_a_file_and_says_so_where_features_are_of_another(
         ros, tmp_path):
     path = tmp_path / 'gain.safetensors'
-    by_hand(LeanFeatures._fields, feature_set='lean').save(path)    # gain: -baseline_ratio / 2
+    by_hand(LeanFeatures._fields, feature_set='lean').save(path)    # gain: -novelty_lately / 2
     node = decision_node(ros, 'dectrain', **{
         'decision.gain_file': str(path), 'decision.epsilon': 0.0, 'decision.alpha': 2.0})
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     time.sleep(0.3)
-    for baseline_ratio in (-3.0, 0.0):
-        features = LeanFeatures(baseline_ratio, *[1.0] * (len(LeanFeatures._fields) - 1))
+    for novelty in (-3.0, 0.0):
+        features = LeanFeatures(novelty, *[1.0] * (len(LeanFeatures._fields) - 1))
         candidates.publish(messages.candidate_message(Candidate(T0, features)))
     worth, poor = (messages.decision_from(m) for m in decisions.wait_for(2))
     assert (worth.train, worth.predicted_gain, worth.reason) == (True, 1.5, 'worth its cost')

@@ -16,26 +16,19 @@ class NoFeatures(NamedTuple):
 
 class LeanFeatures(NamedTuple):
     """
-    What is known of a frame anyway, and of the steps before it.
+    What is known of a frame anyway, by the steps before it.
 
-    [ours] baseline_ratio: mean distance to the source views over the median depth. rotation:
-    largest rotation to one, degrees. novelty: 1 - highest cosine similarity of the bottleneck to
-    the replay buffer, 0 to 2; novelty_lately its mean over some ten frames. change_of_view: the
-    same to the frame last trained on, nan before any. visits_near, visits_around: ln(1 + steps
-    taken on frames that look like this one), a frame at a cosine distance d counting exp(-d /
-    0.02) and exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
-    steps: ln(1 + training steps taken so far). frames_since_step: since the last one.
+    [ours] novelty_lately: mean over some ten frames of 1 - the highest cosine similarity of the
+    bottleneck to the replay buffer, 0 to 2. visits_near, visits_around: ln(1 + steps taken on
+    frames that look like this one), a frame at a cosine distance d counting exp(-d / 0.02) and
+    exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
+
+    Others were tried and left out, as they told nothing of bags not fitted on (ALGORITHMS.md 5.7).
     """
 
-    baseline_ratio: float
-    rotation: float
-    novelty: float
     novelty_lately: float
-    change_of_view: float
     visits_near: float
     visits_around: float
-    steps: float
-    frames_since_step: float
 
 
 class ReferenceFeatures(NamedTuple):

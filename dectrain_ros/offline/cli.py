@@ -111,7 +111,7 @@ def _add_sweep(commands) -> None:
         'never', 'always', 'periodic:2', 'periodic:4', 'periodic:8', 'random:0.25',
         'random:0.44'], help='as of evaluate; recovery needs never and always')
     add.add_argument('--alphas', nargs='*', type=float, metavar='A',
-                     default=[100.0, 130.0, 160.0, 200.0],
+                     default=[40.0, 80.0, 160.0],
                      help='alphas of dectrain and paced, those that are named among the '
                      'policies; of dectrain where neither is')
     add.add_argument('--budgets', nargs='*', metavar='B', default=['0.1', '0.25', '0.44'],
