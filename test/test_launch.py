@@ -119,16 +119,16 @@ def test_only_what_was_said_overrides_the_parameter_file():
 
 
 def test_rosbag2_plays_where_it_is_installed_and_can(bag):
-    said = given(bag=str(bag), rate='0.5', start='0.1', loop='0')
+    said = given(bag=str(bag), rate='0.5', loop='0')
     stream = launching.stream_of(said)
     command = launching.player(said, stream, has_rosbag2=True)
     assert (command.executable, command.is_ours) == ('ros2', False)
     assert command.arguments == [
-        'bag', 'play', str(bag), '--clock', '200', '--rate', '0.5', '--loop', '--start-offset',
-        '0.1', '--disable-keyboard-controls', '--topics', *stream[:3]]
+        'bag', 'play', str(bag), '--clock', '200', '--rate', '0.5', '--loop',
+        '--disable-keyboard-controls', '--topics', *stream[:3], '/tf_static']
     transforms = launching.player(said, stream._replace(pose_source='tf'), True).arguments
-    assert transforms[-2:] == ['/tf', '/tf_static']
-    for more in ({'rate': '0'}, {'loop': '2'}, {'loop': '1', 'evaluate': 'true'},
+    assert transforms[-4:] == [*stream[:2], '/tf', '/tf_static']
+    for more in ({'rate': '0'}, {'loop': '2'}, {'start': '0.1'}, {'loop': '1', 'evaluate': 'true'},
                  {'player': 'ours'}):
         assert launching.player({**said, **more}, stream, True).is_ours
     with pytest.raises(ValueError, match='player:=rosbag2 is not installed: install ros-'):

@@ -72,7 +72,7 @@ OF_A_BAG = (
              'it is installed and can do what is asked.', ('auto', 'rosbag2', 'ours')),
     Argument('rate', '1.0', 'Times the recorded speed; 0: next image once depth arrived (ours).'),
     Argument('loop', '1', 'Times through the bag; 0: for ever. Several times: ours.'),
-    Argument('start', '0.0', 'Where to start, s into the bag.'),
+    Argument('start', '0.0', 'Where to start, s into the bag; later than 0: ours.'),
     Argument('evaluate', 'false', 'Write the report of an evaluation when the bag has been played '
              '(ours).', _TRUTH),
     Argument('out', 'out/live', 'Folder of the report.'))
@@ -192,13 +192,12 @@ def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Comma
         return Command('bag_player', [
             given['bag'], '--rate', given['rate'], '--loop', given['loop'], '--start',
             given['start'], *_topics(stream), *awaited])
-    transforms = ['/tf', '/tf_static'] if stream.pose_source == 'tf' else [stream.pose]
+    pose = '/tf' if stream.pose_source == 'tf' else stream.pose
     return Command('ros2', [
         'bag', 'play', given['bag'], '--clock', '200', '--rate', given['rate'],
         *(['--loop'] if given['loop'] == '0' else []),
-        *(['--start-offset', given['start']] if float(given['start']) else []),
         '--disable-keyboard-controls', '--topics', stream.image, stream.camera_info,
-        *transforms], is_ours=False)
+        pose, '/tf_static'], is_ours=False)
 
 
 def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
@@ -222,6 +221,8 @@ def _only_ours(given: Mapping[str, str]) -> str:
         return 'evaluate:=true'
     if not float(given['rate']):
         return 'rate:=0'
+    if float(given['start']):       # latched messages of before may be left out
+        return f'start:={given["start"]}'
     return f'loop:={given["loop"]}' if given['loop'] not in ('0', '1') else ''
 
 
