@@ -131,6 +131,11 @@ def test_rosbag2_plays_where_it_is_installed_and_can(bag):
     for more in ({'rate': '0'}, {'loop': '2'}, {'start': '0.1'}, {'loop': '1', 'evaluate': 'true'},
                  {'player': 'ours'}):
         assert launching.player({**said, **more}, stream, True).is_ours
+    for level in ('debug', 'info', 'warn', 'error', 'fatal'):   # 'ready: ' is of level info
+        command = launching.player({**said, 'log_level': level}, stream, True)
+        assert command.is_ours == (level not in ('debug', 'info'))
+    with pytest.raises(ValueError, match='rosbag2 cannot do log_level:=warn; or say player:=ours'):
+        launching.player({**said, 'player': 'rosbag2', 'log_level': 'warn'}, stream, True)
     with pytest.raises(ValueError, match='player:=rosbag2 is not installed: install ros-'):
         launching.player({**said, 'player': 'rosbag2'}, stream, False)
     with pytest.raises(ValueError, match='player:=rosbag2 cannot do rate:=0; or say player:=ours'):

@@ -19,6 +19,7 @@ _TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'co
           'geometry_msgs/msg/PoseWithCovarianceStamped': 'pose_with_covariance',
           TRANSFORMS: 'tf'}
 _OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # as ros2 launch itself adds them
+_TELLS_READY = ('debug', 'info')    # a player that does not wait itself is started by that line
 _TRUTH = ('true', 'false')
 
 
@@ -223,6 +224,8 @@ def _only_ours(given: Mapping[str, str]) -> str:
         return 'rate:=0'
     if float(given['start']):       # latched messages of before may be left out
         return f'start:={given["start"]}'
+    if given['log_level'] not in _TELLS_READY:
+        return f'log_level:={given["log_level"]}'
     return f'loop:={given["loop"]}' if given['loop'] not in ('0', '1') else ''
 
 
