@@ -109,7 +109,7 @@ class Parts:
         return [Node(
             package='rviz2', executable='rviz2', namespace=self._given['namespace'],
             arguments=['-d', os.path.join(SHARE, 'views', 'depth.rviz'), '-f',
-                       launching.fixed_frame(self._given)],
+                       launching.fixed_frame(self._given, self._stream)],
             remappings=[('image', self._stream.image)],
             parameters=[{'use_sim_time': self._sim_time}])]
 

@@ -19,6 +19,7 @@ from dectrain_ros.ros import launching                  # noqa: E402,I100,I202
 from dectrain_ros.ros.bag_player import _parser as player_parser    # noqa: E402
 from dectrain_ros.ros.live_evaluation import _parser as evaluation_parser   # noqa: E402
 from ros_parts import LOCAL                             # noqa: E402
+from test_bag import image, MS, odometry, pose, record, scene, STILL, T0, tf    # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 HAS_LAUNCH = all(map(importlib.util.find_spec, ('launch', 'launch_ros', 'ament_index_python')))
@@ -106,9 +107,44 @@ def test_input_is_what_was_said_else_what_the_bag_holds_else_the_usual_names(bag
                      'compressed', 'pose')
     with pytest.raises(ValueError, match='image topic /other is not in it'):
         launching.stream_of(given(bag=str(bag), image='/other'))
-    assert launching.fixed_frame(given(bag=str(bag))) == 'cam'
-    assert launching.fixed_frame(given()) == 'map'
-    assert launching.fixed_frame(given(bag=str(bag), rviz_frame='odom')) == 'odom'
+    assert launching.fixed_frame(given(bag=str(bag)), found) == 'cam'
+    assert launching.fixed_frame(given(), found) == 'map'
+    assert launching.fixed_frame(given(bag=str(bag), rviz_frame='odom'), found) == 'odom'
+
+
+@pytest.fixture
+def posed(tmp_path):
+    """Record a camera whose poses are known four times, of three types."""
+    stamps = (T0, T0 + 100 * MS)
+    return str(record(tmp_path / 'posed', scene([('/cam/image', T0, image(T0))], [
+        message for n, stamp in enumerate(stamps) for message in (
+            ('/mocap', stamp, pose(1 + n, n)),              # of another clock
+            ('/odom', stamp, odometry(stamp, n, 'camera')),
+            ('/robot/tf', stamp, tf(stamp, ('odom', 'camera', n, STILL))),
+            ('/tf', stamp, tf(stamp, ('odom', 'camera', n, STILL))))])))
+
+
+@pytest.mark.parametrize('said, topic, source', [
+    ({'pose_source': 'odometry'}, '/odom', 'odometry'), ({'pose_source': 'tf'}, '/tf', 'tf'),
+    ({'pose': '/odom'}, '/odom', 'odometry'), ({'pose': '/tf'}, '/tf', 'tf'),
+    ({'pose': '/odom', 'pose_source': 'odometry'}, '/odom', 'odometry')])
+def test_pose_source_chooses_among_the_poses_of_a_bag(posed, said, topic, source):
+    found = launching.stream_of(given(bag=posed, **said))
+    assert (found.pose, found.pose_source) == (topic, source)
+    assert launching.fixed_frame(given(bag=posed), found) == 'camera'
+    arguments = launching.player(given(bag=posed), found, has_rosbag2=True).arguments
+    assert arguments[-2:] == [topic, '/tf_static']
+
+
+@pytest.mark.parametrize('said, match', [
+    ({'pose_source': 'pose_with_covariance'}, 'pose_with_covariance is the type of none; poses '),
+    ({'pose_source': 'tf', 'pose': '/odom'}, 'tf is not the type of pose:=/odom; poses '),
+    ({'pose_source': 'pose', 'pose': '/tf'}, 'pose is not the type of pose:=/tf; poses ')])
+def test_a_pose_source_that_the_bag_does_not_have_is_refused(posed, said, match):
+    with pytest.raises(ValueError, match=match) as error:
+        launching.stream_of(given(bag=posed, **said))
+    assert ('/mocap (pose), /odom (odometry), /robot/tf (tf), /tf (tf); say pose:=TOPIC'
+            in str(error.value))
 
 
 def test_only_what_was_said_overrides_the_parameter_file():

@@ -10,7 +10,7 @@ from dectrain_ros.config import DepthConfig, options, PoseConfig
 from dectrain_ros.decision.base import GainPredictor
 from dectrain_ros.decision.policy import make_policy
 from dectrain_ros.offline.bag import Bag
-from dectrain_ros.offline.bag_topics import Topics, TRANSFORMS
+from dectrain_ros.offline.bag_topics import is_static, Listed, Topics, TRANSFORMS
 from dectrain_ros.ros.playlist import kinds, LISTENER
 
 _CHOICES = {o.name: ('', *o.choices) for o in options((DepthConfig, PoseConfig)) if o.choices}
@@ -152,12 +152,13 @@ def stream_of(given: Mapping[str, str]) -> Stream:
 
     :param given: the arguments.
     :raises BagError: if the bag cannot be read, or lacks a topic.
+    :raises ValueError: if the bag's poses are not of the pose_source that was said.
     """
     wanted = Stream(*(given[name] for name in Stream._fields))
     if not given.get('bag'):
         return wanted._replace(image=wanted.image or 'image', pose=wanted.pose or 'pose',
                                camera_info=wanted.camera_info or 'camera_info')
-    recording = Bag(given['bag'], Topics(*wanted[:3]))
+    recording = _PosedBag(given['bag'], Topics(*wanted[:3]), wanted.pose_source)
     found = recording.topics
     types = kinds(recording, [found.image, found.pose])
     return Stream(found.image, found.camera_info, found.pose,
@@ -209,11 +210,11 @@ def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
         given['bag'], '--out', given['out'], *_topics(stream)])
 
 
-def fixed_frame(given: Mapping[str, str]) -> str:
+def fixed_frame(given: Mapping[str, str], stream: Stream) -> str:
     """Give the frame in which RViz shows points: that of the bag's images where it is not said."""
     if given['rviz_frame'] or not given['bag']:
         return given['rviz_frame'] or 'map'
-    return next(Bag(given['bag'], Topics(given['image'])).frames(count=1)).frame.frame_id
+    return next(Bag(given['bag'], Topics(*stream[:3])).frames(count=1)).frame.frame_id
 
 
 def _only_ours(given: Mapping[str, str]) -> str:
@@ -238,6 +239,32 @@ def _is_at_least_0(text: str, kind: type) -> bool:
         return 0 <= kind(text) < float('inf')
     except ValueError:
         return False
+
+
+class _PosedBag(Bag):
+    """A bag of which only those pose topics are seen that pose_source can read; '' reads all."""
+
+    def __init__(self, path, topics: Topics, pose_source: str):
+        self._source, self._pose = pose_source, topics.pose
+        super().__init__(path, topics)
+
+    def _list(self) -> Dict[str, Listed]:
+        listed = super()._list()
+        poses = {name: _TYPES[topic.msgtype] for name, topic in listed.items()
+                 if _TYPES.get(topic.msgtype) in _CHOICES['pose.source'] and not is_static(name)}
+        # Nodes hear of transforms on /tf alone.
+        fitting = {name for name, source in poses.items() if self._source in ('', source)
+                   and (self._source != 'tf' or name == '/tf')}
+        if self._pose in poses and self._pose not in fitting:
+            problem = f'is not the type of pose:={self._pose}'
+        elif self._source and not self._pose and not fitting:
+            problem = 'is the type of none'
+        else:
+            return {name: t for name, t in listed.items() if name not in poses or name in fitting}
+        has = ', '.join(f'{name} ({source})' for name, source in sorted(poses.items()))
+        raise ValueError(
+            f'pose_source:={self._source} {problem}; poses of {self.path}: {has or "none"}; '
+            'say pose:=TOPIC of one of them, and no other pose_source')
 
 
 class _NoGain(GainPredictor):
