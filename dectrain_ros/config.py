@@ -230,8 +230,9 @@ class PoseConfig(Room):
         '', "Place of the camera's optical frame on the frame the poses are of: x y z (m) and the "
         'unit quaternion qx qy qz qw; empty: what /tf_static says, where they are two.')
     max_speed: float = option(
-        10.0, "Above the camera's greatest speed, m/s: a pose further away is a correction, and "
-        'views before it are not compared with those after.', low=0.01, high=1e4)
+        3.0, "Above the camera's greatest speed, m/s: a pose further away, or another one after "
+        'five seconds without any, is a correction, and views before it are not compared with '
+        'those after.', low=0.01, high=1e4)
     max_turn_rate: float = option(
         720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
         low=1.0, high=1e5)

@@ -52,6 +52,10 @@ class Intrinsics:
             self.fx * sx, self.fy * sy,
             (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height)
 
+    def cropped(self, left: int, top: int, width: int, height: int) -> 'Intrinsics':
+        """Give the camera of a part of the image, px."""
+        return Intrinsics(self.fx, self.fy, self.cx - left, self.cy - top, width, height)
+
     def matrix(self) -> np.ndarray:
         """Give K, (3, 3) float64."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])

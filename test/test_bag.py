@@ -363,6 +363,15 @@ def test_the_calibration_is_scaled_to_resized_images(tmp_path):
     assert next(bag.frames()).frame.intrinsics == Intrinsics(8.0, 9.0, 3.5, 2.5, 8, 6)
 
 
+def test_the_calibration_of_a_part_of_the_sensor_is_of_that_part(tmp_path):
+    message = info(T0, Intrinsics(16.0, 18.0, 7.5, 5.5, 16, 12))
+    message.roi.x_offset, message.roi.y_offset = 3, 2
+    message.roi.width, message.roi.height = 8, 6
+    bag = Bag(record(tmp_path / 'bag', scene(
+        shots(0), infos=[('/cam/camera_info', T0, message)])))
+    assert next(bag.frames()).frame.intrinsics == Intrinsics(16.0, 18.0, 4.5, 3.5, 8, 6)
+
+
 def test_a_calibration_of_another_shape_is_an_error(tmp_path):
     other = Intrinsics(16.0, 18.0, 7.5, 5.5, 16, 14)
     bag = Bag(record(tmp_path / 'bag', scene(

@@ -19,6 +19,10 @@ def test_width_and_height_scale_on_their_own():
     assert CAMERA.resized(128, 10) == Intrinsics(200.0, 30.0, 63.5, 4.5, 128, 10)
 
 
+def test_a_part_of_the_image_has_its_own_origin():
+    assert CAMERA.cropped(10, 5, 30, 20) == Intrinsics(100.0, 120.0, 21.5, 14.5, 30, 20)
+
+
 def test_there_and_back_is_the_same_camera():
     camera = Intrinsics(101.3, 99.7, 30.1, 22.8, 64, 40)
     back = camera.resized(224, 160).resized(64, 40)

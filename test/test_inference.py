@@ -239,6 +239,18 @@ def test_a_clock_set_back_a_little_lets_older_images_in_and_forgets_poses(patien
     wait_until(lambda: patient.counts().get('dropped: stamp not after the previous image') == 1)
 
 
+def test_a_clock_set_back_by_a_whole_loop_excuses_no_image_after_it(patient):
+    patient.image(50 * S)
+    patient.published.wait_for(1)
+    patient.inbox.clock_went_back(1 * S)
+    for count, stamp_ns in enumerate((1 * S, 2 * S), 2):
+        patient.image(stamp_ns)
+        patient.published.wait_for(count)
+    patient.image(2 * S)
+    wait_until(lambda: patient.counts().get('dropped: stamp not after the previous image') == 1)
+    assert patient.counts()['problem: time jumped back'] == 1
+
+
 def test_a_clock_set_back_keeps_poses_that_came_since(patient):
     patient.pose(3 * S)
     patient.inbox.clock_went_back(4 * S)

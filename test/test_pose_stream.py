@@ -61,10 +61,14 @@ def test_stamps_nearer_than_ten_milliseconds_say_nothing_of_speed():
 
 
 def test_a_long_silence_does_not_excuse_a_source_that_started_afresh():
-    _, told = stream((0, at(2.5)), (60_000, at(0.0)))
+    _, told = stream((0, at(2.5)), (4000, at(0.0)))
     assert told == ['', 'pose jumped']
-    _, told = stream((0, at(1.9)), (60_000, at(0.0)))
+    _, told = stream((0, at(1.9)), (4000, at(0.0)))
     assert told == ['', '']
+    _, told = stream((0, at(0.3)), (5001, at(0.0)))
+    assert told == ['', 'pose jumped']
+    _, told = stream((0, at(0.0)), (9000, at(0.0)))
+    assert told == ['', 'pose does not change']
 
 
 def test_a_jump_behind_an_invalid_pose_is_found():

@@ -9,7 +9,7 @@ import cv2                                              # noqa: E402,I100,I202
 from dectrain_ros.frames import Intrinsics              # noqa: E402
 from dectrain_ros.ros import conversions                # noqa: E402
 from dectrain_ros.ros.rectify import Lens, lens_from_camera_info, Rectifier     # noqa: E402
-from sensor_msgs.msg import CameraInfo                  # noqa: E402
+from sensor_msgs.msg import CameraInfo, RegionOfInterest                # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
 
 CAMERA = Intrinsics(120.0, 121.0, 79.0, 60.5, 160, 120)
@@ -109,6 +109,13 @@ def test_a_distorted_camera_is_told_with_its_coefficients(model):
 @pytest.mark.parametrize('model, d', [('plumb_bob', [0.0] * 5), ('', []), ('odd', [0.0] * 3)])
 def test_a_camera_whose_coefficients_are_zero_is_a_pinhole(model, d):
     assert lens_from_camera_info(info(model, d)) == Lens(CAMERA)
+
+
+def test_a_part_of_the_sensor_is_a_camera_of_its_own():
+    message = info('plumb_bob', BARREL)
+    message.roi = RegionOfInterest(x_offset=40, y_offset=30, width=80, height=60)
+    assert lens_from_camera_info(message) == Lens(
+        Intrinsics(120.0, 121.0, 39.0, 30.5, 80, 60), 'plumb_bob', BARREL)
 
 
 def test_images_that_are_rectified_already_are_left_alone():

@@ -179,7 +179,11 @@ class Bag:
             logger.warning('%s: %s describes lens distortion, which is not corrected: '
                            'rectify the images for true depth', self.path, topic)
         try:
-            return Intrinsics(*map(float, (fx, fy, cx, cy)), info.width, info.height)
+            camera = Intrinsics(*map(float, (fx, fy, cx, cy)), info.width, info.height)
+            roi = info.roi
+            if roi.width and roi.height:        # the driver reads out a part of the sensor
+                return camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
+            return camera
         except ValueError as error:
             raise BagError(f'{self.path}: {topic}: {error}') from None
 

@@ -99,7 +99,8 @@ class Framing:
                 'a camera that was away); earlier views are not used any more')
             self.stretch += 1
             return
-        if last_ns - stamp_ns <= JUMP_NS and not self._inbox.take_went_back():
+        went_back = self._inbox.take_went_back()        # of this jump, whichever way it is seen
+        if last_ns - stamp_ns <= JUMP_NS and not went_back:
             self._stamp_ns = last_ns
             raise Dropped('stamp not after the previous image',
                           f'{stamp_ns} ns after {last_ns} ns')

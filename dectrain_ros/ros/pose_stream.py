@@ -14,6 +14,7 @@ JUMPED = 'pose jumped at this stamp'
 _FROZEN_NS = 2_000_000_000
 # Stamps jitter: over less time a speed says nothing. Over more it would excuse any restart.
 _LEAST_STEP_S, _MOST_STEP_S = 0.01, 1.0
+_SILENCE_S = 5.0            # what moved in a longer silence is not vouched for by anything
 _JUMPS = 100
 
 
@@ -105,8 +106,9 @@ class PoseStream:
         metres = float(np.linalg.norm(matrix[:3, 3] - self._last[:3, 3]))
         cosine = (float(np.sum(matrix[:3, :3] * self._last[:3, :3])) - 1) / 2
         degrees = float(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
-        if (metres <= self._limits.max_speed * moving_s
-                and degrees <= self._limits.max_turn_rate * moving_s):
+        is_motion = (metres <= self._limits.max_speed * moving_s
+                     and degrees <= self._limits.max_turn_rate * moving_s)
+        if is_motion and (seconds <= _SILENCE_S or np.array_equal(matrix, self._last)):
             return None
         self._jumps.append(_Jump(self._last_ns, stamp_ns))
         return PoseEvent(

@@ -46,6 +46,9 @@ def lens_from_camera_info(message: CameraInfo, rectified: bool = False) -> Lens:
     if rectified and p[0] > 0:
         fx, cx, fy, cy = p[0], p[2], p[5], p[6]
     camera = Intrinsics(*map(float, (fx, fy, cx, cy)), message.width, message.height)
+    roi = message.roi
+    if roi.width and roi.height:        # the driver reads out a part of the sensor
+        camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
     if rectified or not any(message.d):
         return Lens(camera)
     model, coefficients = message.distortion_model, tuple(map(float, message.d))
