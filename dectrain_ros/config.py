@@ -185,8 +185,8 @@ class SafetyConfig(Room):
     folder: str = option(
         '', 'Folder of checkpoints; empty saves none.')
     save_every: int = option(
-        500, 'Steps between checkpoints; 0 saves only when asked to and at the end.',
-        low=0, high=1000000)
+        500, 'Steps between checkpoints; 0 saves only when asked to and, where that need not wait '
+        'for a step, at the end.', low=0, high=1000000)
     keep: int = option(3, 'Newest checkpoints kept.', low=1, high=1000)
     resume: bool = option(
         False, 'Start with the newest usable checkpoint of the folder, where there is one.')

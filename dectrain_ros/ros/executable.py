@@ -108,8 +108,9 @@ def no_arguments_left(args: Optional[List[str]]) -> None:
 
 def _leave_at_once(name: str) -> None:
     """End the process under a thread that is deep in a library, where Python's end would abort."""
-    get_logger(name).warning('a frame or training step was still in work: left it undone; what was '
-                             'learnt since the last checkpoint is lost')
+    get_logger(name).warning(
+        'a frame or training step was still in work: left it undone; what was learnt since the '
+        'last checkpoint is lost')
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
