@@ -95,7 +95,7 @@ def test_a_value_that_cannot_be_used_is_refused_before_anything_starts(said, mat
 
 
 def test_policies_that_predict_gain_are_let_pass():
-    for policy in ('dectrain', 'budget:0.25', 'periodic:4'):
+    for policy in ('dectrain', 'paced', 'budget:0.25', 'periodic:4', 'pattern:1100'):
         launching.refuse_unusable(given(policy=policy))
 
 

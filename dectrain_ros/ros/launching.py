@@ -62,8 +62,8 @@ OF_A_CAMERA = (
     Argument('network', '', 'Depth network.', _CHOICES['depth.network']),
     Argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
              'depth.pth.'),
-    Argument('policy', '', 'When to train: never, always, periodic:K, random:P, dectrain, '
-             'budget:B.'),
+    Argument('policy', '', 'When to train: never, always, periodic:K, random:P, pattern:1100, '
+             'dectrain, paced, budget:B.'),
     Argument('log_level', 'info', 'Least severity that is logged.',
              ('debug', 'info', 'warn', 'error', 'fatal')))
 
