@@ -6,14 +6,21 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros import diagnosis, messages        # noqa: E402,I100
+from dectrain_ros.poses import AFTER_LAST, INVALID, LONG_GAP, NO_POSES  # noqa: E402,I100
+from dectrain_ros.ros import diagnosis, messages        # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode       # noqa: E402
+from dectrain_ros.ros.framing import Dropped, Framing   # noqa: E402
 from dectrain_ros.ros.health import Health              # noqa: E402
+from dectrain_ros.ros.pose_stream import Limits, PoseStream     # noqa: E402
+from dectrain_ros.ros.rectify import Lens               # noqa: E402
+from dectrain_ros.ros.sync import Inbox, Received       # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus       # noqa: E402
-from node_parts import Camera, decision_node, depth_node    # noqa: E402
+from node_parts import CAMERA, Camera, decision_node, depth_node    # noqa: E402
+import numpy as np                                      # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
 from ros_parts import wait_until                        # noqa: E402
-from sensor_msgs.msg import Image                       # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
+from std_msgs.msg import Header                         # noqa: E402
 from test_health import Clock, Log                      # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
@@ -88,6 +95,19 @@ def test_images_without_camera_info_or_poses_or_decisions_say_which_and_where(se
     assert second.causes(is_training=False) == []       # then nobody needs poses or decisions
 
 
+def test_a_camera_info_that_is_refused_says_why_and_not_that_there_is_none(second):
+    second.health.problem(diagnosis.REFUSED, 'fx is 0')     # latched: it comes but once
+    refused = (ERROR, 'camera_info is refused: fx is 0')
+    for _ in range(8):
+        second.passes(['images', 'poses'], dropped=[diagnosis.NO_CAMERA] + [diagnosis.SLOWER] * 9)
+        assert second.causes() == [refused]     # images wait for it: inference is not slow
+    for _ in range(6):
+        second.passes(WELL, ['frames'])
+    assert second.causes() == []
+    second.health.problem(diagnosis.REFUSED, 'fx is 0')     # another took its place
+    assert second.causes() == [refused]
+
+
 def test_an_inference_slower_than_the_camera_is_told_with_its_share(second):
     for _ in range(6):
         second.passes(WELL, ['frames'], [diagnosis.SLOWER] * 4)
@@ -100,12 +120,70 @@ def test_an_inference_slower_than_the_camera_is_told_with_its_share(second):
     assert second.causes() == []            # one now and then is no trend
 
 
-def test_an_inference_that_fails_again_and_again_is_an_error_with_its_reason(second):
-    for _ in range(3):
-        second.passes(WELL, dropped=[diagnosis.FAILED])
-    assert second.causes() == [(ERROR, 'inference fails, 3 images in a row: why')]
+def test_images_that_all_drop_are_an_error_with_what_stops_most_of_them(second):
+    second.passes(WELL, dropped=['inference failed'] * 2)
+    assert second.causes() == []            # two may be chance
+    second.passes(WELL, dropped=['unreadable image'])
+    second.passes(WELL, dropped=['inference failed', diagnosis.SLOWER])
+    assert second.causes() == [
+        (ERROR, 'no depth, 4 images dropped, most often inference failed: why')]
     second.passes(WELL, ['frames'])         # it works again
     assert second.causes() == []
+
+
+def test_a_lens_that_cannot_be_rectified_says_why_for_every_image():
+    inbox, stamp = Inbox(wait_s=0.0), Header()
+    inbox.put_lens(Lens(CAMERA, 'plumb_bob', (5.0, 0.0, 0.0, 0.0)))
+    framing = Framing(inbox, Health(Log()), 1)
+    for stamp.stamp.sec in (1, 2, 3):
+        image = Image(header=stamp, encoding='rgb8', height=CAMERA.height, width=CAMERA.width,
+                      step=3 * CAMERA.width, data=bytes(3 * CAMERA.width * CAMERA.height))
+        with pytest.raises(Dropped, match='feed rectified images'):
+            framing.frame(Received(image, 0.0))
+
+
+@pytest.mark.parametrize('reason, remedy', [
+    (AFTER_LAST, 'compare the clocks, or raise pose.wait_s'),
+    (LONG_GAP, 'publish poses more often, or raise pose.max_gap_s'),
+    (INVALID, 'its quaternion is 0')])
+def test_poses_that_match_hardly_an_image_are_told_with_what_to_do(second, reason, remedy):
+    second.health.problem(INVALID, 'its quaternion is 0')
+    for _ in range(6):
+        second.health.problem(f'no pose, {reason}')
+        second.passes(WELL, ['frames'])
+    told = f'poses come but match no image ({reason}): {remedy}'
+    assert second.causes() == [(WARN, told)]
+    assert second.causes(is_training=False) == []       # then nobody needs poses
+    second.passes(WELL, ['frames'] * 6)
+    assert second.causes() == []            # most have one
+
+
+@pytest.mark.parametrize('note, reason', [
+    (Health.drop, diagnosis.SLOWER), (Health.problem, diagnosis.STILL)])
+def test_an_image_lost_now_and_then_and_a_robot_at_rest_are_ok(ros, weights, note, reason):
+    node = depth_node(ros, weights)
+    statuses = ros.listen(DiagnosticArray, '/diagnostics')
+
+    def first_with(told):
+        return next((s for m in statuses.messages for s in m.status
+                     if any(v.key.endswith(told) for v in s.values)), None)
+    statuses.wait_for(1)
+    node._health.expect('images', 'poses', 'decisions')     # nothing is missed yet
+    note(node._health, reason, 'why')
+    wait_until(lambda: first_with(reason))
+    assert (first_with(reason).level, first_with(reason).message) == (OK, 'OK')
+    node._health.expect('images', 'poses', 'decisions')
+    node._health.drop('unreadable image', 'why')
+    wait_until(lambda: first_with('unreadable image'))
+    told = first_with('unreadable image')
+    assert (told.level, told.message) == (
+        WARN, '1 new problems, most often dropped: unreadable image')
+
+
+def test_a_pose_that_rests_is_counted_by_the_words_that_are_left_out():
+    stream = PoseStream(Limits(0.5))
+    events = [stream.add(sec * 1_000_000_000, np.eye(4)) for sec in range(1, 4)]
+    assert [e.reason for e in events if e] == [diagnosis.STILL]
 
 
 def test_the_reasons_that_causes_go_by_are_those_that_are_counted(ros, weights, monkeypatch):
@@ -113,9 +191,11 @@ def test_the_reasons_that_causes_go_by_are_those_that_are_counted(ros, weights, 
     camera = Camera(ros)
     camera.image(1)
     wait_until(lambda: node._health.recent(f'dropped: {diagnosis.NO_CAMERA}') == 1)
-    monkeypatch.setattr(node._pipeline, 'predict', lambda frame: 1 / 0)
-    camera.frame(2)
-    wait_until(lambda: node._health.recent(f'dropped: {diagnosis.FAILED}') == 1)
+    camera.infos.publish(CameraInfo())
+    wait_until(lambda: node._health.recent(f'problem: {diagnosis.REFUSED}') == 1)
+    camera.info(2)
+    camera.image(2)
+    wait_until(lambda: node._health.rises('problem: no pose, ') == {NO_POSES: 1})
     inbox = node._inference._inbox
     monkeypatch.setattr(inbox, 'take_image', lambda: None)
     camera.image(3)
@@ -165,7 +245,7 @@ def test_a_depth_nodes_status_has_rates_latencies_share_loss_version_and_memory(
         outcomes.wait_for(number, 30.0)
     told = [messages.outcome_from(m) for m in outcomes.messages]
     status = status_of(ros, 'depth_node: depth')
-    values = {v.key: float(v.value) for v in status.values}
+    values = {v.key: float(v.value) for v in status.values if v.key != 'limit'}
     assert values['images'] == values['frames'] == 4
     assert 0 < values['depth_hz'] <= values['images_hz']
     assert 0 < values['latency_ms_p50'] <= values['latency_ms_p95'] <= values['latency_ms_p99']

@@ -78,6 +78,22 @@ def test_it_warns_of_problems_since_the_last_status_and_names_the_most_frequent_
         DiagnosticStatus.WARN, '3 new problems, most often dropped: unreadable image')
 
 
+def test_what_is_unremarkable_is_counted_and_logged_and_is_no_reason_to_warn():
+    log = Log()
+    health = Health(log, unremarkable=['problem: rest'])
+    for _ in range(3):
+        health.problem('rest')
+    status = health.status('x')
+    assert (status.level, status.message) == (DiagnosticStatus.OK, 'OK')
+    assert [(v.key, v.value) for v in status.values] == [('problem: rest', '3')]
+    assert log.warnings == ['rest (logged once, counted in /diagnostics)']
+    health.problem('rest')
+    health.drop('rest')
+    status = health.status('x')
+    assert (status.level, status.message) == (
+        DiagnosticStatus.WARN, '1 new problems, most often dropped: rest')
+
+
 def test_causes_give_the_worst_level_and_all_texts_the_worst_first(health):
     health.problem('invalid pose')          # a cause that is known says more
     status = health.status('x', [Cause(DiagnosticStatus.WARN, 'a'),
@@ -114,11 +130,14 @@ def test_rates_go_over_the_last_seconds_and_not_over_the_whole_life(health, cloc
 
 def test_drops_and_problems_have_recent_counts_too(health, clock):
     health.drop('unreadable image')
+    health.problem('invalid pose')
     assert health.recent('dropped: unreadable image') == 1
+    assert health.rises('dropped: ') == {'unreadable image': 1}
     for _ in range(7):
         clock.now_s += 1.0
         health.status('x')
     assert health.recent('dropped: unreadable image') == 0
+    assert not health.rises('dropped: ')
 
 
 def test_silence_is_told_of_what_is_expected_only(health, clock):

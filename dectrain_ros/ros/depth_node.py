@@ -43,7 +43,7 @@ class DepthNode(ManagedNode):
     def __init__(self, **ros):
         """Declare parameters, offer services and report; start does the rest."""
         super().__init__('depth_node', **ros)
-        self._health = Health(self.get_logger())
+        self._health = Health(self.get_logger(), unremarkable=diagnosis.UNREMARKABLE)
         self._pipeline: Optional[Pipeline] = None
         self._training: Optional[Training] = None
         self._outputs: Optional[Outputs] = None

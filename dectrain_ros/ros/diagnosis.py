@@ -9,18 +9,28 @@ import platform
 from typing import Iterator, Mapping
 
 from dectrain_ros.adaptation import Safety
+from dectrain_ros.poses import LONG_GAP
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.health import Cause, Health
+from dectrain_ros.ros.pose_stream import JUMPED
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 SLOWER = 'newer image came before its turn'
-FAILED = 'inference failed'
 NO_CAMERA = 'no camera_info yet'
+REFUSED = 'invalid camera_info'
+STILL = 'pose does not change'
+# No reason to warn: the first has a cause where it is a trend, robots that rest stand still.
+UNREMARKABLE = f'dropped: {SLOWER}', f'problem: {STILL}'
 _SILENT_S = 2.0
 _SLOWER_SHARE = 0.1     # of the images: fewer lost now and then are no trend
+_MOST_SHARE = 0.5       # of the frames
 _SEVERAL = 3
 _SHARE_S = 60.0         # the share trained goes over so long
+_CLOCKS = 'compare the clocks, or raise pose.wait_s'
+_REMEDIES = {           # where poses come and it is not the clocks
+    LONG_GAP: 'publish poses more often, or raise pose.max_gap_s',
+    JUMPED: 'raise pose.max_speed or pose.max_turn_rate if the camera is that fast'}
 _PAGE = os.sysconf('SC_PAGE_SIZE') if hasattr(os, 'sysconf') else 4096
 
 
@@ -31,16 +41,21 @@ def depth_causes(node: Node, health: Health, topics: Mapping[str, str], is_train
 
     :param topics: resolved names of images, camera_info, poses and decisions.
     """
-    failed = health.recent(f'dropped: {FAILED}')
-    if failed >= _SEVERAL and not health.recent('frames'):
-        detail = health.detail(f'dropped: {FAILED}')
-        yield Cause(DiagnosticStatus.ERROR, f'inference fails, {failed} images in a row: {detail}')
     silent_s = health.silence_s('images')
     if silent_s > _SILENT_S:
         yield _warning(f'no images for {silent_s:.1f} s on {_told(node, topics["images"])}: is '
                        'the camera running and the topic remapped?')
         return                          # then nothing else can be expected
-    if health.recent(f'dropped: {NO_CAMERA}'):
+    drops = health.rises('dropped: ')
+    lost, blind = drops.pop(SLOWER, 0), drops.pop(NO_CAMERA, 0)     # of which causes say more
+    if sum(drops.values()) >= _SEVERAL and not health.recent('frames'):
+        reason = drops.most_common(1)[0][0]
+        yield _error(f'no depth, {sum(drops.values())} images dropped, most often {reason}: '
+                     + health.detail(f'dropped: {reason}'))
+    refusal = health.detail(f'problem: {REFUSED}')
+    if refusal and (blind or health.recent(f'problem: {REFUSED}')):     # it may come but once
+        yield _error(f'camera_info is refused: {refusal}')
+    elif blind:
         yield _warning(f'no camera_info on {_told(node, topics["camera_info"])}: there is no '
                        'depth without; is it published and remapped?')
     if is_training:
@@ -49,14 +64,26 @@ def depth_causes(node: Node, health: Health, topics: Mapping[str, str], is_train
             yield _warning(f'no poses for {silent_s:.1f} s on {_told(node, topics["poses"])}: '
                            'depth goes on, training does not; is odometry running and the topic '
                            'remapped?')
+        else:
+            yield from _pose_causes(health)
         if health.recent('candidates') and health.silence_s('decisions') > _SILENT_S:
             yield _warning('no decision node answers on '
                            f'{_told(node, topics["decisions"])}: start decision_node in this '
                            'namespace, or switch training off by ~/set_training')
-    lost, images = health.recent(f'dropped: {SLOWER}'), health.recent('images')
-    if lost >= _SEVERAL and lost > _SLOWER_SHARE * images:
+    images = health.recent('images')
+    if not blind and lost >= _SEVERAL and lost > _SLOWER_SHARE * images:
         yield _warning(f'inference is slower than the camera: {lost} of {images} images dropped: '
                        "lower the camera's rate, take a smaller network, or train less")
+
+
+def _pose_causes(health: Health) -> Iterator[Cause]:
+    """Say why most frames find no pose although poses come."""
+    lacking = health.rises('problem: no pose, ')
+    lost = sum(lacking.values())
+    if lost >= _SEVERAL and lost > _MOST_SHARE * health.recent('frames'):
+        reason = lacking.most_common(1)[0][0]
+        remedy = health.detail(f'problem: {reason}') or _REMEDIES.get(reason, _CLOCKS)
+        yield _warning(f'poses come but match no image ({reason}): {remedy}')
 
 
 def depth_numbers(health: Health) -> Mapping[str, float]:
@@ -113,7 +140,7 @@ def decision_numbers(health: Health) -> Mapping[str, float]:
 def lifecycle_cause(state: str, problem: str, address: str) -> Cause:
     """Say that a node does nothing, as it is not active, and what to do."""
     if problem:
-        return Cause(DiagnosticStatus.ERROR, f'{state}: {problem}')
+        return _error(f'{state}: {problem}')
     step = 'configure' if state == 'unconfigured' else 'activate'
     return _warning(f'{state}: ros2 lifecycle set {address} {step}')
 
@@ -150,6 +177,10 @@ def _share(health: Health, part: str, whole: str) -> float:
 def _told(node: Node, topic: str) -> str:
     """Give a topic and how many publish on it: none, or some whose messages do not come."""
     return f'{topic} ({node.count_publishers(topic)} publishers)'
+
+
+def _error(text: str) -> Cause:
+    return Cause(DiagnosticStatus.ERROR, text)
 
 
 def _warning(text: str) -> Cause:

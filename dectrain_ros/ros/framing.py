@@ -38,6 +38,7 @@ class Framing:
         self._camera: Optional[Intrinsics] = None       # of the newest image
         self._lens: Optional[Lens] = None               # what the rectifier is of
         self._rectifier: Optional[Rectifier] = None
+        self._unrectifiable = ''        # why there is none
 
     def frame(self, received: Received) -> Frame:
         """
@@ -70,9 +71,9 @@ class Framing:
             try:
                 self._rectifier = Rectifier(lens, self._pictures)
             except ValueError as error:
-                raise Dropped('image cannot be rectified', str(error)) from error
+                self._unrectifiable = str(error)
         if self._rectifier is None:
-            raise Dropped('image cannot be rectified')
+            raise Dropped('image cannot be rectified', self._unrectifiable)
         return self._rectifier
 
     def _keep_camera(self, camera: Intrinsics) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 import threading
 import time
-from typing import Callable, Deque, Dict, NamedTuple, Sequence
+from typing import Callable, Collection, Deque, Dict, NamedTuple, Sequence
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -33,11 +33,14 @@ class Health:
 
     :param logger: takes the first problem of every kind, as a warning.
     :param now_s: clock that never jumps, s.
+    :param unremarkable: problems, 'problem: reason' or 'dropped: reason', that are counted and
+        logged, but alone are no reason to warn.
     """
 
-    def __init__(self, logger, now_s: Callable[[], float] = time.monotonic):
+    def __init__(self, logger, now_s: Callable[[], float] = time.monotonic,
+                 unremarkable: Collection[str] = ()):
         """Start at zero."""
-        self._logger, self._now_s = logger, now_s
+        self._logger, self._now_s, self._unremarkable = logger, now_s, unremarkable
         self._lock = threading.Lock()
         self._counts: Counter = Counter()
         self._problems: Counter = Counter()
@@ -101,6 +104,13 @@ class Health:
         with self._lock:
             return self._total(key) - self._since(seconds).counts[key]
 
+    def rises(self, prefix: str) -> Counter:
+        """Give the problems that start so, by what follows, that rose lately, and how far."""
+        with self._lock:
+            rises = self._problems - self._since(_RATE_S).counts
+        return Counter({key[len(prefix):]: n for key, n in rises.items()
+                        if key.startswith(prefix)})
+
     def rate(self, key: str) -> float:
         """Give how often a counter rises, Hz, over the last seconds."""
         with self._lock:
@@ -122,8 +132,8 @@ class Health:
         """
         Give the counters, and further numbers, for /diagnostics; called about once a second.
 
-        :param causes: why all is not well; without, it warns if there were problems since the
-            status before.
+        :param causes: why all is not well; without, it warns if there were remarkable
+            problems since the status before.
         :param note: what to say where all is well.
         """
         with self._lock:
@@ -131,6 +141,7 @@ class Health:
             new, self._told = self._problems - self._told, self._problems.copy()
             latencies_s = sorted(self._latencies_s)
             self._ticks.append(_Tick(self._now_s(), self._counts + self._problems))
+        new = Counter({key: n for key, n in new.items() if key not in self._unremarkable})
         values = {**counts, **{key: _plain(number) for key, number in numbers.items()}}
         for percent in (50, 95, 99) if latencies_s else ():
             nearest = latencies_s[min(len(latencies_s) * percent // 100, len(latencies_s) - 1)]
