@@ -32,6 +32,11 @@ class Settings:
         node.create_timer(_EVERY_S, self._ask, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
+    def are_told(self) -> bool:
+        """Whether every node has answered."""
+        return self._values.keys() == self._lists.keys()
+
+    @property
     def config(self) -> Config:
         """
         Give the configuration of all nodes together.
