@@ -177,8 +177,8 @@ class SafetyConfig(Room):
         30, 'Frames not trained on after weights were taken back; twice as many each time it '
         'happens again.', low=0, high=100000)
     anchor: float = option(
-        0.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
-        'times the learning rate.', low=0.0, high=1e4, live=True)
+        10.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
+        'times the learning rate; 0 for none.', low=0.0, high=1e4, live=True)
     probe_every: int = option(
         200, 'Steps between measurements of the error on stored source frames; 0 for none.',
         low=0, high=1000000)
