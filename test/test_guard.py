@@ -252,6 +252,7 @@ def step_on(pipeline, number, **changes):
 
 def test_a_learning_rate_of_1000_does_no_harm_and_candidates_say_why_they_wait(weights):
     pipeline, never = (make(weights, 'safety.cooldown_frames=4') for _ in range(2))
+    pipeline.anchor = 0.0               # at such a rate it would undo every step by itself
     pipeline.learning_rate = 1e3
     refusals, reasons = [], []
     for k in range(9):
@@ -301,7 +302,7 @@ def test_guarded_runs_repeat_bit_by_bit(weights):
 
 
 def test_without_safety_batches_and_steps_are_those_of_a_bare_trainer(weights):
-    pipeline = make(weights, 'safety.check_every=0')
+    pipeline = make(weights, 'safety.check_every=0', 'safety.anchor=0.0')
     bare = trainer_of(pipeline._estimator.network, pipeline.learning_rate)
     assert type(pipeline._guard) is Guard
     rng, stored = np.random.default_rng(0), []

@@ -6,15 +6,17 @@ import math
 import os
 from pathlib import Path
 import platform
-from typing import Iterator, Mapping
+from typing import Iterator, Mapping, TYPE_CHECKING
 
-from dectrain_ros.adaptation import Safety
 from dectrain_ros.poses import LONG_GAP
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.health import Cause, Health
 from dectrain_ros.ros.pose_stream import JUMPED
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
+
+if TYPE_CHECKING:       # the decision node starts without torch
+    from dectrain_ros.adaptation import Safety
 
 SLOWER = 'newer image came before its turn'
 NO_CAMERA = 'no camera_info yet'
