@@ -135,7 +135,7 @@ class DecisionConfig(Room):
 
     room = 'decision'
     policy: str = option(
-        'always', 'never, always, periodic:K (every K-th frame), random:P (share of frames), '
+        'periodic:4', 'never, always, periodic:K (every K-th frame), random:P (share of frames), '
         'pattern:1100 (repeated), dectrain (where predicted gain is worth its cost), paced (as '
         'often as it is), or budget:B '
         'with B a share of frames (0.25), device time (120ms/s) or power (1.5W).', live=True)

@@ -83,10 +83,15 @@ class Ros:
 
     def ask(self, kind, service, request):
         """Call a service; gives what hears its answer."""
-        client = self._clients.get(service)
-        if client is None:
-            client = self._clients[service] = self.tester.create_client(kind, service)
-        assert client.wait_for_service(60.0), f'no service {service}'
+        for _ in range(3):      # discovery has lost a service that was there, once in many runs
+            client = self._clients.get(service)
+            if client is None:
+                client = self._clients[service] = self.tester.create_client(kind, service)
+            if client.wait_for_service(20.0):
+                break
+            self.tester.destroy_client(self._clients.pop(service))
+        else:
+            raise AssertionError(f'no service {service}')
         heard = Heard()
         client.call_async(request).add_done_callback(lambda done: heard(done.result()))
         return heard

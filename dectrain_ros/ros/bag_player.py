@@ -24,6 +24,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_SETTLE_S = 0.5         # the two ends of a topic match one after the other; only one is seen here
 
 
 class Play(NamedTuple):
@@ -149,7 +150,7 @@ class BagPlayer(Node):
         while not self._wait(lambda: False, 0.05):
             before, missing = missing, self._missing()
             if not missing and not before:      # twice, as topics become known one by one
-                return True
+                return not self._wait(lambda: False, _SETTLE_S)
             if time.monotonic() > until_s:
                 self.problem = f'nobody {missing} in {self._play.wait_s:g} s'
                 self.get_logger().error(
