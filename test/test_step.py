@@ -121,6 +121,17 @@ def test_gradients_are_scaled_down_to_the_greatest_norm_and_never_up(network):
         assert used == pytest.approx(min(norm, limit), rel=1e-3)
 
 
+def test_half_of_a_gradient_is_remembered(network):
+    # Of the first gradient g the moments hold g / 2 and g^2 / 1000: the ratio is 1000 / 4.
+    trainer = make(network)
+    trainer.step([sample(network)])
+    for state in trainer.snapshot().state.values():
+        first, second = state['exp_avg'], state['exp_avg_sq']
+        told = first.abs() > 1e-9
+        torch.testing.assert_close(
+            (first ** 2 / second)[told], torch.full_like(first, 250.0)[told], rtol=1e-3, atol=0.0)
+
+
 @pytest.mark.parametrize('broken', ['motion', 'features', 'infinite features'])
 def test_a_step_that_is_not_finite_leaves_no_trace(network, broken):
     wall = sample(network)
