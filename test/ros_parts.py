@@ -1,9 +1,12 @@
 """Real nodes on real topics for tests: a context and a network domain of their own."""
 
 import contextlib
+import fcntl
 import os
+from pathlib import Path
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -16,10 +19,41 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor   
 from rclpy.node import Node                             # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy     # noqa: E402
 
-DOMAIN = 1 + os.getpid() % 100
-LOCAL = {'ROS_DOMAIN_ID': str(DOMAIN), 'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-         'OMP_NUM_THREADS': '1'}
 BEST_EFFORT = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Domains:
+    """
+    Network domains, one at a time, in which nobody else on this machine tests.
+
+    A test has one of its own because who has just left the last one is still heard there: once in
+    many runs Fast DDS went on counting an end of a service that was gone, and called the one that
+    was there unavailable for good. A lock keeps others out; it ends with the process.
+    """
+
+    def __init__(self):
+        """Be in one."""
+        self._number, self._lock = os.getpid(), None
+        os.environ.update({'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', 'OMP_NUM_THREADS': '1'})
+        self.move()
+
+    def move(self):
+        """Be in the next one, and so processes that are started; gives its number."""
+        if self._lock is not None:
+            self._lock.close()
+        for _ in range(100):            # above 101, a domain's ports may be somebody's already
+            self._number = self._number % 100 + 1
+            lock = (Path(tempfile.gettempdir()) / f'dectrain_domain_{self._number}').open('a')
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock = lock
+                os.environ['ROS_DOMAIN_ID'] = str(self._number)
+                return self._number
+            lock.close()
+        raise AssertionError('100 tests run on this machine at once')
+
+
+_DOMAINS = Domains()
 
 
 class Ros:
@@ -27,9 +61,8 @@ class Ros:
 
     def __init__(self):
         """Start without nodes."""
-        os.environ.update(LOCAL)
         self.context = Context()
-        self.context.init(args=[], domain_id=DOMAIN)
+        self.context.init(args=[], domain_id=_DOMAINS.move())
         self._executor = SingleThreadedExecutor(context=self.context)
         self._nodes = []
         self._clients = {}
@@ -83,7 +116,7 @@ class Ros:
 
     def ask(self, kind, service, request):
         """Call a service; gives what hears its answer."""
-        for _ in range(3):      # discovery has lost a service that was there, once in many runs
+        for _ in range(3):      # discovery may lose a service: a new client asks again
             client = self._clients.get(service)
             if client is None:
                 client = self._clients[service] = self.tester.create_client(kind, service)
@@ -135,8 +168,7 @@ def start(module, *arguments):
 def python(*arguments):
     """Start Python as a process."""
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**os.environ, **LOCAL}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def output(process, timeout_s=120.0):

@@ -18,8 +18,9 @@ pytest.importorskip('rclpy')
 from dectrain_ros.ros import launching                  # noqa: E402,I100,I202
 from dectrain_ros.ros.bag_player import _parser as player_parser    # noqa: E402
 from dectrain_ros.ros.live_evaluation import _parser as evaluation_parser   # noqa: E402
-from ros_parts import LOCAL                             # noqa: E402
 from test_bag import image, MS, odometry, pose, record, scene, STILL, T0, tf    # noqa: E402
+
+pytest_plugins = ('ros_fixture',)      # a domain of its own, for what is launched too
 
 ROOT = Path(__file__).resolve().parent.parent
 HAS_LAUNCH = all(map(importlib.util.find_spec, ('launch', 'launch_ros', 'ament_index_python')))
@@ -215,7 +216,7 @@ def launched(prefix, name, *said):
     """Start a launch file as ros2 launch does."""
     path = prefix / 'share' / 'dectrain_ros' / 'launch' / name
     environment = {
-        **os.environ, **LOCAL, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
+        **os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
         'AMENT_PREFIX_PATH': f'{prefix}{os.pathsep}{os.environ.get("AMENT_PREFIX_PATH", "")}',
         'ROS_LOG_DIR': str(prefix / 'log')}
     return subprocess.Popen(
