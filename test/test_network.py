@@ -101,9 +101,11 @@ def test_uncertainty_never_pulls_on_depth(image):
 def test_depth_alone_is_the_same_depth(network, image):
     with torch.no_grad():
         features = network.encode(image)
-        alone, full = (network.decode(features, FOCAL, depth_only=d) for d in (True, False))
-    assert torch.equal(alone.depths[0], full.depths[0])
-    assert not alone.log_variance.numel()
+        alone, depths = network.depth(features, FOCAL), network.depths(features, FOCAL)
+        full = network.decode(features, FOCAL)
+    assert torch.equal(alone, full.depths[0])
+    assert all(torch.equal(one, other) for one, other in zip(depths, full.depths))
+    assert len(depths) == len(full.depths)
 
 
 def test_scopes_list_what_may_be_trained(network):

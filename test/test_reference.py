@@ -214,8 +214,8 @@ def test_flops_are_those_of_what_is_executed(features, remeasure):
     with torch.no_grad():
         with FlopCounterMode(display=False) as encode:
             encoded = drive.network.encode(image)
-        with FlopCounterMode(display=False) as depth_only:
-            drive.network.decode(encoded, focal_px, depth_only=True)
+        with FlopCounterMode(display=False) as depth:
+            drive.network.depth(encoded, focal_px)
         with FlopCounterMode(display=False) as decode:
             drive.network.decode(encoded, focal_px)
     number = len(drive.frames)
@@ -226,7 +226,7 @@ def test_flops_are_those_of_what_is_executed(features, remeasure):
         drive.probe.observe(drive.frames[-1], drive.predictions[-1], batch)
     cloud = 2 * 6 * 6 * POINTS
     assert whole.get_total_flops() == (
-        depth_only.get_total_flops() + (3 if remeasure else 1) * decode.get_total_flops() + cloud
+        depth.get_total_flops() + (3 if remeasure else 1) * decode.get_total_flops() + cloud
         + (2 * encode.get_total_flops() if remeasure and not features else 0))
 
 

@@ -110,8 +110,7 @@ def test_the_second_half_is_the_mean_of_its_frames(runs):
 def test_inference_costs_what_the_network_costs(runs, config):
     network = load_network('lite', config.depth.weights)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.decode(
-            network.encode(torch.zeros(1, 3, 64, 96)), torch.tensor([80.0]), depth_only=True)
+        network.depth(network.encode(torch.zeros(1, 3, 64, 96)), torch.tensor([80.0]))
     for run in runs:
         assert run.gflops.inference == pytest.approx(counter.get_total_flops() / 1e9)
         assert run.gflops.decision == 0

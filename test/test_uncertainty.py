@@ -222,7 +222,7 @@ class _Line(DepthNetwork):
         return (normalised,)
 
     def _decoded(self, features):
-        return (self.decoder(features[0]),), features[0]
+        return [(self.decoder, features[0])]
 
 
 def test_a_twentieth_of_the_values_is_dropped_and_the_others_grow():

@@ -38,9 +38,9 @@ class Estimator:
         intrinsics = frame.intrinsics.resized(card.width, card.height)
         focal_px = torch.tensor([intrinsics.fx], dtype=torch.float32, device=self.device)
         features = self.network.encode(image_batch([image], self.device))
-        decoded = self.network.decode(features, focal_px, depth_only=True)
+        depth = self.network.depth(features, focal_px)
         return DepthPrediction(
-            frame.stamp_ns, decoded.depths[0][0, 0].cpu().numpy(), image, intrinsics, features,
+            frame.stamp_ns, depth[0, 0].cpu().numpy(), image, intrinsics, features,
             weight_version)
 
     @torch.no_grad()

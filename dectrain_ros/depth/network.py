@@ -69,6 +69,10 @@ class Decoded(NamedTuple):
     log_variance: Tensor
 
 
+# What gives the sigmoid's input, and the features it is given: a depth nobody wants costs nothing.
+Stage = Tuple[nn.Module, Tensor]
+
+
 class DepthNetwork(nn.Module, ABC):
     """
     An encoder, a depth decoder and a log-variance head.
@@ -98,29 +102,26 @@ class DepthNetwork(nn.Module, ABC):
         """
         return self._encoded((image - self.mean) / self.std)
 
-    def decode(
-        self, features: Sequence[Tensor], focal_px: Tensor, depth_only: bool = False
-    ) -> Decoded:
+    def decode(self, features: Sequence[Tensor], focal_px: Tensor) -> Decoded:
         """
-        Give metric depth from features.
+        Give metric depth of every scale and its log-variance from features.
 
         :param features: what encode gave.
         :param focal_px: horizontal focal length at the network's input size, (B,), pixels.
-        :param depth_only: leave the log-variance out (it is then empty); training needs no more.
         """
-        outputs, last = self._decoded(features)
-        a = 1.0 / self.card.max_depth_m
-        b = 1.0 / self.card.min_depth_m - a
-        scale = torch.full_like(focal_px, self.card.scale)
-        if self.card.focal_px is not None:
-            scale = scale * focal_px / self.card.focal_px
-        scale = scale.view(-1, 1, 1, 1)
-        depths = tuple(scale / (a + b * torch.sigmoid(x.float())) for x in outputs)
-        if depth_only:
-            return Decoded(depths, depths[0].new_empty(0))
+        scale, stages = self._scale(focal_px), self._decoded(features)
         # Detached: uncertainty must never pull on depth. It is in m^2 and grows as depth does.
-        log_variance = self.variance_head(last.detach()).float() + 2 * scale.log()
-        return Decoded(depths, log_variance)
+        log_variance = self.variance_head(stages[0][1].detach()).float() + 2 * scale.log()
+        return Decoded(tuple(self._depth(stage, scale) for stage in stages), log_variance)
+
+    def depths(self, features: Sequence[Tensor], focal_px: Tensor) -> Tuple[Tensor, ...]:
+        """Give decode's depths alone; training needs no more."""
+        scale = self._scale(focal_px)
+        return tuple(self._depth(stage, scale) for stage in self._decoded(features))
+
+    def depth(self, features: Sequence[Tensor], focal_px: Tensor) -> Tensor:
+        """Give decode's finest depth alone, (B, 1, h, w); prediction needs no more."""
+        return self._depth(self._decoded(features)[0], self._scale(focal_px))
 
     def forward(self, image: Tensor, focal_px: Tensor) -> Decoded:
         """Encode and decode."""
@@ -144,8 +145,21 @@ class DepthNetwork(nn.Module, ABC):
         """Give features of a normalised image."""
 
     @abstractmethod
-    def _decoded(self, features: Sequence[Tensor]) -> Tuple[Tuple[Tensor, ...], Tensor]:
-        """Give sigmoid inputs, finest first, and the decoder's last feature map."""
+    def _decoded(self, features: Sequence[Tensor]) -> Sequence[Stage]:
+        """Give the decoder's stages that have a depth, finest first."""
+
+    def _scale(self, focal_px: Tensor) -> Tensor:
+        """Give the factor on depth, (B, 1, 1, 1)."""
+        scale = torch.full_like(focal_px, self.card.scale)
+        if self.card.focal_px is not None:
+            scale = scale * focal_px / self.card.focal_px
+        return scale.view(-1, 1, 1, 1)
+
+    def _depth(self, stage: Stage, scale: Tensor) -> Tensor:
+        head, features = stage
+        a = 1.0 / self.card.max_depth_m
+        b = 1.0 / self.card.min_depth_m - a
+        return scale / (a + b * torch.sigmoid(head(features).float()))
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -218,16 +232,17 @@ class _LiteDecoder(nn.Module):
             # Start near 2.5 m of a 0.1 to 100 m range, where rooms are.
             nn.init.constant_(output.bias, -3.2)
 
-    def forward(self, features: Sequence[Tensor]) -> Tuple[Tuple[Tensor, ...], Tensor]:
+    def forward(self, features: Sequence[Tensor]) -> Sequence[Stage]:
         x = features[-1]
         x = x + self.context(x.mean((2, 3), keepdim=True))
-        outputs = []
+        stages = []
         for narrow, joined, output, skip in zip(
                 self.narrow, self.joined, self.outputs, features[-2::-1]):
-            x = F.interpolate(F.elu(narrow(x)), size=skip.shape[-2:], mode='nearest')
-            x = F.elu(joined(torch.cat((x, skip), 1)))
-            outputs.append(output(x))
-        return tuple(reversed(outputs)), x
+            x = F.elu(narrow(x), inplace=True)
+            x = F.interpolate(x, size=skip.shape[-2:], mode='nearest')
+            x = F.elu(joined(torch.cat((x, skip), 1)), inplace=True)
+            stages.append((output, x))
+        return stages[::-1]
 
 
 class LiteNetwork(DepthNetwork):

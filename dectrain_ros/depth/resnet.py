@@ -13,7 +13,7 @@ from pickle import UnpicklingError
 from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 from dectrain_ros.depth.checkpoints import card_from
-from dectrain_ros.depth.network import DepthNetwork, ModelCard
+from dectrain_ros.depth.network import DepthNetwork, ModelCard, Stage
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -138,18 +138,18 @@ class _Decoder(nn.ModuleList):
             inputs = outputs
         super().__init__(blocks + [_Conv3x3(_DECODER_CHANNELS[s], 1) for s in range(scales)])
 
-    def forward(self, features: Sequence[Tensor]) -> Tuple[Tuple[Tensor, ...], Tensor]:
+    def forward(self, features: Sequence[Tensor]) -> Sequence[Stage]:
         x = features[-1]
         blocks, heads = tuple(self)[:10], tuple(self)[10:]
-        outputs = []
+        stages = []
         for step, skip in enumerate((*features[-2::-1], None)):
             x = F.interpolate(blocks[2 * step](x), scale_factor=2, mode='nearest')
             x = x if skip is None else torch.cat((x, skip), 1)
             x = blocks[2 * step + 1](x)
             scale = 4 - step
             if scale < len(heads):
-                outputs.append(heads[scale](x))
-        return tuple(reversed(outputs)), x
+                stages.append((heads[scale], x))
+        return stages[::-1]
 
 
 class ResnetNetwork(DepthNetwork):

@@ -195,4 +195,4 @@ def dropout_depth(
         for module in network.decoder.modules():
             if isinstance(module, nn.Conv2d):
                 hooks.callback(module.register_forward_pre_hook(drop).remove)
-        return network.decode(features, focal_px, depth_only=True).depths[0]
+        return network.depth(features, focal_px)

@@ -173,7 +173,7 @@ class Trainer:
         sized = cv2.resize(image, (card.width, card.height), interpolation=cv2.INTER_AREA)
         focal = torch.tensor([focal_px * card.width / image.shape[1]], device=device)
         features = self._shadow.encode(image_batch([sized], device))
-        return self._shadow.decode(features, focal, depth_only=True).depths[0][0, 0].cpu().numpy()
+        return self._shadow.depth(features, focal)[0, 0].cpu().numpy()
 
     @torch.no_grad()
     def read(self, samples: Sequence[Sample]) -> List[Reading]:
@@ -244,11 +244,11 @@ class Trainer:
                         for level in zip(*(s.features for s in samples))]
         else:
             features = self._shadow.encode(target)
-        decoded = self._shadow.decode(features, cameras.fx, depth_only=True)
+        depths = self._shadow.depths(features, cameras.fx)
         losses = self_supervised_loss(
-            decoded.depths, target, sources.unflatten(0, (len(samples), views)), cameras,
+            depths, target, sources.unflatten(0, (len(samples), views)), cameras,
             torch.from_numpy(motion).to(device), **self._loss_options)
-        return losses, decoded.depths[0]
+        return losses, depths[0]
 
 
 def _nth(items, k: int):
