@@ -19,7 +19,7 @@ class Telling:
 
     def __init__(self, light_share=0.5):
         """Start trusted."""
-        self.light_share = light_share
+        self.light_share, self.learns = light_share, True
         self.trusted, self.reason, self.taught, self.asked = True, '', [], 0
 
     def predict(self, features):

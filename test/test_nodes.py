@@ -11,6 +11,7 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.config import Config                  # noqa: E402,I100
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures    # noqa: E402
+from dectrain_ros.decision.gain import load_gain, Told      # noqa: E402
 from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics     # noqa: E402
 from dectrain_ros.pipeline import Pipeline              # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
@@ -200,9 +201,22 @@ def test_outcomes_are_heard_where_the_policy_learns_from_them(ros):
         return ros.tester.count_subscribers(messages.OUTCOME)
     wait_until(lambda: ros.tester.count_subscribers(messages.CANDIDATE) == 1)
     assert heard() == 0
-    for policy, count in (('dectrain', 1), ('budget:0.25', 1), ('never', 0)):
+    for policy, count in (('budget:0.25', 1), ('never', 0)):
         assert node.set_parameters([Parameter('decision.policy', value=policy)])[0].successful
         wait_until(lambda: heard() == count)
+
+
+@pytest.mark.parametrize('slope', [0.0, 1.0])
+def test_outcomes_are_heard_where_what_they_tell_teaches_the_gain_network(ros, tmp_path, slope):
+    path = tmp_path / 'gain.safetensors'
+    load_gain('').replaced(told=Told(slope)).save(path)
+    node = decision_node(ros, 'never', **{'decision.gain_file': str(path)})
+    assert node.set_parameters([Parameter('decision.policy', value='paced')])[0].successful
+    wait_until(lambda: ros.tester.count_subscribers(messages.CANDIDATE) == 1)
+    if slope:
+        wait_until(lambda: ros.tester.count_subscribers(messages.OUTCOME) == 1)
+    else:
+        assert ros.tester.count_subscribers(messages.OUTCOME) == 0
 
 
 def test_alpha_may_change_while_running_and_the_policy_goes_on(ros):

@@ -13,12 +13,14 @@ class GainPredictor(Protocol):
     """
     Predicts what a full step on a frame gains: how far it lowers the target loss, relatively.
 
-    trusted says whether its predictions may decide, reason why they may not. light_share: of a
-    full step's gain that a light one brings; nan if not known, and no light step is taken.
+    trusted says whether its predictions may decide, reason why they may not. learns: whether what
+    steps change teaches it anything. light_share: of a full step's gain that a light one brings;
+    nan if not known, and no light step is taken.
     """
 
     trusted: bool
     reason: str
+    learns: bool
     light_share: float
 
     def predict(self, features: Sequence[float]) -> float:
@@ -42,11 +44,12 @@ class Policy(ABC):
     """
     Decides about every candidate in stream order; one that must not be trained on never is.
 
-    takes_back says whether keeps must be asked after every step; learns, whether the policy wants
-    to know features and the change steps bring.
+    takes_back says whether keeps must be asked after every step; looks, whether the policy goes by
+    features; learns, whether what becomes of its decisions matters to it.
     """
 
     takes_back = False
+    looks = False
     learns = False
 
     def decide(self, candidate: Candidate) -> Decision:

@@ -72,6 +72,8 @@ class Budget(PredictedGain):
     :raises ValueError: if an option is out of range.
     """
 
+    learns = True               # what steps took is spent
+
     def __init__(self, gain: GainPredictor, target: Target, window: int = 300,
                  tolerance: float = 0.05, **options):
         """Start with a reserve, as the first frames of a deployment gain most."""

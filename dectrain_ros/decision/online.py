@@ -87,6 +87,11 @@ class OnlineGain:
         return self._network.light_share
 
     @property
+    def learns(self) -> bool:
+        """Whether the change a robot is told of says anything of the target."""
+        return self._network.told.slope > 0.0
+
+    @property
     def trusted(self) -> bool:
         """Whether to go by the predictions."""
         return not self.reason
@@ -117,16 +122,14 @@ class OnlineGain:
 
         :param features: what the gain was predicted from, (F,).
         :param change: relative change of the target by the step, negative is good; nothing is
-            learned where it is not finite.
+            learned where it is not finite, nor by a network that does not learn.
         :returns: whether the network was changed.
         """
-        if not math.isfinite(change):
+        if not (self.learns and math.isfinite(change)):
             return False
         features = np.array(features, np.float32)
         self._judge(self.predict(features), -change)
         told = self._network.told
-        if told.slope <= 0.0:           # what is told says nothing of the target
-            return False
         change = told.slope * change + told.intercept
         drawn = draw(Outcome(features, change), self._recent, self._stored, self._rng)
         self._recent.append(Outcome(features, change))

@@ -17,7 +17,6 @@ class Oracle(Policy):
     """
 
     takes_back = True
-    learns = True
 
     def __init__(self, alpha: float):
         """Take the value of gain, in steps."""

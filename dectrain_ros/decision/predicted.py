@@ -50,7 +50,7 @@ class PredictedGain(Policy):
     :raises ValueError: if epsilon is out of range.
     """
 
-    learns = True
+    looks = True
 
     def __init__(self, gain: GainPredictor, epsilon: float = 0.02, seed: int = 0):
         """Start without an outcome."""
@@ -60,6 +60,11 @@ class PredictedGain(Policy):
         self._epsilon = epsilon
         self._random = np.random.default_rng(seed)
         self._taken: 'OrderedDict[int, Taken]' = OrderedDict()
+
+    @property
+    def learns(self) -> bool:
+        """Whether the predictor does."""
+        return self._gain.learns
 
     def learn(self, result: StepResult) -> None:
         """Teach the predictor by the outcome of a full step on a frame decided about."""

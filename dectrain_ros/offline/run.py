@@ -117,11 +117,10 @@ def policy_of(text: str, config: Config) -> Policy:
 
 def _for_policy(config: Config, policy: Policy) -> Config:
     """Give the configuration in which a policy is told what it looks at, and nothing else."""
-    if not policy.learns:
-        return _without_features(config)
-    if policy.takes_back and config.training.judged_by == 'nothing':
-        return config.replaced('training.judged_by', 'batch')       # as published
-    return config
+    if policy.takes_back:
+        judged_by = config.training.judged_by.replace('nothing', 'batch')       # as published
+        return config.replaced('training.judged_by', judged_by)
+    return config if policy.looks else _without_features(config)
 
 
 def _without_features(config: Config) -> Config:
