@@ -14,10 +14,12 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from typing import Dict, List
 
 from dectrain_ros.decision.features import LeanFeatures
+from dectrain_ros.decision.gain import load_gain, Told
 from dectrain_ros.frames import Candidate, Costs, StepResult
 from dectrain_ros.ros import messages
 from diagnostic_msgs.msg import DiagnosticArray
@@ -73,13 +75,18 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
-def measure(policy: str, judged: bool, options) -> Dict[str, float]:
-    """Give the share of a core that the node takes, in each of several windows."""
+def measure(policy: str, gain_file: str, options) -> Dict[str, float]:
+    """
+    Give the share of a core that the node takes, in each of several windows.
+
+    :param gain_file: of a gain network that learns; '' takes the shipped one, which does not.
+    """
     rclpy.init(args=[])
-    node = DepthStandIn(judged)
+    node = DepthStandIn(judged=bool(gain_file))
     process = subprocess.Popen(
         [sys.executable, '-m', 'dectrain_ros.ros.decision_node', '--ros-args', '-p',
-         f'decision.policy:={policy}', '--log-level', 'error'])
+         f'decision.policy:={policy}', '-p', f"decision.gain_file:='{gain_file}'",
+         '--log-level', 'error'])
     try:
         while not node.is_heard:
             rclpy.spin_once(node, timeout_sec=0.1)
@@ -121,9 +128,12 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('out/decision_cpu.json'))
     options = parser.parse_args()
     os.environ.setdefault('OMP_NUM_THREADS', '1')
-    cases = {'always': ('always', False), 'dectrain': ('dectrain', False),
-             'dectrain, learning from every step': ('dectrain', True)}
-    results = {name: measure(*case, options) for name, case in cases.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        learning = Path(folder) / 'learning.safetensors'
+        load_gain('').replaced(told=Told()).save(learning)
+        results = {name: measure(*case, options) for name, case in {
+            'always': ('always', ''), 'dectrain': ('dectrain', ''),
+            'dectrain, learning from every step': ('dectrain', str(learning))}.items()}
     table = Table(title=f'decision node, candidates at {options.rate:g} Hz')
     for column in ('policy', '% of a core', 'worst window', 'decisions, Hz', 'share trained'):
         table.add_column(column, justify='left' if column == 'policy' else 'right')
