@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dectrain_ros.depth.estimator import Estimator, image_batch, pooled_feature
+from dectrain_ros.depth.estimator import Estimator, image_batch, network_image, pooled_feature
 from dectrain_ros.frames import Intrinsics
 import numpy as np
 import pytest
@@ -39,6 +39,23 @@ def test_a_larger_image_is_averaged_and_its_camera_goes_with_it(estimator):
     assert prediction.intrinsics == CAMERA          # (95.5 + .5) / 2 - .5 = 47.5
     mean = image.reshape(64, 2, 96, 2, 3).mean((1, 3))
     assert np.abs(prediction.image - mean).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    'height, width', [(256, 384), (512, 768), (280, 408), (277, 383), (64, 96)])
+def test_an_image_of_any_size_is_averaged_to_the_networks(height, width):
+    across, down = np.meshgrid(np.arange(width), np.arange(height))
+    ramps = np.stack([255 * across / width, 255 * down / height, 0 * down], -1).astype(np.uint8)
+    card = lite().card
+    image = network_image(ramps, card)
+    assert image.shape == (card.height, card.width, 3)
+    x, y = np.meshgrid((np.arange(card.width) + 0.5) / card.width * 255,
+                       (np.arange(card.height) + 0.5) / card.height * 255)
+    assert np.abs(image[..., 0] - x).max() < 3 and np.abs(image[..., 1] - y).max() < 3
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    spread = network_image(noise, card).std() / noise.std()
+    area = height * width / (card.height * card.width)
+    assert spread <= 1.3 / max(area, 1.0) ** 0.5        # every pixel counts
 
 
 def test_twice_the_focal_length_is_twice_the_depth(estimator):

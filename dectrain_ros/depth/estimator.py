@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Sequence
 
 import cv2
-from dectrain_ros.depth.network import DepthNetwork
+from dectrain_ros.depth.network import DepthNetwork, ModelCard
 from dectrain_ros.frames import DepthPrediction, Frame
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Estimator:
         :param weight_version: version of the weights in use, for the record.
         """
         card = self.network.card
-        image = cv2.resize(frame.image, (card.width, card.height), interpolation=cv2.INTER_AREA)
+        image = network_image(frame.image, card)
         intrinsics = frame.intrinsics.resized(card.width, card.height)
         focal_px = torch.tensor([intrinsics.fx], dtype=torch.float32, device=self.device)
         features = self.network.encode(image_batch([image], self.device))
@@ -54,6 +54,20 @@ class Estimator:
             [prediction.intrinsics.fx], dtype=torch.float32, device=self.device)
         decoded = self.network.decode(prediction.encoder_features, focal_px)
         return decoded.log_variance[0, 0].exp().cpu().numpy()
+
+
+def network_image(image: np.ndarray, card: ModelCard) -> np.ndarray:
+    """
+    Average an image, (H, W, 3), to the network's size, (card.height, card.width, 3).
+
+    A large one is halved first while that comes out even: OpenCV averages two by two pixels many
+    times faster than other areas (1280x720 to 224x160 in a quarter of the time).
+    """
+    height, width = image.shape[:2]
+    while not (width % 2 or height % 2) and width >= 2 * card.width and height >= 2 * card.height:
+        width, height = width // 2, height // 2
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (card.width, card.height), interpolation=cv2.INTER_AREA)
 
 
 def pooled_feature(encoder_features: Sequence[Tensor]) -> np.ndarray:

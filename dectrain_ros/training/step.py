@@ -6,8 +6,7 @@ import copy
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-import cv2
-from dectrain_ros.depth.estimator import image_batch
+from dectrain_ros.depth.estimator import image_batch, network_image
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.network import DepthNetwork
@@ -170,7 +169,7 @@ class Trainer:
         :param focal_px: horizontal focal length at the image's size.
         """
         card, device = self._shadow.card, self._parameters[0].device
-        sized = cv2.resize(image, (card.width, card.height), interpolation=cv2.INTER_AREA)
+        sized = network_image(image, card)
         focal = torch.tensor([focal_px * card.width / image.shape[1]], device=device)
         features = self._shadow.encode(image_batch([sized], device))
         return self._shadow.depth(features, focal)[0, 0].cpu().numpy()
