@@ -126,7 +126,7 @@ class TrainingConfig(Room):
     cost: str = option(
         'flops', 'What a step costs is told by: flops (the same in every run), measured '
         "milliseconds, or joules of the device's power sensor.",
-        choices=('flops', 'milliseconds', 'joules'))
+        choices=('flops', 'milliseconds', 'joules'), live=True)
 
 
 @dataclass(frozen=True)

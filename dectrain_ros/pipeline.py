@@ -19,7 +19,7 @@ from dectrain_ros.depth.estimator import Estimator, pooled_feature
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.features import Considered, make_feature_set
 from dectrain_ros.frames import (
-    Action, Candidate, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
+    Action, Candidate, Costs, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
 from dectrain_ros.training.checkpoint import Found
 from dectrain_ros.training.recovery import COOLING
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
@@ -95,9 +95,9 @@ class Pipeline:
             network, scope=training.scope, learning_rate=training.learning_rate,
             max_grad_norm=training.max_grad_norm, anchor=config.safety.anchor, **loss)
         self._features = make_feature_set(training.features, network, seed=config.seed, **loss)
-        self._cost = make_cost_model(training.cost, *(
-            (self._trainer.flops(1 + training.replay_frames),)
-            if training.features != 'none' else ()))
+        self._flops = (self._trainer.flops(1 + training.replay_frames)
+                       if training.features != 'none' else Costs(math.nan, math.nan))
+        self.cost = training.cost
         self._history = ViewHistory(
             capacity=training.history_frames, sources=training.source_views,
             baseline_low=training.baseline_low, baseline_target=training.baseline_target,
@@ -335,6 +335,19 @@ class Pipeline:
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
         self._adaptation.learner.learning_rate = value
+
+    @property
+    def cost(self) -> str:
+        """
+        What tells the cost of a step; may be changed while running, and is then measured anew.
+
+        :raises ValueError: where set to what cannot be measured here.
+        """
+        return self._cost_source
+
+    @cost.setter
+    def cost(self, source: str) -> None:
+        self._cost, self._cost_source = make_cost_model(source, self._flops), source
 
     @property
     def anchor(self) -> float:

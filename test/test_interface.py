@@ -110,7 +110,7 @@ def test_the_readme_lists_what_the_depth_node_has_by_tf(ros):
 
 
 def test_the_readme_lists_what_the_decision_node_has(ros):
-    node = start(ros, DecisionNode, **{'decision.policy': 'dectrain'})
+    node = start(ros, DecisionNode, **{'decision.policy': 'budget:0.25'})
     wanted = expected('decision_node', set())
     wait_until(lambda: interface(node) >= wanted)
     assert interface(node) == wanted

@@ -12,6 +12,7 @@ pytest.importorskip('rclpy')
 from dectrain_ros.config import Config                  # noqa: E402,I100
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures    # noqa: E402
 from dectrain_ros.decision.gain import load_gain, Told      # noqa: E402
+from dectrain_ros.decision.power import find_sensor     # noqa: E402
 from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics     # noqa: E402
 from dectrain_ros.pipeline import Pipeline              # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
@@ -172,6 +173,23 @@ def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros,
         Parameter('training.learning_rate', value=0.5), Parameter('depth.network', value='x')])
     assert rate.successful and node._pipeline.learning_rate == 0.5
     assert not network.successful and 'read-only' in network.reason
+
+
+def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_refused(
+        ros, weights):
+    node = depth_node(ros, weights)
+    taken, = node.set_parameters([Parameter('training.cost', value='milliseconds')])
+    assert taken.successful and node._pipeline.cost == 'milliseconds'
+    try:
+        find_sensor()
+    except ValueError as missing:
+        answer = node.set_parameters_atomically([
+            Parameter('training.learning_rate', value=0.5),
+            Parameter('training.cost', value='joules')])
+        assert not answer.successful and answer.reason == str(missing)
+        assert node._pipeline.cost == 'milliseconds' and node._pipeline.learning_rate < 0.5
+    answer = node.set_parameters([Parameter('training.cost', value='money')])[0]
+    assert not answer.successful and "training.cost is 'money'" in answer.reason
 
 
 def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):

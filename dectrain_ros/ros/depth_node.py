@@ -113,6 +113,8 @@ class DepthNode(ManagedNode):
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
+            if self._pipeline.cost != config.training.cost:     # first: it may be refused
+                self._pipeline.cost = config.training.cost
             self._pipeline.learning_rate = config.training.learning_rate
             self._pipeline.anchor = config.safety.anchor
 
