@@ -145,7 +145,8 @@ class DecisionConfig(Room):
         'step.', low=0.0, high=1e12, live=True)
     epsilon: float = option(
         0.02, 'Probability of training where predicted gain says not to, so that it is found out '
-        'where it is wrong.', low=0.0, high=1.0)
+        'where it is wrong; of policy paced, the least share of frames trained on.',
+        low=0.0, high=1.0)
     gain_file: str = option(
         '', 'Gain network: a .safetensors file with its .json card; empty takes the shipped one.')
 
