@@ -367,7 +367,7 @@ class Pipeline:
 
     def _chosen(self, frame: Frame, prediction: DepthPrediction) -> Choice:
         if frame.world_from_camera is None:
-            return Choice((), refusal=frame.pose_problem or ViewHistory.NO_POSE)
+            return Choice((), frame.pose_problem or ViewHistory.NO_POSE)
         view = View(prediction.image, prediction.intrinsics, frame.world_from_camera,
                     frame.stamp_ns)
         choice = self._history.choose(view, float(np.median(prediction.depth[::4, ::4])))

@@ -44,9 +44,7 @@ def test_the_view_nearest_to_the_wanted_baseline_is_chosen_first():
     held = filled([view(i, x=0.02 * i) for i in range(11)], sources=1)
     choice = held.choose(view(99, x=0.20), DEPTH)
     assert [v.stamp_ns for v in choice.sources] == [5]          # 0.1 m away
-    assert choice.baseline_m == pytest.approx(0.1)
-    assert choice.baseline_ratio == pytest.approx(0.05)
-    assert choice.rotation_deg == 0.0 and choice.refusal == ''
+    assert choice.refusal == ''
 
 
 def test_twice_the_depth_asks_for_twice_the_baseline():
@@ -69,15 +67,6 @@ def test_of_a_straight_path_two_sources_apart_are_taken():
     assert abs(second - first) >= 0.03 and 0.04 <= second <= 0.3
 
 
-def test_baseline_is_the_mean_and_rotation_the_largest_over_the_sources():
-    held = filled([view(0, x=0.1, yaw_deg=3.0), view(1, x=-0.2, yaw_deg=-8.0)])
-    choice = held.choose(view(99), DEPTH)
-    assert len(choice.sources) == 2
-    assert choice.baseline_m == pytest.approx(0.15)
-    assert choice.baseline_ratio == pytest.approx(0.075)
-    assert choice.rotation_deg == pytest.approx(8.0)
-
-
 def test_one_good_view_is_enough():
     held = filled([view(0, x=0.1), view(1, x=0.001)])
     choice = held.choose(view(99), DEPTH)
@@ -94,7 +83,6 @@ def test_a_resting_camera_is_refused():
     held = filled([view(i, x=0.0001 * i, yaw_deg=0.01 * i) for i in range(20)])
     choice = held.choose(view(99), DEPTH)
     assert choice.sources == () and choice.refusal == 'not enough parallax: the camera rests'
-    assert choice.baseline_m == pytest.approx(0.0019)           # the best there was
 
 
 def test_a_turning_camera_is_refused_for_another_reason():
@@ -102,13 +90,11 @@ def test_a_turning_camera_is_refused_for_another_reason():
     choice = held.choose(view(99), DEPTH)
     assert choice.sources == ()
     assert choice.refusal == 'not enough parallax: the camera mostly turns'
-    assert choice.rotation_deg == pytest.approx(19.0)
 
 
 def test_views_beyond_the_greatest_baseline_are_refused():
     choice = filled([view(0, x=0.31)]).choose(view(99), DEPTH)
     assert choice.refusal == 'earlier views are too far away'
-    assert choice.baseline_ratio == pytest.approx(0.155)
 
 
 def test_the_limits_of_the_baseline_belong_to_it():
@@ -122,7 +108,6 @@ def test_a_large_rotation_is_refused():
     assert filled([view(0, x=0.25, yaw_deg=24.9)], **limits).choose(view(9), DEPTH).sources
     choice = filled([view(0, x=0.25, yaw_deg=25.1)], **limits).choose(view(9), DEPTH)
     assert choice.refusal == 'rotation too large'
-    assert choice.rotation_deg == pytest.approx(25.1)
 
 
 def test_a_rotation_that_outweighs_the_parallax_is_refused():
@@ -140,7 +125,8 @@ def test_of_two_views_the_one_with_less_rotation_is_chosen():
 
 def test_rotation_is_measured_against_the_view_itself():
     held = filled([view(0, x=0.1, yaw_deg=60.0)])
-    assert held.choose(view(9, yaw_deg=60.0), DEPTH).rotation_deg == pytest.approx(0.0, abs=1e-5)
+    assert held.choose(view(9, yaw_deg=60.0), DEPTH).sources
+    assert not held.choose(view(9), DEPTH).sources
 
 
 def test_a_view_that_sees_too_little_of_the_frame_is_refused():
@@ -179,7 +165,7 @@ def test_where_the_world_is_does_not_matter():
         for views in (path, [frame]))
     there = filled(path).choose(frame[0], DEPTH)
     assert [v.stamp_ns for v in here.sources] == [v.stamp_ns for v in there.sources]
-    assert here.baseline_m == pytest.approx(there.baseline_m)
+    assert here.sources
 
 
 def test_a_full_history_forgets_the_oldest_view():

@@ -27,18 +27,9 @@ class View(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """
-    The source views of a frame, or why there are none.
-
-    baseline_m and baseline_ratio are the mean distance to the sources, in m and in median depths;
-    rotation_deg is the largest rotation to one. Where refused they tell of the earlier view whose
-    distance is nearest to the wanted one; without any earlier view they are 0.
-    """
+    """The source views of a frame, or why there are none."""
 
     sources: Tuple[View, ...]
-    baseline_m: float = 0.0
-    baseline_ratio: float = 0.0
-    rotation_deg: float = 0.0
     refusal: str = ''
 
 
@@ -127,17 +118,16 @@ class ViewHistory:
         :param median_depth_m: of its predicted depth, m.
         """
         if not _is_pose(view.world_from_camera):
-            return Choice((), refusal=self.NO_POSE)
+            return Choice((), self.NO_POSE)
         earlier = np.flatnonzero(self._stamps[:len(self)] < view.stamp_ns)
         if not earlier.size:
-            return Choice((), refusal=self.NO_VIEWS)
+            return Choice((), self.NO_VIEWS)
         if not (np.isfinite(median_depth_m) and median_depth_m > 0):
-            return Choice((), refusal=self.NO_DEPTH)
+            return Choice((), self.NO_DEPTH)
         poses, own = self._poses[earlier], np.asarray(view.world_from_camera, dtype=np.float64)
         offsets = (poses[:, :3, 3] - own[:3, 3]) / median_depth_m           # in median depths
         ratios = np.sqrt(np.einsum('ij,ij->i', offsets, offsets))
         rotations = _rotations_deg(poses[:, :3, :3], own[:3, :3])
-        misfit = np.log(np.maximum(ratios, 1e-9) / self._baselines[1]) ** 2
         # 1 where the rotation is as large as it may be for this baseline
         turns = rotations / (self._max_turn * np.degrees(np.arctan(np.maximum(ratios, 1e-9))))
         usable, refusal = self._limited(ratios, rotations, turns)
@@ -146,13 +136,10 @@ class ViewHistory:
             usable = usable[seen >= self._min_overlap]
             refusal = '' if usable.size else self.OVERLAP
         if refusal:
-            picked = np.argmin(misfit, keepdims=True)
-        else:
-            picked = self._pick(usable, misfit + turns ** 2, offsets)
-        ratio = float(ratios[picked].mean())
-        return Choice(
-            () if refusal else tuple(self._views[i] for i in earlier[picked]),
-            ratio * median_depth_m, ratio, float(rotations[picked].max()), refusal)
+            return Choice((), refusal)
+        misfit = np.log(np.maximum(ratios, 1e-9) / self._baselines[1]) ** 2
+        picked = self._pick(usable, misfit + turns ** 2, offsets)
+        return Choice(tuple(self._views[i] for i in earlier[picked]))
 
     def _limited(self, ratios, rotations, turns):
         """Give the indices of views within the limits of motion, and why there are none."""
