@@ -222,9 +222,7 @@ def bare_forward(options) -> Callable[[], float]:
     @torch.no_grad()
     def forward() -> float:
         start_s = time.perf_counter()
-        features = network.encode(image_batch([image], device))
-        decoded = network.decode(features, focal_px, depth_only=True)
-        decoded.depths[0].cpu()
+        network.depth(network.encode(image_batch([image], device)), focal_px).cpu()
         return time.perf_counter() - start_s
     return forward
 
