@@ -36,14 +36,19 @@ def bag(tmp_path):
     return Bag(tmp_path / 'bag')
 
 
-@pytest.fixture
-def live(ros, bag):
-    """Keep score of the frames, as nodes are set to train at random with seed 3."""
+def set_nodes(ros):
+    """Start nodes that do nothing but tell how they are set: to train at random with seed 3."""
     for name, own in (('depth_node', {'training.learning_rate': 1e-3}),
                       ('decision_node', {'decision.policy': 'random:0.5'})):
         node = ros.add(Node(name, context=ros.context))
         for key, value in {'seed': 3, 'use_sim_time_of_mine': 1, **own}.items():
             node.declare_parameter(key, value)
+
+
+@pytest.fixture
+def live(ros, bag):
+    """Keep score of the frames of such nodes."""
+    set_nodes(ros)
     live = ros.add(LiveEvaluation(bag, context=ros.context))
 
     def told():
@@ -137,6 +142,22 @@ def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag
             StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
     assert live.settled and not live.finished       # it may play on
     ros.tester.destroy_publisher(player)
+    wait_until(lambda: live.finished)
+
+
+def test_it_is_not_finished_before_the_nodes_told_how_they_are_set(ros, bag):
+    live = ros.add(LiveEvaluation(bag, context=ros.context))
+    player = ros.tester.create_publisher(Image, bag.topics.image, 1)
+    wait_until(lambda: live.played)
+    ros.tester.destroy_publisher(player)
+    wait_until(lambda: not live.count_publishers(bag.topics.image))
+    for number in range(5):
+        depth(live, T0 + number * STEP)
+        live._on_candidate(messages.candidate_message(Candidate(T0 + number * STEP, NoFeatures())))
+        live._on_outcome(messages.outcome_message(
+            StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
+    assert live.settled and not live.finished
+    set_nodes(ros)
     wait_until(lambda: live.finished)
 
 
