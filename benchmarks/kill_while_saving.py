@@ -20,7 +20,7 @@ def main() -> None:
     started, whole, newer = time.perf_counter(), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         for found, said in killed_while_saving(Path(folder), times):
-            steps = found.checkpoint.counters['steps']
+            steps = found.contents.steps
             whole += not found.refused and steps in (said, said + 1)
             newer += steps == said + 1
     print(f'{whole} of {times} kills left the newest checkpoint loadable, {newer} of them one not '

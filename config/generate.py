@@ -5,15 +5,15 @@ import textwrap
 from typing import Iterator
 
 from dectrain_ros.config import (
-    DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, ROOMS, SafetyConfig,
-    TrainingConfig)
+    CheckpointsConfig, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, ROOMS,
+    SafetyConfig, TrainingConfig)
 from dectrain_ros.ros.parameters import ImageConfig, PLAIN
 import yaml
 
 HERE = Path(__file__).resolve().parent
-NODES = {'depth_node': (DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig,
-                        ImageConfig),
-         'decision_node': (DecisionConfig,)}
+NODES = {'depth_node': (DepthConfig, TrainingConfig, SafetyConfig, CheckpointsConfig,
+                        LimitsConfig, PoseConfig, ImageConfig),
+         'decision_node': (DecisionConfig, CheckpointsConfig)}
 TABLE_START, TABLE_END = '<!-- options: made by `make docs` -->', '<!-- end of options -->'
 HEAD = """\
 # Every parameter at its default; a profile beside it needs only what differs.

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-import logging
 import math
 from pathlib import Path
 from typing import Mapping, NamedTuple, Optional, Sequence
 
+from dectrain_ros.checkpoints import Contents, digest, Found
 from dectrain_ros.config import Config
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.features import FeatureSet
-from dectrain_ros.training import checkpoint
-from dectrain_ros.training.checkpoint import Checkpoint, Checkpoints, Found, Model
+from dectrain_ros.keeping import Keeper
 from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
 from dectrain_ros.training.learner import Learner, Taken
 from dectrain_ros.training.limits import OperatingLimits
 from dectrain_ros.training.probe import ForgettingProbe, read_frames
 from dectrain_ros.training.recovery import Recovery
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
+from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.weights import WeightVersions
 import torch
 
 RESETS = ('source', 'good')
-
-_logger = logging.getLogger(__name__)
+_NAME = 'checkpoint'        # that files begin with
+_MEMORY = 'memory.'         # before the names of arrays of who else has something to remember
 
 
 class Safety(NamedTuple):
@@ -78,18 +78,14 @@ class Adaptation:
         self._threads = limits.pop('train_threads'), torch.get_num_threads()
         self.limits = OperatingLimits(**limits)
         self._probe = ForgettingProbe(trainer, read_frames()) if safety.probe_every else None
-        self._model = Model(config.depth.network, scope, checkpoint.digest(
-            {k: v.cpu().numpy() for k, v in network.state_dict().items()}))
-        self._saved = self._save_failures = self._steps_saved = 0
-        self._checkpoints: Optional[Checkpoints] = None
-        if safety.folder:
-            try:
-                self._checkpoints = Checkpoints(Path(safety.folder), safety.keep)
-            except OSError as error:
-                raise ValueError(
-                    f'safety.folder {safety.folder} cannot be used: {error}') from error
-        if safety.resume:
-            self._resume()
+        # What is not trained is not stored: a checkpoint is of no other source than this.
+        source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
+        self._keeper = Keeper(
+            _NAME, {'network': config.depth.network, 'scope': scope, 'source': source},
+            **asdict(config.checkpoints))
+        found = self._keeper.start()
+        if found:
+            self._take_up(found.contents)
 
     @property
     def safety(self) -> Safety:
@@ -98,7 +94,7 @@ class Adaptation:
         return Safety(
             learner.steps, learner.guard.checks, dict(learner.recovery.rollbacks),
             learner.guard.loss, learner.recovery.frames_left, learner.recovery.rate,
-            probe.forgetting if probe else math.nan, self._saved, self._save_failures,
+            probe.forgetting if probe else math.nan, self._keeper.saved, self._keeper.failures,
             self.limits.reason())
 
     def share_processor(self, trains: bool) -> None:
@@ -121,11 +117,10 @@ class Adaptation:
         """Take a guarded step, see Learner.step; measure and save when it is time."""
         taken = self.learner.step(batch, light, judged_by, fresh)
         if not taken.problem:
-            safety, steps = self._config.safety, self.learner.steps
-            if self._probe and steps % safety.probe_every == 0:
+            steps = self.learner.steps
+            if self._probe and steps % self._config.safety.probe_every == 0:
                 self._probe.measure()
-            if self._checkpoints and safety.save_every and steps % safety.save_every == 0:
-                self._autosave()
+            self._keeper.stepped(steps, self._contents)
         return taken
 
     def reset(self, to: str = 'source') -> None:
@@ -153,13 +148,7 @@ class Adaptation:
         :raises ValueError: if there is no such folder.
         :raises OSError: if it cannot be written; older files are then as they were.
         """
-        found = self._checkpoint()
-        if path is None:
-            path = self._folder().save(found)
-            self._steps_saved = self.learner.steps
-            return path
-        checkpoint.write(path, found)
-        return path
+        return self._keeper.save(self._contents(), path)
 
     def load(self, path: Optional[Path] = None) -> Found:
         """
@@ -168,63 +157,38 @@ class Adaptation:
         :param path: of the file; None takes the newest usable one of the configured folder.
         :raises ValueError: if there is none, with what is wrong with each; nothing is changed.
         """
-        found = (self._folder().newest(self._model) if path is None
-                 else Found(checkpoint.read(path, self._model), path, ()))
-        stored = found.checkpoint
-        self._trainer.restore(stored.snapshot)
-        self.learner.steps = self._steps_saved = stored.counters['steps']
-        arrays = dict(stored.arrays)
-        self._replay.know(arrays.pop('replay_keys'))
-        self._features.remember(arrays)
-        self._taken_over()
+        found = self._keeper.find(path)
+        self._take_up(found.contents)
         return found
 
     def close(self) -> None:
         """Save a last time, where there is a folder and something new was learnt."""
-        if self._checkpoints and self.learner.steps != self._steps_saved:
-            self._autosave()
+        self._keeper.end(self.learner.steps, self._contents)
 
-    def _checkpoint(self) -> Checkpoint:
+    def _contents(self) -> Contents:
         learner = self.learner
-        return Checkpoint(
-            self._model, learner.guard.good or self._trainer.snapshot(),
-            {'replay_keys': self._replay.keys, **self._features.memory()},
-            {'steps': learner.steps, 'weight_version': self.weights.newest,
-             'rollbacks': dict(learner.recovery.rollbacks)}, self._config.as_dict())
+        snapshot = learner.guard.good or self._trainer.snapshot()
+        memory = {'replay_keys': self._replay.keys, **self._features.memory()}
+        return Contents(
+            learner.steps,
+            {**snapshot.as_arrays(), **{_MEMORY + name: a for name, a in memory.items()}},
+            {'weight_version': self.weights.newest,
+             'rollbacks': dict(learner.recovery.rollbacks), 'config': self._config.as_dict()})
 
-    def _folder(self) -> Checkpoints:
-        if self._checkpoints is None:
-            raise ValueError('there is no folder of checkpoints: set safety.folder')
-        return self._checkpoints
+    def _take_up(self, contents: Contents) -> None:
+        self._trainer.restore(Snapshot.from_arrays(contents.arrays))
+        self.learner.steps = contents.steps
+        memory = {name[len(_MEMORY):]: array for name, array in contents.arrays.items()
+                  if name.startswith(_MEMORY)}
+        self._replay.know(memory.pop('replay_keys'))
+        self._features.remember(memory)
+        self._taken_over()
 
     def _taken_over(self) -> None:
         """Go on from weights that came from elsewhere."""
         self.learner.trust()
         if self._probe:
             self._probe.measure()
-
-    def _autosave(self) -> None:
-        """Save; a full disk must not end training."""
-        try:
-            self.save()
-            self._saved += 1
-        except OSError as error:
-            self._save_failures += 1
-            if self._save_failures == 1:
-                _logger.warning('no checkpoint could be written (said once, counted): %s', error)
-
-    def _resume(self) -> None:
-        """Start with the newest usable checkpoint, or say why there is none."""
-        try:
-            found = self.load()
-        except ValueError as error:
-            if self._folder().paths():
-                raise ValueError(f'safety.resume: no checkpoint can be used: {error}') from error
-            _logger.info('nothing to resume from yet: %s', error)
-            return
-        for reason in found.refused:
-            _logger.warning('not resumed from, an older one is: %s', reason)
-        _logger.info('resumed from %s', found.path)
 
 
 def _guard(config: Config, trainer: Trainer) -> Guard:

@@ -153,7 +153,7 @@ class DecisionConfig(Room):
 
 @dataclass(frozen=True)
 class SafetyConfig(Room):
-    """What keeps training from harming the depth, and how it is remembered over restarts."""
+    """What keeps training from harming the depth."""
 
     room = 'safety'
     check_every: int = option(
@@ -183,8 +183,15 @@ class SafetyConfig(Room):
     probe_every: int = option(
         200, 'Steps between measurements of the error on stored source frames; 0 for none.',
         low=0, high=1000000)
+
+
+@dataclass(frozen=True)
+class CheckpointsConfig(Room):
+    """How what was learnt, of depth and of decisions, is remembered over restarts."""
+
+    room = 'checkpoints'
     folder: str = option(
-        '', 'Folder of checkpoints; empty saves none.')
+        '', 'Folder of checkpoints, which both nodes of one camera may share; empty saves none.')
     save_every: int = option(
         500, 'Steps between checkpoints; 0 saves only when asked to and, where that need not wait '
         'for a step, at the end.', low=0, high=1000000)
@@ -252,6 +259,7 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
     safety: SafetyConfig = field(default_factory=SafetyConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     seed: int = 0
@@ -279,7 +287,8 @@ class Config:
         return replace(self, **{room: replace(getattr(self, room), **{key: value})})
 
 
-ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, LimitsConfig, PoseConfig)
+ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, CheckpointsConfig,
+         LimitsConfig, PoseConfig)
 
 
 def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:

@@ -12,6 +12,7 @@ from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 import cv2
 from dectrain_ros.adaptation import Adaptation, Safety
+from dectrain_ros.checkpoints import Found
 from dectrain_ros.config import Config
 from dectrain_ros.decision.cost import make_cost_model
 from dectrain_ros.depth.checkpoints import load_network, resolve_device
@@ -20,7 +21,6 @@ from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.features import Considered, make_feature_set
 from dectrain_ros.frames import (
     Action, Candidate, Costs, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
-from dectrain_ros.training.checkpoint import Found
 from dectrain_ros.training.recovery import COOLING
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
 from dectrain_ros.training.snapshot import Snapshot
@@ -273,7 +273,7 @@ class Pipeline:
         """
         Write a checkpoint of all that was learnt; see Adaptation.save.
 
-        :param path: of the file; None writes the next of safety.folder.
+        :param path: of the file; None writes the next of checkpoints.folder.
         :raises ValueError: if there is no such folder.
         :raises OSError: if it cannot be written.
         """
@@ -283,7 +283,7 @@ class Pipeline:
         """
         Take up a checkpoint, as a new version; see Adaptation.load.
 
-        :param path: of the file; None takes the newest usable one of safety.folder.
+        :param path: of the file; None takes the newest usable one of checkpoints.folder.
         :raises ValueError: if there is none; nothing is changed.
         """
         return self._adaptation.load(path)

@@ -10,22 +10,22 @@ import sys
 import time
 from typing import Iterator, Tuple
 
-from dectrain_ros.training.checkpoint import Checkpoint, Checkpoints, Found, Model
-from dectrain_ros.training.snapshot import Snapshot
+from dectrain_ros.checkpoints import Checkpoints, Contents, Found
 import numpy as np
-import torch
 
-MODEL = Model('lite', 'full', 'abc')
+MODEL = {'network': 'lite', 'scope': 'full', 'source': 'abc'}
 
 
 def stored(number=0.0, shape=(3, 4)):
-    """Give a checkpoint whose every number is this."""
-    def whole(*size):
-        return torch.full(size, number)
-    return Checkpoint(
-        MODEL, Snapshot((whole(*shape), whole(2)), {0: {'exp_avg': whole(*shape),
-                                                        'step': torch.tensor(number)}}),
-        {'replay_keys': np.full((2, 3), number, np.float32)}, {'steps': int(number)}, {'seed': 0})
+    """Give a checkpoint's contents, of which every number is this."""
+    return Contents(
+        int(number), {'weight.0': np.full(shape, number, np.float32), 'step': np.array(number)},
+        {'number': number, 'never': float('nan'), 'words': ['a', {'b': 2 ** 70}]})
+
+
+def folder_of(path: Path, keep: int = 2, model=MODEL) -> Checkpoints:
+    """Give the checkpoints of a folder."""
+    return Checkpoints(path, keep, 'checkpoint', model)
 
 
 def killed_while_saving(folder: Path, times: int, longest_s: float = 0.1
@@ -47,13 +47,13 @@ def killed_while_saving(folder: Path, times: int, longest_s: float = 0.1
             os.kill(saver, signal.SIGKILL)
             while (line := server.stdout.readline()) != 'killed\n':
                 said = int(line.split()[1])
-            yield Checkpoints(folder / str(k), keep=2).newest(MODEL), said
+            yield folder_of(folder / str(k)).newest(), said
             shutil.rmtree(folder / str(k))
         server.stdin.close()
 
 
 def _save_for_ever(folder: str) -> None:
-    saved, number = Checkpoints(Path(folder), keep=2), 0
+    saved, number = folder_of(Path(folder)), 0
     while True:
         number += 1
         saved.save(stored(float(number), (500, 1000)))
@@ -61,8 +61,7 @@ def _save_for_ever(folder: str) -> None:
 
 
 def _serve() -> None:
-    """Fork a saver for every folder named; importing torch takes longer than all the saving."""
-    torch.set_num_threads(1)
+    """Fork a saver for every folder named; to import takes longer than all the saving."""
     for line in sys.stdin:
         saver = os.fork()
         if not saver:

@@ -12,15 +12,16 @@ NOUNS = {'frames', 'config', 'poses'}
 # What each room may import of the others. Nouns know nothing of ours.
 ARROWS = {
     'frames': set(), 'config': set(), 'poses': set(), 'assets': set(), 'storage': set(),
+    'checkpoints': {'storage'}, 'keeping': {'checkpoints'},
     'depth': {'frames', 'assets', 'storage'},
-    'decision': {'frames', 'storage'},
+    'decision': {'frames', 'storage', 'checkpoints', 'keeping'},
     'training': {'depth', 'frames', 'poses', 'storage'},
     'features': {'depth', 'decision', 'training'} | NOUNS,
-    'adaptation': {'depth', 'training', 'features'} | NOUNS,
-    'pipeline': {'adaptation', 'depth', 'decision', 'training', 'features'} | NOUNS,
+    'adaptation': {'depth', 'training', 'features', 'checkpoints', 'keeping'} | NOUNS,
+    'pipeline': {'adaptation', 'checkpoints', 'depth', 'decision', 'training', 'features'} | NOUNS,
     'offline': {'pipeline', 'decision', 'depth', 'training', 'storage',
                 'assets'} | NOUNS,
-    'ros': {'pipeline', 'adaptation', 'decision'} | NOUNS,
+    'ros': {'pipeline', 'adaptation', 'decision', 'checkpoints'} | NOUNS,
 }
 # Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.
 DOORS = {
@@ -99,7 +100,7 @@ def test_each_outside_library_keeps_to_its_place(path):
     if room != 'offline':
         allowed = ('rosbags.image',) if room == 'ros' else ()
         assert not {n for n in names if n.startswith('rosbags.') and not n.startswith(allowed)}
-    if room in ('frames', 'config', 'decision', 'poses', 'storage'):
+    if room in ('frames', 'config', 'decision', 'poses', 'storage', 'checkpoints', 'keeping'):
         # For types only; and a decision is taken by NumPy alone, its network learns by torch.
         assert 'torch' not in tops or name_of(path) in ('frames.py', 'decision/learning.py')
     assert not tops & {'torchvision', 'timm'}

@@ -45,7 +45,7 @@ def test_names_are_room_and_option_and_each_is_there_once():
     names = [o.name for o in ALL]
     assert len(set(names)) == len(names)
     assert {n.partition('.')[0] for n in names} == {
-        'depth', 'training', 'decision', 'safety', 'limits', 'pose'}
+        'depth', 'training', 'decision', 'safety', 'checkpoints', 'limits', 'pose'}
     assert 'training.learning_rate' in names
 
 

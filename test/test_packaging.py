@@ -10,7 +10,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 
-from dectrain_ros.config import Config, options, ROOMS
+from dectrain_ros.config import CheckpointsConfig, Config, options, ROOMS
 import pytest
 import yaml
 
@@ -138,7 +138,8 @@ def test_the_parameter_file_holds_every_default():
     assert [nodes[n].pop('seed') for n in sorted(nodes)] == [Config().seed] * 2
     assert [nodes[n].pop('autostart') for n in sorted(nodes)] == [True] * 2
     assert nodes['depth_node'].pop('image.transport') == 'raw'
-    assert not set(nodes['depth_node']) & set(nodes['decision_node'])
+    both = set(nodes['depth_node']) & set(nodes['decision_node'])
+    assert both == {o.name for o in options((CheckpointsConfig,))}
     merged = {**nodes['depth_node'], **nodes['decision_node']}
     assert merged == {o.name: o.default for o in options(ROOMS)}
     assert {k: type(v) for k, v in merged.items()} == {

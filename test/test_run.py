@@ -146,6 +146,19 @@ def test_loops_go_through_the_cut_again_with_what_was_learnt(bag, config):
     assert not run.records[5].trained                   # no view of the last loop is its source
 
 
+def test_what_a_run_has_learnt_is_kept_and_the_next_goes_on_from_it(bag, config, tmp_path):
+    keeping = (config.replaced('checkpoints.folder', str(tmp_path))
+               .replaced('checkpoints.resume', True).replaced('decision.epsilon', 1.0))
+    plan = Plan((bag,), ('paced',), frames=6)
+    first, = evaluate(plan, keeping, Watch())
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        'checkpoint-00000001.safetensors', 'decision-paced-00000001.safetensors']
+    again, = evaluate(plan, keeping, Watch())
+    assert first.records[0].weight_version == 0 and again.records[0].weight_version == 1
+    untouched = [run.pictures[0].depth_before for run in (first, again)]
+    assert np.array_equal(*untouched)
+
+
 def test_seeds_are_runs_of_their_own(bag, config):
     first, second = evaluate(Plan((bag,), ('random:0.5',), seeds=2, frames=10), config, Watch())
     assert (first.seed, second.seed) == (0, 1)

@@ -191,7 +191,8 @@ def test_a_request_that_waits_is_not_carried_out_once_training_is_off(held):
 
 def test_what_was_learnt_is_saved_and_loaded_beside_the_stream(ros, weights, tmp_path):
     robot = Robot(ros, weights, **{
-        'safety.folder': str(tmp_path), 'safety.check_every': 0, 'safety.save_every': 0})
+        'checkpoints.folder': str(tmp_path), 'safety.check_every': 0,
+        'checkpoints.save_every': 0})
     robot.frame()
     assert robot.step().trained
     learnt = robot.weights()
@@ -210,7 +211,7 @@ def test_what_was_learnt_is_saved_and_loaded_beside_the_stream(ros, weights, tmp
     robot.node.trigger_deactivate()         # saves by itself
     again = Robot.__new__(Robot)
     again.node = depth_node(ros, weights, **{
-        'safety.folder': str(tmp_path), 'safety.check_every': 0, 'safety.resume': True})
+        'checkpoints.folder': str(tmp_path), 'safety.check_every': 0, 'checkpoints.resume': True})
     assert same(again.weights(), newest)
 
 
@@ -219,7 +220,7 @@ def test_services_say_why_nothing_was_done(robot):
         answer = robot.ask(service)
         assert not answer.success
         assert answer.message == (
-            f'nothing was {done}: there is no folder of checkpoints: set safety.folder')
+            f'nothing was {done}: there is no folder of checkpoints: set checkpoints.folder')
 
 
 def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 import math
-from typing import NamedTuple, Protocol, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Protocol, Sequence
 
 from dectrain_ros.frames import Action, Candidate, Decision, StepResult
+
+Memory = Mapping[str, Any]      # what was learnt, by name: arrays, and plain values as in JSON
 
 
 class GainPredictor(Protocol):
@@ -15,19 +17,26 @@ class GainPredictor(Protocol):
 
     trusted says whether its predictions may decide, reason why they may not. learns: whether what
     steps change teaches it anything. light_share: of a full step's gain that a light one brings;
-    nan if not known, and no light step is taken.
+    nan if not known, and no light step is taken. basis, memory and remember are as for Policy.
     """
 
     trusted: bool
     reason: str
     learns: bool
     light_share: float
+    basis: Mapping[str, str]
 
     def predict(self, features: Sequence[float]) -> float:
         """Give the gain, positive is good; nan where there is none to give."""
 
     def learn(self, features: Sequence[float], change: float) -> None:
         """Take note of what a full step changed, (after - before) / before, negative is good."""
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, for keeping."""
+
+    def remember(self, memory: Memory) -> None:
+        """Take what memory gave."""
 
 
 class Wish(NamedTuple):
@@ -45,12 +54,16 @@ class Policy(ABC):
     Decides about every candidate in stream order; one that must not be trained on never is.
 
     takes_back says whether keeps must be asked after every step; looks, whether the policy goes by
-    features; learns, whether what becomes of its decisions matters to it.
+    features; learns, whether what becomes of its decisions matters to it. predictor is that of
+    gain, if there is one. basis says by name what the memory builds on, so that none is taken that
+    builds on anything else; a policy with nothing to remember has none.
     """
 
     takes_back = False
     looks = False
     learns = False
+    predictor: Optional[GainPredictor] = None
+    basis: Mapping[str, str] = {}
 
     def decide(self, candidate: Candidate) -> Decision:
         """Decide what to do with the candidate; called once for every frame."""
@@ -68,6 +81,18 @@ class Policy(ABC):
 
     def take_alpha(self, alpha: float) -> None:
         """Go on with another value of gain, keeping what was learned; most policies have none."""
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, for keeping; what waits for an outcome is not part of it."""
+        return {}
+
+    def remember(self, memory: Memory) -> None:
+        """
+        Take what memory gave.
+
+        :raises KeyError, TypeError, ValueError: if it gave something else; half of it may then
+            be taken.
+        """
 
     @abstractmethod
     def _wants(self, candidate: Candidate) -> Wish:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 import math
-from typing import Deque, NamedTuple, Optional, Tuple
+from typing import Any, Deque, Dict, NamedTuple, Optional, Tuple
 
-from dectrain_ros.decision.base import GainPredictor, Wish
+from dectrain_ros.decision.base import GainPredictor, Memory, Wish
 from dectrain_ros.decision.cost import StepAmounts
 from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, Taken, WORTH
 from dectrain_ros.decision.purse import Purse
@@ -84,6 +84,21 @@ class Budget(PredictedGain):
         self._recent: Deque[float] = deque(maxlen=_RECENT)      # gains of full steps
         self._stamp_ns: Optional[int] = None
         self._until_probe = 0
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, the purse, and what steps took."""
+        return {**super().memory(), 'target': list(self._target), 'recent': list(self._recent),
+                'until_probe': self._until_probe, 'purse': self._purse.memory(),
+                'steps': self._steps.memory()}
+
+    def remember(self, memory: Memory) -> None:
+        """Take what memory gave; of another budget not the purse, nor what steps took."""
+        super().remember(memory)
+        self._recent = deque(memory['recent'], _RECENT)
+        if Target(*memory['target']) == self._target:
+            self._until_probe = memory['until_probe']
+            self._purse.remember(memory['purse'])
+            self._steps.remember(memory['steps'])
 
     def _offer(self, candidate: Candidate) -> None:
         """Fill the purse by what this frame allows."""

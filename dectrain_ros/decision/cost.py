@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 import math
 import statistics
-from typing import Deque, Dict, NamedTuple
+from typing import Deque, Dict, List, Mapping, NamedTuple
 
 from dectrain_ros.decision.power import find_sensor, PowerSensor
 from dectrain_ros.frames import Action, Costs
@@ -42,6 +42,18 @@ class StepAmounts:
         if amount > 0.0 and math.isfinite(amount):
             self._taken[action].append(amount)
             self._medians[action] = statistics.median(self._taken[action])
+
+    def memory(self) -> Dict[str, List[float]]:
+        """Give what the medians go over, for keeping."""
+        return {action.value: list(taken) for action, taken in self._taken.items()}
+
+    def remember(self, memory: Mapping[str, List[float]]) -> None:
+        """Take what memory gave."""
+        for action, taken in self._taken.items():
+            taken.clear()
+            self._medians[action] = math.nan
+            for amount in memory[action.value]:
+                self.add(action, amount)
 
     def count(self, action: Action) -> int:
         """Give the steps that the action's median goes over."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Dict
 
-from dectrain_ros.decision.base import GainPredictor, valid_alpha, Wish
+from dectrain_ros.decision.base import GainPredictor, Memory, valid_alpha, Wish
 from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, WORTH
 from dectrain_ros.frames import Action, Candidate, Costs
 
@@ -37,6 +38,17 @@ class DecTrain(PredictedGain):
     def take_alpha(self, alpha: float) -> None:
         """Go on with another value of gain, keeping what was learned."""
         self._alpha = valid_alpha(alpha)
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, and the share to fall back to."""
+        return {**super().memory(), 'share': self._share, 'frames': self._frames,
+                'is_fallen_back': self._is_fallen_back, 'credit': self._credit}
+
+    def remember(self, memory: Memory) -> None:
+        """Take what memory gave."""
+        super().remember(memory)
+        self._share, self._frames, self._is_fallen_back, self._credit = (
+            memory[name] for name in ('share', 'frames', 'is_fallen_back', 'credit'))
 
     def _wants(self, candidate: Candidate) -> Wish:
         wish = super()._wants(candidate)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence, Tuple
 
+from dectrain_ros.checkpoints import digest
 from dectrain_ros.decision.features import FEATURE_SETS
 from dectrain_ros.decision.statistics import mismatch, read_card
 from dectrain_ros.storage import read_tensors, write_arrays, write_json
@@ -119,6 +121,14 @@ class GainNetwork:
     def replaced(self, **changes: Any) -> 'GainNetwork':
         """Give the network with some fields replaced."""
         return replace(self, **changes)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that it predicts and learns by, but the stored outcomes."""
+        mean, deviation, *target = self.scaling
+        return digest(
+            {**self.layers._asdict(), 'mean': mean, 'deviation': deviation},
+            json.dumps([self.feature_names, target, self.slope, self.intercept, self.told]))
 
     def _known(self, features: np.ndarray) -> np.ndarray:
         known = np.where(np.isfinite(features), features, self.scaling.mean)

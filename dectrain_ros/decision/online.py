@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 import math
-from typing import Deque, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Deque, Dict, NamedTuple, Optional, Sequence, Tuple
 
-from dectrain_ros.decision.gain import GainNetwork, Outcomes
+from dectrain_ros.decision.base import Memory
+from dectrain_ros.decision.gain import GainNetwork, Layers, Outcomes
 from dectrain_ros.decision.learning import calibrated, loss_of, regress, Rows, Schedule
 from dectrain_ros.decision.report import correlation, ranks
 import numpy as np
@@ -41,7 +42,8 @@ class OnlineGain:
     then go by a fixed schedule, whose outcomes can bring the trust back.
 
     correlation is the rank correlation of predicted and realised gain over the last window
-    outcomes, nan where either does not vary; accepted and rejected count adaptations.
+    outcomes, nan where either does not vary; accepted and rejected count adaptations. basis names
+    the features and the network as fitted: what is learnt stands on them.
 
     :param stored: offline outcomes to rehearse; those that came with the network if not given.
     :param min_correlation: least correlation to be trusted by; trust lost comes back at recovery
@@ -66,6 +68,8 @@ class OnlineGain:
             raise ValueError(
                 f'stored features are {self._stored.features.shape}: they must be {wide}, those '
                 f'of {network.feature_set!r}; fit the decision anew')
+        self.basis = {'features': f'{network.feature_set}: {", ".join(network.feature_names)}',
+                      'gain_network': network.digest}
         self._network = network
         self._thresholds = (min_correlation, min_correlation + recovery)
         self._judged_from = judged_from
@@ -105,6 +109,34 @@ class OnlineGain:
             return (f'predicted and realised gain correlate by {self.correlation:.2f} over '
                     f'{len(self._record)} steps')
         return ''
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt: the network in use, recent outcomes, record and random stream."""
+        network, recent = self._network, self._recent
+        wide = len(recent), len(network.feature_names)
+        return {
+            **network.layers._asdict(), 'slope': network.slope, 'intercept': network.intercept,
+            'features': np.array([row.features for row in recent], np.float32).reshape(wide),
+            'changes': np.array([row.change for row in recent], np.float64),
+            'record': np.array(self._record, np.float64).reshape(-1, 2),
+            'correlation': float(self.correlation), 'agrees': bool(self._agrees),
+            'broken': self._broken, 'accepted': self.accepted, 'rejected': self.rejected,
+            'random': self._rng.bit_generator.state}
+
+    def remember(self, memory: Memory) -> None:
+        """
+        Take what memory gave.
+
+        :raises KeyError, TypeError, ValueError: if it gave something else.
+        """
+        self._network = self._network.replaced(
+            layers=Layers(*(memory[name] for name in Layers._fields)), slope=memory['slope'],
+            intercept=memory['intercept'])
+        self._recent = deque(map(Outcome, memory['features'], memory['changes'].tolist()), _FIFO)
+        self._record = deque(map(tuple, memory['record'].tolist()), self._record.maxlen)
+        self.correlation, self._agrees, self._broken, self.accepted, self.rejected = (
+            memory[name] for name in ('correlation', 'agrees', 'broken', 'accepted', 'rejected'))
+        self._rng.bit_generator.state = memory['random']
 
     def predict(self, features: Sequence[float]) -> float:
         """

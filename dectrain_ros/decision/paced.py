@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
+from dectrain_ros.decision.base import Memory
 from dectrain_ros.decision.dectrain import DecTrain
 from dectrain_ros.decision.predicted import Step
 from dectrain_ros.frames import Action, Candidate, Costs
@@ -29,6 +32,15 @@ class Paced(DecTrain):
         """Start with nothing added up."""
         super().__init__(*args, **options)
         self._worth = 0.0           # of the frames since the last step, in its cost
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, and what has added up."""
+        return {**super().memory(), 'worth': self._worth}
+
+    def remember(self, memory: Memory) -> None:
+        """Take what memory gave."""
+        super().remember(memory)
+        self._worth = memory['worth']
 
     def _judged(self, candidate: Candidate, gain: float, costs: Costs, drawn: bool):
         step = self._best(gain, costs, self._alpha)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import OrderedDict
 import math
-from typing import NamedTuple, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Sequence
 
-from dectrain_ros.decision.base import GainPredictor, Policy, Wish
+from dectrain_ros.decision.base import GainPredictor, Memory, Policy, Wish
 from dectrain_ros.frames import Action, Candidate, Costs, StepResult
 import numpy as np
 
 WORTH, NOT_WORTH, EXPLORED = 'worth its cost', 'not worth its cost', 'explored'
+_GAIN = 'gain.'         # before the names of what the predictor remembers
 _REMEMBERED = 256       # decisions whose outcome is awaited: many times what is ever in flight
 
 
@@ -65,6 +66,28 @@ class PredictedGain(Policy):
     def learns(self) -> bool:
         """Whether the predictor does."""
         return self._gain.learns
+
+    @property
+    def predictor(self) -> GainPredictor:
+        """The predictor of gain."""
+        return self._gain
+
+    @property
+    def basis(self) -> Mapping[str, str]:
+        """What the predictor builds on."""
+        return self._gain.basis
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what the predictor learnt, and where the exploration is."""
+        return {'random': self._random.bit_generator.state,
+                **{_GAIN + name: value for name, value in self._gain.memory().items()}}
+
+    def remember(self, memory: Memory) -> None:
+        """Take what memory gave; outcomes still awaited are not."""
+        self._random.bit_generator.state = memory['random']
+        self._gain.remember({name[len(_GAIN):]: value for name, value in memory.items()
+                             if name.startswith(_GAIN)})
+        self._taken.clear()
 
     def learn(self, result: StepResult) -> None:
         """Teach the predictor by the outcome of a full step on a frame decided about."""

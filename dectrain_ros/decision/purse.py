@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 import math
-from typing import Deque
+from typing import Any, Deque, Dict, Mapping
 
 _LEAST_STEPS = 1.5      # a purse holds: with one step's worth it could only be periodic
 _MARGIN_FRAMES = 4.0    # between due and overflowing: frames in a row that cannot be trained on
@@ -43,14 +43,30 @@ class Purse:
         :param step: what a full step takes; nan as long as it is not known.
         """
         self._filled.append(amount)
+        if self._sized(step):
+            start = self._due if math.isnan(self._level) else self._level + amount
+            self._level = min(start, self._capacity)
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what it holds and was filled with, for keeping."""
+        return {'filled': list(self._filled), 'step': self._step, 'level': self._level}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Take what memory gave."""
+        self._filled = deque(memory['filled'], self._window)
+        self._level = memory['level']
+        if self._filled:
+            self._sized(memory['step'])
+
+    def _sized(self, step: float) -> bool:
+        """Say how much it holds, by what frames fill in lately; false as long as none can say."""
         mean = self._mean = math.fsum(self._filled) / len(self._filled)
         self._step = step
         if math.isnan(step) or mean <= 0.0:
-            return
+            return False
         self._capacity = max(self._tolerance * self._window * mean, _LEAST_STEPS * step)
         self._due = self._capacity - min(_MARGIN_FRAMES * mean, 0.5 * (self._capacity - step))
-        start = self._due if math.isnan(self._level) else self._level + amount
-        self._level = min(start, self._capacity)
+        return True
 
     def spend(self, amount: float) -> None:
         """Take out; negative puts back, as far as it holds that. Its debt is as limited."""

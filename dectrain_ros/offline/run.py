@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 import time
 from typing import (
     Callable, Dict, Hashable, Iterator, List, NamedTuple, Optional, Protocol, Tuple)
 
-from dectrain_ros.config import Config
+from dectrain_ros.config import CheckpointsConfig, Config
 from dectrain_ros.decision.gain import load_gain
+from dectrain_ros.decision.kept import Kept
 from dectrain_ros.decision.online import OnlineGain
 from dectrain_ros.decision.policy import make_policy, Policy
 from dectrain_ros.frames import Candidate, Decision, DepthPrediction, Frame, StepResult
@@ -210,7 +211,8 @@ class _Run:
     def __init__(self, bag_name: str, policy: str, config: Config, before: Dict[int, np.ndarray]):
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
-        self._policy = policy_of(policy, config)
+        self._policy = Kept(
+            policy.partition(':')[0], policy_of(policy, config), **asdict(config.checkpoints))
         self._pipeline = Pipeline(_for_policy(config, self._policy))
         device = self._pipeline.device
         self._peak = PeakMemory(device)
@@ -231,6 +233,8 @@ class _Run:
                 watcher.advance()
             self._skipped.update(bag.skipped)
             self._pipeline.forget_views()       # the next loop starts elsewhere
+        self._pipeline.close()
+        self._policy.close()
         return self._result()
 
     def _frame(self, recorded: Recorded, wanted) -> None:
@@ -281,7 +285,8 @@ class _Run:
     def _picture(self, index: int, recorded: Recorded, depth: np.ndarray) -> None:
         """Keep a frame to look at."""
         if index not in self._before:
-            untouched = Pipeline(_without_features(self._config))
+            untouched = Pipeline(replace(
+                _without_features(self._config), checkpoints=CheckpointsConfig()))
             self._before[index] = untouched.observe(recorded.frame).depth
         self._pictures.append(picture(
             index, recorded.frame.image, self._before[index], depth, recorded.ground_truth))

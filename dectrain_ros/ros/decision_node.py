@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 import math
-from typing import List, Optional
+from typing import Callable, List, Optional
 
-from dectrain_ros.config import Config, DecisionConfig
+from dectrain_ros.config import CheckpointsConfig, Config, DecisionConfig
 from dectrain_ros.decision.gain import load_gain
-from dectrain_ros.decision.policy import GainPredictor, make_policy, Policy
+from dectrain_ros.decision.kept import Kept
+from dectrain_ros.decision.policy import GainPredictor, make_policy
 from dectrain_ros.ros import diagnosis, messages
+from dectrain_ros.ros.answers import carried_out, loaded
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
@@ -17,13 +19,17 @@ from dectrain_ros.ros.parameters import Parameters
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.subscription import Subscription
+from std_srvs.srv import Trigger
+
+_NO_POLICY = 'there is no policy: configure the node first'
 
 
 class DecisionNode(ManagedNode):
     """
     Wires topics to the policy; one that predicts no gain needs no torch, and starts at once.
 
-    Configuring makes the policy, activating subscribes.
+    Configuring makes the policy, activating subscribes. What it learns is saved on the one thread
+    there is: it is little, a few hundred outcomes.
 
     :param ros: rclpy.node.Node's keyword arguments.
     :raises ValueError: if a parameter is unknown or out of range.
@@ -33,15 +39,18 @@ class DecisionNode(ManagedNode):
         """Declare parameters and report; start does the rest."""
         super().__init__('decision_node', **ros)
         self._health = Health(self.get_logger())
-        self._policy: Optional[Policy] = None
-        self._gain: Optional[GainPredictor] = None      # of policies that predict it
+        self._policy: Optional[Kept] = None
         self._alpha = math.nan                          # of the newest decision
         self._heard: List[Subscription] = []
         self._config: Config
-        self._options = Parameters(self, (DecisionConfig,), self._change)
+        self._options = Parameters(self, (DecisionConfig, CheckpointsConfig), self._change)
         self._decision = self.create_publisher(DiagnosticArray, messages.DECISION, 50)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_service(Trigger, '~/save', self._service(
+            'saved', lambda policy: f'saved {policy.save()}'))
+        self.create_service(Trigger, '~/load', self._service(
+            'loaded', lambda policy: loaded(policy.load())))
 
     def load(self) -> None:
         """Make the policy."""
@@ -49,7 +58,7 @@ class DecisionNode(ManagedNode):
 
     def unload(self) -> None:
         """Let the policy and what it learned go."""
-        self._policy = self._gain = None
+        self._policy = None
 
     def listen(self) -> None:
         """Subscribe."""
@@ -59,9 +68,10 @@ class DecisionNode(ManagedNode):
         self._health.expect('candidates')
 
     def rest(self) -> None:
-        """Unsubscribe."""
+        """Unsubscribe, and save what was learnt."""
         while self._heard:
             self.destroy_subscription(self._heard.pop())
+        self.close()
 
     def _hear_outcomes(self) -> None:
         """Hear outcomes only where the policy learns: they are half of all messages."""
@@ -73,7 +83,9 @@ class DecisionNode(ManagedNode):
             self.destroy_subscription(self._heard.pop())
 
     def close(self) -> bool:
-        """Do nothing: there are no threads."""
+        """Save what was learnt; there are no threads to end."""
+        if self._policy is not None:
+            self._policy.close()
         return True
 
     def _change(self, config: Config) -> None:
@@ -88,18 +100,16 @@ class DecisionNode(ManagedNode):
             self._take(config)
 
     def _take(self, config: Config) -> None:
-        decision, gains = config.decision, []
-
-        def make_gain() -> GainPredictor:
-            gains.append(_gain(config))
-            return gains[0]
+        decision = config.decision
         try:
-            self._policy = make_policy(
+            policy = make_policy(
                 decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
-                make_gain=make_gain)
+                make_gain=lambda: _gain(config))
         except ValueError as error:
             raise ValueError(f'decision.policy: {error}') from None
-        self._gain = gains[0] if gains else None
+        self.close()                                    # what the next one may go on from
+        self._policy = Kept(
+            decision.policy.partition(':')[0], policy, **asdict(config.checkpoints))
         self._config, self._alpha = config, decision.alpha
         if self._heard:                                 # changed while active
             self._hear_outcomes()
@@ -127,17 +137,30 @@ class DecisionNode(ManagedNode):
         except ValueError as error:
             self._health.problem('malformed outcome', str(error))
 
+    def _service(self, done: str, work: Callable[[Kept], str]) -> Callable:
+        """Give the callback of a service that works on the policy."""
+        def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+            if self._policy is None:
+                response.message = _NO_POLICY
+            else:
+                response.success, response.message = carried_out(
+                    done, lambda: work(self._policy))
+                self.get_logger().info(response.message)
+            return response
+        return answer
+
     def _report(self) -> None:
         if self.state == FINALIZED:
             return
         health, numbers, note = self._health, {}, ''
         if self._policy is not None:
             note = f'OK, policy {self._config.decision.policy}'
-            numbers = {**diagnosis.decision_numbers(health), 'alpha': self._alpha}
-        if self._gain is not None:
-            numbers['gain_trusted'] = int(self._gain.trusted)
+            numbers = {**diagnosis.decision_numbers(health), 'alpha': self._alpha,
+                       **diagnosis.kept_numbers(self._policy)}
         if self.state == ACTIVE:
-            causes = [*diagnosis.decision_causes(self, health, self._gain)]
+            policy = self._policy
+            causes = [*diagnosis.decision_causes(self, health, policy.predictor),
+                      *diagnosis.unsaved_causes(policy.save_failures)]
         else:
             causes = [diagnosis.lifecycle_cause(self.state, self.problem, self.address)]
         status = health.status(diagnosis.status_name(self, 'decisions'), causes, note, **numbers)

@@ -6,10 +6,12 @@ import time
 from typing import Awaitable, Callable, List, Optional
 
 from dectrain_ros.config import (
-    Config, DepthConfig, LimitsConfig, PoseConfig, SafetyConfig, TrainingConfig)
+    CheckpointsConfig, Config, DepthConfig, LimitsConfig, PoseConfig, SafetyConfig,
+    TrainingConfig)
 from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import diagnosis, messages
+from dectrain_ros.ros.answers import Answer
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.inference import Inference
@@ -18,13 +20,14 @@ from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.outputs import Outputs
 from dectrain_ros.ros.parameters import ImageConfig, Parameters
 from dectrain_ros.ros.sync import Inbox, Received
-from dectrain_ros.ros.training import Answer, OFF, Training
+from dectrain_ros.ros.training import OFF, Training
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool, Trigger
 
-_ROOMS = DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig, ImageConfig
+_ROOMS = (DepthConfig, TrainingConfig, SafetyConfig, CheckpointsConfig, LimitsConfig, PoseConfig,
+          ImageConfig)
 _END_S = 1.0            # threads have so long to end with the process
 _NO_MODEL = 'no model is loaded: configure the node first'
 

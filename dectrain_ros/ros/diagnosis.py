@@ -17,6 +17,7 @@ from rclpy.node import Node
 
 if TYPE_CHECKING:       # the decision node starts without torch
     from dectrain_ros.adaptation import Safety
+    from dectrain_ros.decision.kept import Kept
 
 SLOWER = 'newer image came before its turn'
 NO_CAMERA = 'no camera_info yet'
@@ -111,9 +112,14 @@ def safety_causes(safety: Safety) -> Iterator[Cause]:
             f'training harmed and was taken back {sum(safety.rollbacks.values())} times, most '
             f'often as {often}; it pauses for {safety.pause_frames} frames: are poses metric and '
             'in step with the images, and is training.learning_rate low enough?')
-    if safety.save_failures:
-        yield _warning(f'{safety.save_failures} checkpoints could not be written: is there room, '
-                       'and may safety.folder be written to?')
+    yield from unsaved_causes(safety.save_failures)
+
+
+def unsaved_causes(failures: int) -> Iterator[Cause]:
+    """Say that what is learnt will not be remembered."""
+    if failures:
+        yield _warning(f'{failures} checkpoints could not be written: is there room, and may '
+                       'checkpoints.folder be written to?')
 
 
 def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:
@@ -130,6 +136,14 @@ def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:
     if predictor is not None and not predictor.trusted:
         yield _warning(f'{predictor.reason}: it trains at a fixed period meanwhile; fit a gain '
                        'network to this place (dectrain collect, fit-decision)')
+
+
+def kept_numbers(policy: Kept) -> Mapping[str, float]:
+    """Give whether predicted gain is trusted, and what was learnt and saved, where anything is."""
+    if not policy.predictor:
+        return {}
+    return {'gain_trusted': int(policy.predictor.trusted), 'steps': policy.steps,
+            'saved': policy.saved, 'save_failures': policy.save_failures}
 
 
 def decision_numbers(health: Health) -> Mapping[str, float]:

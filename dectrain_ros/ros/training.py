@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, Optional
 
 from dectrain_ros.frames import Action, Candidate, Decision, ROLLED_BACK, StepResult
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
+from dectrain_ros.ros.answers import Answer, carried_out, loaded
 from dectrain_ros.ros.health import Health
 from dectrain_ros.training.worker import REPLACED, Worker
 from diagnostic_msgs.msg import DiagnosticArray
@@ -16,13 +17,6 @@ from rclpy.task import Future
 from std_msgs.msg import Header
 
 OFF = 'training is switched off (~/set_training)'
-
-
-class Answer(NamedTuple):
-    """What a service did, or why not."""
-
-    success: bool
-    message: str
 
 
 class Training:
@@ -104,23 +98,20 @@ class Training:
         """Take up the newest usable checkpoint; newer ones that are not are told of."""
         def work() -> str:
             found = self._pipeline.load()
-            passed_over = ''.join(f'; passed over: {reason}' for reason in found.refused)
-            return (f'loaded {found.path} as weight version {self._pipeline.weight_version}'
-                    f'{passed_over}')
+            return loaded(found, f' as weight version {self._pipeline.weight_version}')
         return await self._answered('loaded', work)
 
     async def _answered(self, done: str, work: Callable[[], str]) -> Answer:
         """
         Do work on the thread that trains, without blocking this one.
 
-        :param done: what would have happened, for the answer where nothing did.
-        :param work: gives the answer; OSError and ValueError are failures that it explains.
+        :param done, work: as for carried_out.
         """
         if self._worker is None:
-            return _carried_out(done, work)
+            return carried_out(done, work)
         finished = Future(executor=self._node.executor)
         finished.add_done_callback(lambda _: None)      # wakes the executor
-        future = self._worker.call(lambda: _carried_out(done, work))
+        future = self._worker.call(lambda: carried_out(done, work))
         future.add_done_callback(lambda _: finished.set_result(None))
         await finished
         if future.cancelled():
@@ -157,11 +148,3 @@ class Training:
             self._health.problem('weights taken back', result.reason)
         if self._node.context.ok():             # else shutting down
             self._outcome.publish(messages.outcome_message(result))
-
-
-def _carried_out(done: str, work: Callable[[], str]) -> Answer:
-    try:
-        return Answer(True, work())
-    except Exception as error:          # whatever it is, who asked is to know, and steps go on
-        kind = '' if isinstance(error, (OSError, ValueError)) else f'{type(error).__name__}: '
-        return Answer(False, f'nothing was {done}: {kind}{error}')

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,27 @@ class Snapshot(NamedTuple):
             torch._foreach_copy_(into._tensors(), now._tensors())
         return into
 
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> 'Snapshot':
+        """Gather what as_arrays gave, from among others."""
+        weights: Dict[int, Tensor] = {}
+        state: Dict[int, Dict[str, Tensor]] = {}
+        for name, array in arrays.items():
+            kind, _, place = name.partition('.')
+            if kind == 'weight':
+                weights[int(place)] = torch.from_numpy(array)
+            elif kind == 'adam':
+                k, _, part = place.partition('.')
+                state.setdefault(int(k), {})[part] = torch.from_numpy(array)
+        return cls(tuple(weights[k] for k in sorted(weights)), state)
+
+    def as_arrays(self) -> Dict[str, np.ndarray]:
+        """Give weights and state as weight.PLACE and adam.PLACE.PART."""
+        found = {f'weight.{k}': _array(weight) for k, weight in enumerate(self.weights)}
+        for k, state in self.state.items():
+            found.update({f'adam.{k}.{part}': _array(value) for part, value in state.items()})
+        return found
+
     @torch.no_grad()
     def bring_back(
         self, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer
@@ -69,6 +91,10 @@ class Snapshot(NamedTuple):
         """List every tensor, in one order for snapshots of the same parameters."""
         return [*self.weights, *(value for _, state in sorted(self.state.items())
                                  for _, value in sorted(state.items()))]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().numpy()
 
 
 def _norm(tensors: List[Tensor]) -> float:
