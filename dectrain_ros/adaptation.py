@@ -12,6 +12,7 @@ from dectrain_ros.config import Config
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.features import FeatureSet
 from dectrain_ros.keeping import Keeper
+from dectrain_ros.training import streams
 from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
 from dectrain_ros.training.learner import Learner, Taken
 from dectrain_ros.training.limits import OperatingLimits
@@ -71,6 +72,7 @@ class Adaptation:
         safety, scope = config.safety, config.training.scope
         self._config, self._trainer, self._features, self._replay = (
             config, trainer, features, replay)
+        self._device = trainer.parameters[0].device
         self.weights = WeightVersions([p for _, p in network.trainable(scope)])
         self.learner = Learner(
             trainer, self.weights, _guard(config, trainer), Recovery(safety.cooldown_frames))
@@ -99,13 +101,15 @@ class Adaptation:
 
     def share_processor(self, trains: bool) -> None:
         """
-        Bound the CPU threads of the calling thread; to be called first by those beside each other.
+        Fit the calling thread in; to be called first by the two that work beside each other.
 
-        torch counts them by calling thread, and a new one begins with the number set last by any:
-        so inference must say its own, too.
+        On a device with streams inference goes before training. CPU threads are bound: torch
+        counts them by calling thread, and a new one begins with the number set last by any, so
+        inference must say its own, too.
 
         :param trains: whether it is the one that trains, else that of inference.
         """
+        streams.enter(self._device, urgent=not trains)
         bound, others = self._threads
         if bound:
             torch.set_num_threads(bound if trains else others)
@@ -114,8 +118,13 @@ class Adaptation:
         self, batch: Sequence[Sample], light: bool, judged_by: Sequence[Sample],
         fresh: Sequence[Sample]
     ) -> Taken:
-        """Take a guarded step, see Learner.step; measure and save when it is time."""
+        """
+        Take a guarded step, see Learner.step; measure and save when it is time.
+
+        At its end the device has done it, so that who times it times all of it.
+        """
         taken = self.learner.step(batch, light, judged_by, fresh)
+        streams.finish(self._device)
         if not taken.problem:
             steps = self.learner.steps
             if self._probe and steps % self._config.safety.probe_every == 0:

@@ -290,7 +290,7 @@ class Pipeline:
 
     def share_processor(self, trains: bool) -> None:
         """
-        Bound the CPU threads of the calling thread, where so configured.
+        Fit the calling thread in beside the other; see Adaptation.share_processor.
 
         :param trains: whether it is the thread that trains, else that of inference.
         """

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
+from dectrain_ros.training.streams import Handover
 import torch
 from torch import Tensor
 
 
 class _Commit(NamedTuple):
     version: int
-    tensors: List[Tensor]
+    weights: Handover
 
 
 class WeightVersions:
     """
     The way of new weights from the training thread to the inference thread.
 
-    commit and adopt may run in different threads: a commit is one reference put in place, and
-    adopting takes the newest. Version 0 is what was loaded.
+    commit and adopt may run in different threads, each on its own stream: a commit is one
+    reference put in place, and adopting takes the newest. Neither waits for the device. Version 0
+    is what was loaded.
 
     :param live: parameters of the network that predicts.
     """
@@ -42,7 +44,7 @@ class WeightVersions:
         :param trained: in the live parameters' order and shapes.
         """
         version = self.newest + 1
-        self._newest = _Commit(version, [t.detach().clone() for t in trained])
+        self._newest = _Commit(version, Handover([t.detach().clone() for t in trained]))
         return version
 
     def adopt(self) -> int:
@@ -50,6 +52,6 @@ class WeightVersions:
         commit = self._newest
         if commit and commit.version != self._adopted:
             with torch.no_grad():
-                torch._foreach_copy_(self._live, commit.tensors)
+                torch._foreach_copy_(self._live, commit.weights.take())
             self._adopted = commit.version
         return self._adopted
