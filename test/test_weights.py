@@ -55,10 +55,11 @@ def test_what_is_adopted_is_not_copied_again(live):
     assert (live[1] == 5).all()
 
 
-def test_the_live_tensors_stay_the_same_objects(live):
-    where = [t.data_ptr() for t in live]
-    versions = WeightVersions(live)
+def test_adopting_moves_no_numbers_and_the_live_tensors_stay_the_same_objects(live):
+    versions, objects = WeightVersions(live), list(live)
     versions.commit(filled(1))
+    where = [t.data_ptr() for t in versions._newest.weights.take()]
     versions.adopt()
     assert [t.data_ptr() for t in live] == where
+    assert all(tensor is before for tensor, before in zip(live, objects))
     assert live[0].requires_grad

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple, Optional, Sequence
 
 from dectrain_ros.training.streams import Handover
-import torch
 from torch import Tensor
 
 
@@ -48,10 +47,14 @@ class WeightVersions:
         return version
 
     def adopt(self) -> int:
-        """Bring the newest commit into the live parameters, all at once; give their version."""
+        """
+        Let the live parameters be the newest commit, all at once; give their version.
+
+        The tensors are taken as they are: copying them would hold up a frame.
+        """
         commit = self._newest
         if commit and commit.version != self._adopted:
-            with torch.no_grad():
-                torch._foreach_copy_(self._live, commit.weights.take())
+            for live, tensor in zip(self._live, commit.weights.take()):
+                live.data = tensor
             self._adopted = commit.version
         return self._adopted
