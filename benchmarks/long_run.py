@@ -1,92 +1,204 @@
 """
-Does memory or cost per frame grow with the length of a run? Training on every frame, offline.
+Does a long run stay what it was? Bags over and over, a step on every frame that can be trained on.
 
-Prints resident memory and median milliseconds a frame by loop, the growth of memory after the
-first loop, and of the cost between the first and last third; writes the same as JSON.
+Every so many frames a row is printed, and all rows so far are written as JSON: resident memory,
+threads, open files, rollbacks, and median milliseconds a frame. At the end growth of memory since
+the frame it is counted from, of threads and of open files. With several bags the places are
+visited in turn and the first one again, and its error there is compared with that of its best
+visit before, over the second half of its frames. Steps are taken by the live node's worker, one
+frame waiting for the other, so that a run repeats. Targets: memory +2 % after the first 1,000
+frames, no more threads, error +10 %.
 
-    python benchmarks/long_run.py [BAG] [--frames 300] [--loops 10] [--json FILE]
+    python benchmarks/long_run.py                                           # a synthetic walk
+    python benchmarks/long_run.py --bags A B C --frames 20000               # a soak
+    python benchmarks/long_run.py --bags A B C                              # there and back once
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
+import itertools
+import os
 from pathlib import Path
 import platform
+from queue import SimpleQueue
 import statistics
 import tempfile
 import time
+from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from dectrain_ros.config import parsed
 from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.offline.bag import Bag
+from dectrain_ros.offline.bag import Bag, Recorded
+from dectrain_ros.offline.measure import measure
 from dectrain_ros.offline.synthesize import Walk, write_walk
 from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.storage import write_json
+from dectrain_ros.training.worker import Worker
+import numpy as np
 from rich.console import Console
-from rich.table import Table
+
+TARGETS = {'memory_growth': 0.02, 'threads_growth': 0, 'error_growth': 0.10}
+COLUMNS = ('frames', 'resident MB', 'threads', 'files', 'steps', 'rollbacks', 'observe ms',
+           'train ms')
+
+
+class Visit(NamedTuple):
+    """Mean errors of a pass through a place, over the second half of its frames."""
+
+    place: str
+    frames: int
+    absrel: float
+    delta1: float
+
+
+class Runner:
+    """Goes through frames, and counts what there is of everything."""
+
+    def __init__(self, assignments: Sequence[str], policy: str):
+        """Start the pipeline and the thread that trains."""
+        config = parsed(assignments)
+        self._pipeline = Pipeline(config)
+        self._policy = make_policy(policy, config.seed)
+        self._outcomes: SimpleQueue = SimpleQueue()
+        self._worker = Worker(self._pipeline.train, self._outcomes.put)
+        self._observed_ms: List[float] = []
+        self._trained_ms: List[float] = []
+        self.frames = 0
+
+    def frame(self, recorded: Recorded) -> Sequence[float]:
+        """Predict, decide and train; gives the errors of the depth before the step."""
+        started_s = time.perf_counter()
+        seen = self._pipeline.observe(recorded.frame)
+        observed_s = time.perf_counter()
+        self._worker.submit(self._policy.decide(seen.candidate))
+        if self._outcomes.get().trained:
+            self._trained_ms.append((time.perf_counter() - observed_s) * 1e3)
+        self._observed_ms.append((observed_s - started_s) * 1e3)
+        self.frames += 1
+        return measure(seen.depth, recorded.ground_truth)
+
+    def leave(self) -> None:
+        """Forget the views of a place."""
+        self._pipeline.forget_views()
+
+    def row(self) -> dict:
+        """Give what there is now, and the times since the row before."""
+        gc.collect()
+        safety = self._pipeline.safety
+        times = [statistics.median(ms) if ms else float('nan')
+                 for ms in (self._observed_ms, self._trained_ms)]
+        self._observed_ms.clear()
+        self._trained_ms.clear()
+        return dict(zip(COLUMNS, (
+            self.frames, resident_bytes() / 1e6, thread_count(), open_files(), safety.steps,
+            sum(safety.rollbacks.values()), *times)))
+
+    def close(self) -> None:
+        """End the thread."""
+        self._worker.close(60.0)
 
 
 def resident_bytes() -> int:
     """Give the process's resident memory (Linux)."""
-    for line in Path('/proc/self/status').read_text().splitlines():
-        if line.startswith('VmRSS:'):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError('no VmRSS in /proc/self/status')
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
-def measure(bag: Bag, frames: int, loops: int, config) -> list:
-    """Train on every frame, loop after loop; gives a row of numbers a loop."""
-    pipeline, policy, rows = Pipeline(config), make_policy('always'), []
-    for loop in range(loops):
-        observed_ms, trained_ms = [], []
-        for recorded in bag.frames(0, frames):
-            started = time.perf_counter()
-            seen = pipeline.observe(recorded.frame)
-            observed = time.perf_counter()
-            if pipeline.train(policy.decide(seen.candidate)).trained:
-                trained_ms.append((time.perf_counter() - observed) * 1e3)
-            observed_ms.append((observed - started) * 1e3)
-        pipeline.forget_views()
-        gc.collect()
-        rows.append({
-            'loop': loop + 1, 'resident_bytes': resident_bytes(), 'trained': len(trained_ms),
-            'observe_ms': statistics.median(observed_ms),
-            'train_ms': statistics.median(trained_ms) if trained_ms else None})
-    return rows
+def thread_count() -> int:
+    """Give the process's threads, those of libraries too (Linux)."""
+    return len(os.listdir('/proc/self/task'))
+
+
+def open_files() -> int:
+    """Give the process's open files (Linux)."""
+    return len(os.listdir('/proc/self/fd')) - 1         # one is open to list them
+
+
+def visits(runner: Runner, bags: Sequence[Bag], options) -> Iterator[Optional[Visit]]:
+    """Go from place to place; gives a visit at its end, and None at every frame before."""
+    places = itertools.chain(bags, bags[:1] if len(bags) > 1 else ())
+    if options.frames:
+        places = itertools.cycle(bags)
+    for bag in places:
+        errors = []
+        for recorded in bag.frames(0, options.of_bag):
+            errors.append(runner.frame(recorded))
+            yield None
+            if options.frames and runner.frames >= options.frames:
+                return
+        runner.leave()
+        later = np.array([e[:3] for e in errors[len(errors) // 2:]], np.float64)
+        means = dict(zip(type(errors[0])._fields, np.nanmean(later, 0)))
+        yield Visit(bag.path.name, len(errors), float(means['absrel']), float(means['delta1']))
+
+
+def growth(rows: Sequence[dict], seen: Sequence[Visit], first: int) -> dict:
+    """Say how things grew, from the first row at that many frames on."""
+    settled = next((row for row in rows if row['frames'] >= first), rows[0])
+    last = rows[-1]
+    found = {'memory_growth': last['resident MB'] / settled['resident MB'] - 1,
+             'threads_growth': last['threads'] - settled['threads'],
+             'files_growth': last['files'] - settled['files'], 'rollbacks': last['rollbacks']}
+    at_first = [visit.absrel for visit in seen if visit.place == seen[0].place]
+    if len(at_first) > 1:
+        found['error_growth'] = at_first[-1] / min(at_first[:-1]) - 1
+    return found
+
+
+def run(bags: Sequence[Bag], options, console: Console) -> None:
+    """Run, print and write as it goes."""
+    runner, rows, seen = Runner(options.assignments, options.policy), [], []
+    machine = {'cores': len(os.sched_getaffinity(0)), 'platform': platform.platform(),
+               'python': platform.python_version()}
+
+    def note() -> None:
+        rows.append(runner.row())
+        console.print('  '.join(f'{name} {value:.5g}' for name, value in rows[-1].items()))
+        write_json(options.out, {
+            'machine': machine, 'targets': TARGETS, 'rows': rows,
+            'visits': [visit._asdict() for visit in seen],
+            **growth(rows, seen, options.settled)})
+    try:
+        for visit in visits(runner, bags, options):
+            if visit:
+                seen.append(visit)
+                console.print(f'{visit.place}: AbsRel {visit.absrel:.4f}, delta1 '
+                              f'{visit.delta1:.4f} over the second half of {visit.frames} frames')
+            elif runner.frames % options.every == 0:
+                note()
+        if runner.frames % options.every:
+            note()
+    finally:
+        runner.close()
+    for name, value in growth(rows, seen, options.settled).items():
+        console.print(f'{name}: {value:+.4g}'
+                      + (f' (at most {TARGETS[name]:+g})' if name in TARGETS else ''))
 
 
 def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument('bag', nargs='?', type=Path)
-    parser.add_argument('--frames', type=int, default=300)
-    parser.add_argument('--loops', type=int, default=10)
-    parser.add_argument('--json', type=Path)
-    parser.add_argument('--set', dest='assignments', action='append', default=[])
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--bags', nargs='+', type=Path, help='without any, a synthetic walk')
+    parser.add_argument('--frames', type=int,
+                        help='in all, over and over; without it there and back once')
+    parser.add_argument('--of-bag', type=int, help='frames used of each bag')
+    parser.add_argument('--every', type=int, default=500, help='frames between rows')
+    parser.add_argument('--settled', type=int, default=1000, help='frames growth is counted from')
+    parser.add_argument('--policy', default='always')
+    parser.add_argument('--set', dest='assignments', action='append', default=[],
+                        metavar='ROOM.OPTION=VALUE')
+    parser.add_argument('--out', type=Path, default=Path('out/long_run.json'))
     options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        path = options.bag or Path(scratch) / 'sample'
-        if not options.bag:
-            for _ in write_walk(path, Walk(frames=options.frames)):
+        paths = options.bags
+        if not paths:
+            paths, options.frames = [Path(scratch) / 'walk'], options.frames or 3000
+            for _ in write_walk(paths[0], Walk(frames=300)):
                 pass
-        rows = measure(Bag(path), options.frames, options.loops, parsed(options.assignments))
-    table = Table('Loop', 'Resident MB', 'Trained', 'observe ms', 'train ms')
-    for row in rows:
-        table.add_row(str(row['loop']), f'{row["resident_bytes"] / 1e6:.1f}', str(row['trained']),
-                      f'{row["observe_ms"]:.1f}', f'{row["train_ms"] or float("nan"):.1f}')
-    growth = rows[-1]['resident_bytes'] / rows[0]['resident_bytes'] - 1
-    third = max(len(rows) // 3, 1)
-    cost = [statistics.median(r['observe_ms'] + (r['train_ms'] or 0) for r in part)
-            for part in (rows[:third], rows[-third:])]
-    console = Console()
-    console.print(table)
-    console.print(f'memory after the first loop: {growth:+.2%}; cost of a frame, last third over '
-                  f'first: {cost[1] / cost[0]:.3f}; {platform.machine()}, '
-                  f'Python {platform.python_version()}')
-    if options.json:
-        options.json.write_text(json.dumps(
-            {'rows': rows, 'memory_growth': growth, 'cost_ratio': cost[1] / cost[0]}, indent=2))
+        run([Bag(path) for path in paths], options, Console())
 
 
 if __name__ == '__main__':

@@ -132,7 +132,8 @@ def measure(frames: Sequence[Frame], options) -> Iterator[dict]:
             yield {
                 'off': off, 'on': on, 'ratio': {f'p{p}': on[f'p{p}_ms'] / off[f'p{p}_ms']
                                                 for p in PERCENTS},
-                'commit_ms': {'count': sum(len(w.commit_ms) for w in windows), 'p50': float(np.median(commit_ms)),
+                'commit_ms': {'count': sum(len(w.commit_ms) for w in windows),
+                              'p50': float(np.median(commit_ms)),
                               'p99': float(np.percentile(commit_ms, 99)), 'max': max(commit_ms)},
                 'steps_hz': (stream.steps - before) / windows[-1].seconds,
                 'device': str(pipeline.device), 'target': TARGETS[pipeline.device.type == 'cuda']}
