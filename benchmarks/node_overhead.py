@@ -255,7 +255,9 @@ def process(*command: str):
     finally:
         started.terminate()
         try:
-            started.wait(60.0)
+            started.wait(20.0)
+        except subprocess.TimeoutExpired:       # what was measured is not lost with it
+            print(f'{" ".join(command)}: did not end at SIGTERM, killed', file=sys.stderr)
         finally:
             started.kill()
 

@@ -15,7 +15,7 @@ from dectrain_ros.keeping import Keeper
 from dectrain_ros.training import streams
 from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
 from dectrain_ros.training.learner import Learner, Taken
-from dectrain_ros.training.limits import be_nice, OperatingLimits
+from dectrain_ros.training.limits import OperatingLimits
 from dectrain_ros.training.probe import ForgettingProbe, read_frames
 from dectrain_ros.training.recovery import Recovery
 from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
@@ -78,7 +78,6 @@ class Adaptation:
             trainer, self.weights, _guard(config, trainer), Recovery(safety.cooldown_frames))
         limits = asdict(config.limits)
         self._threads = limits.pop('train_threads'), torch.get_num_threads()
-        self._niceness = limits.pop('train_niceness')
         self.limits = OperatingLimits(**limits)
         self._probe = ForgettingProbe(trainer, read_frames()) if safety.probe_every else None
         # What is not trained is not stored: a checkpoint is of no other source than this.
@@ -111,8 +110,6 @@ class Adaptation:
         :param trains: whether it is the one that trains, else that of inference.
         """
         streams.enter(self._device, urgent=not trains)
-        if trains:
-            be_nice(self._niceness)
         bound, others = self._threads
         if bound:
             torch.set_num_threads(bound if trains else others)

@@ -218,9 +218,6 @@ class LimitsConfig(Room):
     train_threads: int = option(
         0, 'CPU threads of a training step beside a live stream, the rest is left to inference; 0 '
         'takes as many as inference does.', low=0, high=256)
-    train_niceness: int = option(
-        5, "How far a training step's CPU threads beside a live stream yield to inference and "
-        'all else on the machine, as the command nice has it (Linux).', low=0, high=19)
 
 
 @dataclass(frozen=True)

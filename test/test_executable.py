@@ -30,6 +30,26 @@ Trainer.step = step
 sys.exit(depth_node.main())
 """
 
+# A node that publishes just when a signal has taken the context away, or fails of itself.
+LATE = """
+import sys, rclpy
+from dectrain_ros.ros.executable import run
+from rclpy.node import Node
+from std_msgs.msg import Header
+class Late(Node):
+    def __init__(self):
+        super().__init__('late')
+        self._publisher = self.create_publisher(Header, 'late', 1)
+        self.create_timer(0.01, self._tick)
+    def _tick(self):
+        if {signalled}:
+            rclpy.shutdown()
+        self._publisher.publish(Header() if {signalled} else 'no message')
+    def close(self):
+        return True
+sys.exit(run('late', Late))
+"""
+
 
 def end(process, *signals):
     """Send signals; gives exit status, stderr and how long it took, s."""
@@ -52,6 +72,12 @@ def test_a_signal_ends_a_node_cleanly(ros, weights, module, topic, number):
         status, errors, seconds = end(process, number)
     assert status == 0 and 'Traceback' not in errors, errors
     assert seconds < MOST_S
+
+
+@pytest.mark.parametrize('signalled, status', [(True, 0), (False, 1)])
+def test_a_callback_that_meets_the_end_is_no_error_and_another_one_is(signalled, status):
+    ended, errors = output(python('-c', LATE.format(signalled=signalled)))
+    assert ended == status and ('Traceback' in errors) != signalled, errors
 
 
 @pytest.mark.parametrize('signals', [

@@ -2,9 +2,6 @@
 
 from concurrent.futures import ThreadPoolExecutor
 import math
-import os
-import sys
-import threading
 
 from dectrain_ros.frames import Action, Decision
 from dectrain_ros.pipeline import Pipeline
@@ -103,30 +100,6 @@ def test_a_frame_that_takes_too_long_holds_training(tmp_path):
                                'safety.probe_every=0'))
     pipeline.observe(frame(0))
     assert pipeline.safety.limit == DEPTH
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='niceness is of threads on Linux only')
-@pytest.mark.parametrize('niceness', [0, 7])
-def test_training_yields_the_processor_and_so_do_the_threads_it_starts(tmp_path, niceness):
-    def nice():
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
-
-    def in_thread():
-        with ThreadPoolExecutor(1) as started:
-            return started.submit(nice).result(30)
-    here = nice()
-    pipeline = Pipeline(config(weights_file(tmp_path), f'limits.train_niceness={niceness}',
-                               'safety.probe_every=0'))
-    worker = Worker(pipeline.train, print, lambda: pipeline.share_processor(trains=True))
-    try:
-        for asked in (nice, in_thread):
-            assert worker.call(asked).result(30) == max(niceness, here)
-        assert nice() == here
-    finally:
-        worker.close()
-    with ThreadPoolExecutor(1) as inference:
-        inference.submit(pipeline.share_processor, False).result(30)
-        assert inference.submit(nice).result(30) == here
 
 
 @pytest.fixture

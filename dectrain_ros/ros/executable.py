@@ -51,6 +51,9 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
             rclpy.spin(node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        except Exception:
+            if rclpy.ok():              # else a callback met a context that a signal took away
+                raise
         finally:
             from_now_on()
             ended = node.close()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
-import sys
-import threading
 import time
 from typing import Callable
 
@@ -79,21 +76,6 @@ class OperatingLimits:
             self._heat = self._hottest()
             self._heat_until_s = self._now_s() + _HEAT_S
         return self._heat
-
-
-def be_nice(niceness: int) -> None:
-    """
-    Let the calling thread, and those it starts, yield to others; for good, as systems have it.
-
-    torch's threads of a pool are started by the thread that needs them first.
-
-    :param niceness: up to 19; a thread that is as nice already stays as it is. Only Linux has it
-        by thread: elsewhere nothing is done.
-    """
-    if sys.platform == 'linux':
-        itself = os.PRIO_PROCESS, threading.get_native_id()
-        if os.getpriority(*itself) < niceness:      # less may not be asked for
-            os.setpriority(*itself, niceness)
 
 
 def hottest_celsius(zones: Path = _ZONES) -> float:
