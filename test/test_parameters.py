@@ -5,8 +5,8 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.config import (                                       # noqa: E402,I100,I202
-    Config, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, SafetyConfig,
-    TrainingConfig)
+    CheckpointsConfig, Config, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig,
+    SafetyConfig, TrainingConfig)
 from dectrain_ros.ros.parameters import ImageConfig, Parameters, PLAIN  # noqa: E402
 from node_parts import decision_node, depth_node                        # noqa: E402
 from rcl_interfaces.srv import (                                        # noqa: E402
@@ -15,7 +15,8 @@ from rclpy.node import Node                                             # noqa: 
 from rclpy.parameter import Parameter                                   # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
-ROOMS = (DepthConfig, TrainingConfig, SafetyConfig, LimitsConfig, PoseConfig, ImageConfig)
+ROOMS = (DepthConfig, TrainingConfig, SafetyConfig, CheckpointsConfig, LimitsConfig, PoseConfig,
+         ImageConfig)
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_a_real_node_describes_each_of_its_parameters_over_its_service(ros, weig
     else:
         decision_node(ros, 'never')
     told = Client(ros, name).descriptors()
-    rooms = ROOMS if name == 'depth_node' else (DecisionConfig,)
+    rooms = ROOMS if name == 'depth_node' else (DecisionConfig, CheckpointsConfig)
     expected = {o.name: o for o in (*options(rooms), *PLAIN)}
     assert set(told) - OF_ROS == set(expected)
     for o in expected.values():
