@@ -148,6 +148,7 @@ class Adaptation:
         else:
             self._trainer.restore(good)
         self._taken_over()
+        self._keeper.has_news = True        # a restart must not bring back what was left
 
     def save(self, path: Optional[Path] = None) -> Path:
         """
@@ -168,11 +169,12 @@ class Adaptation:
         """
         found = self._keeper.find(path)
         self._take_up(found.contents)
+        self._keeper.has_news = False
         return found
 
     def close(self) -> None:
         """Save a last time, where there is a folder and something new was learnt."""
-        self._keeper.end(self.learner.steps, self._contents)
+        self._keeper.end(self._contents)
 
     def _contents(self) -> Contents:
         learner = self.learner

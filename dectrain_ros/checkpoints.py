@@ -79,11 +79,17 @@ def read(path: Path, model: Mapping[str, str]) -> Contents:
     arrays = read_tensors(path, 'np')
     if metadata.get('sha256') != digest(arrays, text):
         raise ValueError(f'{path} is damaged: its numbers are not those that were written')
-    other = [f'{key} is {said["model"].get(key)!r}, here {value!r}'
+    other = [f'{key} is {_short(said["model"].get(key))}, here {_short(value)}'
              for key, value in model.items() if said['model'].get(key) != value]
     if other:
         raise ValueError(f'{path} is of another model: {"; ".join(other)}')
     return Contents(said['steps'], arrays, said['values'])
+
+
+def _short(value: Any) -> str:
+    """Write a value for people: of a digest, the beginning."""
+    text = str(value)
+    return repr(text if len(text) < 64 else f'{text[:8]}...')
 
 
 class Checkpoints:

@@ -122,7 +122,8 @@ class TrainingConfig(Room):
     judged_by: str = option(
         'nothing', 'What tells the change a step brought, by which the predictor of gain learns: '
         'its own frame (as published), its batch, replay (frames the step did not see), or '
-        'nothing.', choices=('nothing', 'frame', 'batch', 'replay'))
+        'nothing; of use where decision.gain_file learns, which the shipped one does not.',
+        choices=('nothing', 'frame', 'batch', 'replay'))
     cost: str = option(
         'flops', 'What a step costs is told by: flops (the same in every run), measured '
         "milliseconds, or joules of the device's power sensor.",
@@ -191,7 +192,8 @@ class CheckpointsConfig(Room):
 
     room = 'checkpoints'
     folder: str = option(
-        '', 'Folder of checkpoints, which both nodes of one camera may share; empty saves none.')
+        '', 'Folder of checkpoints, which both nodes may share; those in a namespace have a '
+        'sub-folder of its name; empty saves none.')
     save_every: int = option(
         500, 'Steps between checkpoints; 0 saves only when asked to and, where that need not wait '
         'for a step, at the end.', low=0, high=1000000)

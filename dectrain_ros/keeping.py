@@ -15,8 +15,9 @@ class Keeper:
     """
     Keeps what somebody learns by steps: now and then, when asked to, and at the end.
 
-    To be used by the thread that learns. saved counts the checkpoints written by themselves,
-    failures those that could not be; they may be read by any thread.
+    To be used by the thread that learns. has_news: whether something changed since what is on
+    disk; who changes it otherwise than by a step sets it. saved counts the checkpoints written by
+    themselves, failures those that could not be; they may be read by any thread.
 
     :param name: of the files, as for Checkpoints.
     :param model: as for write.
@@ -32,7 +33,8 @@ class Keeper:
     ):
         """Make the folder; nothing is read yet."""
         self._model, self._every, self._resumes = model, save_every, resume
-        self._steps_saved = self.saved = self.failures = 0
+        self.saved = self.failures = 0
+        self.has_news = False
         self._checkpoints: Optional[Checkpoints] = None
         if folder:
             try:
@@ -53,7 +55,7 @@ class Keeper:
             write(path, self._model, contents)
             return path
         path = self._folder().save(contents)
-        self._steps_saved = contents.steps
+        self.has_news = False
         return path
 
     def find(self, path: Optional[Path] = None) -> Found:
@@ -63,9 +65,7 @@ class Keeper:
         :param path: of the file; None takes the newest usable one of the folder.
         :raises ValueError: if there is none, with what is wrong with each.
         """
-        found = self._folder().newest() if path is None else Found(read(path, self._model), path)
-        self._steps_saved = found.contents.steps
-        return found
+        return self._folder().newest() if path is None else Found(read(path, self._model), path)
 
     def start(self) -> Optional[Found]:
         """
@@ -80,7 +80,8 @@ class Keeper:
         except ValueError as error:
             if self._folder().paths():
                 raise ValueError(
-                    f'checkpoints.resume: no checkpoint can be used: {error}') from error
+                    f'checkpoints.resume: no checkpoint can be used: {error}; name another '
+                    'checkpoints.folder, or start without checkpoints.resume') from error
             _logger.info('nothing to resume from yet: %s', error)
             return None
         for reason in found.refused:
@@ -90,12 +91,13 @@ class Keeper:
 
     def stepped(self, steps: int, contents: Callable[[], Contents]) -> None:
         """Save after one more step, if it is time; a full disk must not end training."""
+        self.has_news = True
         if self._checkpoints and self._every and steps % self._every == 0:
             self._autosave(contents)
 
-    def end(self, steps: int, contents: Callable[[], Contents]) -> None:
-        """Save a last time, where there is a folder and something new was learnt."""
-        if self._checkpoints and steps != self._steps_saved:
+    def end(self, contents: Callable[[], Contents]) -> None:
+        """Save a last time, where there is a folder and news."""
+        if self._checkpoints and self.has_news:
             self._autosave(contents)
 
     def _autosave(self, contents: Callable[[], Contents]) -> None:

@@ -43,14 +43,23 @@ class Domains:
             self._lock.close()
         for _ in range(100):            # above 101, a domain's ports may be somebody's already
             self._number = self._number % 100 + 1
-            lock = (Path(tempfile.gettempdir()) / f'dectrain_domain_{self._number}').open('a')
-            with contextlib.suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._lock = lock
+            with contextlib.suppress(OSError):      # also of a file that is another user's
+                self._lock = _locked(
+                    Path(tempfile.gettempdir()) / f'dectrain_domain_{self._number}')
                 os.environ['ROS_DOMAIN_ID'] = str(self._number)
                 return self._number
-            lock.close()
         raise AssertionError('100 tests run on this machine at once')
+
+
+def _locked(path):
+    """Give a file that is open and locked; raises OSError if somebody has it."""
+    file = path.open('a')
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
 
 
 _DOMAINS = Domains()

@@ -8,6 +8,7 @@ from dectrain_ros.decision.features import LeanFeatures     # noqa: E402,I100
 from dectrain_ros.decision.gain import load_gain, Told  # noqa: E402
 from dectrain_ros.frames import Candidate, StepResult   # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
+from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from node_parts import decision_node, T0                # noqa: E402
 from predictors import NO_LIGHT                         # noqa: E402
@@ -52,6 +53,15 @@ def learnt(node):
 
 def ask(ros, service):
     return ros.call(Trigger, f'decision_node/{service}', Trigger.Request())
+
+
+def test_cameras_that_share_parameters_do_not_share_checkpoints(ros, options, tmp_path):
+    for camera in ('front', 'rear'):
+        ros.add(DecisionNode(
+            namespace=camera, context=ros.context, parameter_overrides=[
+                Parameter(name, value=value)
+                for name, value in {**options, 'decision.policy': 'paced'}.items()])).start()
+    assert sorted(p.name for p in (tmp_path / 'kept').iterdir()) == ['front', 'rear']
 
 
 def test_what_was_learnt_is_saved_and_loaded(ros, options, tmp_path):

@@ -36,6 +36,7 @@ def driven(policy, first, end, signal=1.0):
         features = np.random.default_rng(k).normal((3, 100, 0), (2, 50, 1))
         decision = policy.decide(Candidate(
             k * 33_333_333, Features(*features), '' if k % 7 else 'no', 3, 1, Costs(0.3, 1.0)))
+        policy.save_if_due()
         told.append(str(decision))          # as text, so that nan equals nan
         if decision.train:
             change = -signal * float(truth(features[None])[0])
@@ -68,6 +69,19 @@ def test_a_policy_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(
     assert remembered(resumed) == remembered(straight)
 
 
+def test_what_came_after_the_last_save_is_saved_at_the_end(network, tmp_path):
+    keeping = {'folder': str(tmp_path), 'save_every': 1, 'resume': True}
+    first = kept(network, 'dectrain', **keeping)
+    driven(first, 0, 12)                    # saved once decided, before the outcome is known
+    assert first.saved == first.steps > 1
+    first.close()
+    assert first.saved == first.steps + 1
+    assert remembered(kept(network, 'dectrain', **keeping)) == remembered(first)
+    before = first.saved
+    first.close()
+    assert first.saved == before            # nothing is new
+
+
 def test_what_was_learnt_of_gain_goes_on_under_another_budget_and_the_purse_does_not(
         network, tmp_path):
     quarter, tenth, fresh = (
@@ -88,7 +102,7 @@ def test_a_checkpoint_of_another_policy_network_or_feature_set_is_refused_by_nam
     kept(network, 'paced').save(path)
     others = {
         "policy is 'paced', here 'dectrain'": kept(network, 'dectrain'),
-        "gain_network is '[0-9a-f]+', here": kept(network.replaced(slope=0.7)),
+        "gain_network is '[0-9a-f]{8}...', here": kept(network.replaced(slope=0.7)),
         'features is .*, here .lean: ': kept(network.replaced(feature_set='lean'))}
     for message, other in others.items():
         with pytest.raises(ValueError, match=f'one.safetensors is of another model: .*{message}'):

@@ -101,6 +101,19 @@ def test_a_folder_that_cannot_be_written_is_counted_and_training_goes_on(weights
         make(weights).save()
 
 
+def test_a_reset_is_not_undone_by_a_restart(weights, tmp_path):
+    options = (f'checkpoints.folder={tmp_path}', 'checkpoints.resume=true')
+    first = make(weights, *options)
+    untouched = first.observe(frame(20)).depth
+    trained(first, 0, 4)
+    first.close()
+    second = make(weights, *options)
+    assert not np.array_equal(second.observe(frame(20)).depth, untouched)
+    second.reset('source')
+    second.close()
+    np.testing.assert_array_equal(make(weights, *options).observe(frame(20)).depth, untouched)
+
+
 def test_reset_brings_back_the_loaded_weights_or_the_last_good_ones(weights):
     pipeline = make(weights, 'safety.check_every=4')
     untouched = pipeline.observe(frame(20)).depth

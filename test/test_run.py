@@ -230,6 +230,12 @@ def test_bags_of_one_name_are_told_apart(bag, folder, config):
     assert [run.bag for run in found] == ['bag-0', 'bag-1']
 
 
+def test_a_folder_of_checkpoints_is_for_one_run(bag, config, tmp_path):
+    keeping = config.replaced('checkpoints.folder', str(tmp_path))
+    with pytest.raises(ValueError, match='checkpoints.folder is for one run.*these are 2'):
+        next(evaluate(Plan((bag,), ('never', 'always')), keeping, Watch()))
+
+
 def test_the_oracle_is_told_of_every_step_and_keeps_those_that_are_worth_it(bag, config):
     plan = Plan((bag,), ('oracle', 'always'))
     oracle, always = evaluate(plan, config.replaced('decision.alpha', 100.0), Watch())

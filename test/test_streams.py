@@ -73,7 +73,7 @@ def test_on_cuda_weights_are_whole_though_neither_thread_waits_for_them():
 
 
 @on_cuda
-def test_on_cuda_memory_of_a_commit_is_not_reused_before_it_is_copied():
+def test_on_cuda_memory_of_replaced_weights_is_not_reused_while_inference_reads_them():
     device = torch.device('cuda', torch.cuda.current_device())
     live = [torch.zeros(4_000_000, device=device)]
     versions = WeightVersions(live)
@@ -82,10 +82,14 @@ def test_on_cuda_memory_of_a_commit_is_not_reused_before_it_is_copied():
         with torch.cuda.stream(training):
             versions.commit([torch.full((4_000_000,), float(number), device=device)])
         with torch.cuda.stream(inference):
-            torch.cuda._sleep(LONG // 50)
             versions.adopt()
+            torch.cuda._sleep(LONG // 50)
+            seen = live[0].clone()          # after the sleep; by then they are replaced
         with torch.cuda.stream(training):
-            versions._newest = versions._newest._replace(weights=None)
-            torch.full((4_000_000,), -1.0, device=device)       # would take the memory
+            versions.commit([torch.zeros(4_000_000, device=device)])
+        with torch.cuda.stream(inference):
+            versions.adopt()                # lets the others go
+        with torch.cuda.stream(training):
+            torch.full((4_000_000,), -1.0, device=device)       # would take their memory
         inference.synchronize()
-        assert bool((live[0] == number).all())
+        assert bool((seen == number).all())

@@ -29,6 +29,7 @@ class Kept(Policy):
     def __init__(self, name: str, policy: Policy, **keeping: Any):
         """Resume where so told."""
         self._name, self._policy, self._steps = name, policy, 0
+        self._has_stepped = False
         self.takes_back = policy.takes_back
         self.looks, self.learns = policy.looks, policy.learns
         self._keeper: Optional[Keeper] = None
@@ -60,16 +61,23 @@ class Kept(Policy):
         return self._keeper.failures if self._keeper else 0
 
     def decide(self, candidate: Candidate) -> Decision:
-        """Decide what to do with the candidate, and save when it is time."""
+        """Decide what to do with the candidate."""
         decision = super().decide(candidate)
-        if decision.train and self._keeper:
-            self._steps += 1
-            self._keeper.stepped(self._steps, self._contents)
+        self._steps += decision.train
+        self._has_stepped |= decision.train
         return decision
+
+    def save_if_due(self) -> None:
+        """Save when it is time; to be called once a decision is on its way, as disks are slow."""
+        if self._has_stepped and self._keeper:
+            self._keeper.stepped(self._steps, self._contents)
+        self._has_stepped = False
 
     def learn(self, result: StepResult) -> None:
         """Let the policy learn."""
         self._policy.learn(result)
+        if self._keeper:
+            self._keeper.has_news = True
 
     def keeps(self, result: StepResult) -> bool:
         """Say whether a step just taken stays."""
@@ -99,12 +107,13 @@ class Kept(Policy):
         """
         found = self._kept().find(path)
         self._take_up(found)
+        self._kept().has_news = False
         return found
 
     def close(self) -> None:
         """Save a last time, where there is a folder and something new was learnt."""
         if self._keeper:
-            self._keeper.end(self._steps, self._contents)
+            self._keeper.end(self._contents)
 
     def _wants(self, candidate):
         return self._policy._wants(candidate)

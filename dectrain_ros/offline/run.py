@@ -89,6 +89,10 @@ def opened(plan: Plan, config: Config) -> List[Bag]:
         raise ValueError(f'seeds is {plan.seeds} and loops {plan.loops}: both must be at least 1')
     if not plan.policies:
         raise ValueError('no policy is named: give at least one, e.g. always')
+    runs = len(plan.bags) * len(plan.policies) * plan.seeds
+    if config.checkpoints.folder and runs > 1:
+        raise ValueError(f'checkpoints.folder is for one run, else each would go on from the one '
+                         f'before: these are {runs}')
     for policy in plan.policies:
         policy_of(policy, config)
     bags = [Bag(path, plan.topics, config.pose.max_gap_s) for path in plan.bags]
@@ -246,6 +250,7 @@ class _Run:
         candidate: Candidate = deciding.charge(
             self._considering, lambda: self._pipeline.consider(frame, prediction))
         decision: Decision = deciding.charge(1, lambda: self._policy.decide(candidate))
+        self._policy.save_if_due()
         result = self._carried_out(decision, candidate)
         # A frame without a pose was counted by the bag already.
         if candidate.refusal and not recorded.frame.pose_problem:

@@ -15,7 +15,7 @@ from dectrain_ros.ros.answers import carried_out, loaded
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
-from dectrain_ros.ros.parameters import Parameters
+from dectrain_ros.ros.parameters import Parameters, with_own_checkpoints
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.subscription import Subscription
@@ -109,7 +109,8 @@ class DecisionNode(ManagedNode):
             raise ValueError(f'decision.policy: {error}') from None
         self.close()                                    # what the next one may go on from
         self._policy = Kept(
-            decision.policy.partition(':')[0], policy, **asdict(config.checkpoints))
+            decision.policy.partition(':')[0], policy,
+            **asdict(with_own_checkpoints(config, self).checkpoints))
         self._config, self._alpha = config, decision.alpha
         if self._heard:                                 # changed while active
             self._hear_outcomes()
@@ -130,6 +131,7 @@ class DecisionNode(ManagedNode):
         self._health.count('asked to train' if decision.train else 'asked to skip')
         self._alpha = decision.alpha
         self._decision.publish(messages.decision_message(decision))
+        self._policy.save_if_due()
 
     def _on_outcome(self, message: DiagnosticArray) -> None:
         try:

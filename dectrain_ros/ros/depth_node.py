@@ -18,7 +18,7 @@ from dectrain_ros.ros.inference import Inference
 from dectrain_ros.ros.inputs import Inputs, patience_clock
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.outputs import Outputs
-from dectrain_ros.ros.parameters import ImageConfig, Parameters
+from dectrain_ros.ros.parameters import ImageConfig, Parameters, with_own_checkpoints
 from dectrain_ros.ros.sync import Inbox, Received
 from dectrain_ros.ros.training import OFF, Training
 from diagnostic_msgs.msg import DiagnosticArray
@@ -66,7 +66,7 @@ class DepthNode(ManagedNode):
 
     def load(self) -> None:
         """Load the network, advertise the outputs."""
-        config = self._options.config
+        config = with_own_checkpoints(self._options.config, self)
         self._pipeline = Pipeline(config)
         self._outputs = Outputs(self, self._pipeline)
         self._training = Training(self, self._pipeline, self._health)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 import difflib
+from pathlib import Path
 import sys
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Type
 
@@ -22,6 +23,18 @@ class ImageConfig(Room):
     transport: str = option(
         'raw', 'Type of the image topic: raw (Image) or compressed (CompressedImage).',
         choices=('raw', 'compressed'))
+
+
+def with_own_checkpoints(config: Config, node: Node) -> Config:
+    """
+    Give the configuration with checkpoints in a sub-folder of the node's namespace.
+
+    Two cameras may be given the same parameters; the checkpoints of one are none of the other's.
+    """
+    folder, namespace = config.checkpoints.folder, node.get_namespace().strip('/')
+    if not folder or not namespace:
+        return config
+    return config.replaced('checkpoints.folder', str(Path(folder) / namespace))
 
 
 SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False)
