@@ -52,20 +52,23 @@ class Window(NamedTuple):
 
 
 class Stream:
-    """
-    Images at a fixed rate, the newest taken, over and over.
-
-    steps counts what was trained.
-    """
+    """Images at a fixed rate, the newest taken, over and over."""
 
     def __init__(self, frames: Sequence[Frame], rate_hz: float, pipeline: Pipeline):
         """Start the thread that trains."""
         self._frames, self._rate_hz, self._pipeline = frames, rate_hz, pipeline
         self._on, self._off = AlwaysTrain(), NeverTrain()
-        self.steps = self._played = self._adopted = self._asked = self._told = 0
+        self._played = self._adopted = self._asked = 0
+        self._told: List[bool] = []         # of every outcome, by whichever thread: was trained
         pipeline.share_processor(trains=False)
         self._worker = Worker(
-            pipeline.train, self._on_outcome, lambda: pipeline.share_processor(trains=True))
+            pipeline.train, lambda result: self._told.append(result.trained),
+            lambda: pipeline.share_processor(trains=True))
+
+    @property
+    def steps(self) -> int:
+        """What was trained."""
+        return sum(self._told)
 
     def window(self, is_on: bool, seconds: float) -> Window:
         """Play for a while."""
@@ -77,7 +80,7 @@ class Stream:
             # The next that is due, or the newest where it took longer than a period.
             number = max(number + 1, int((time.perf_counter() - began_s) * self._rate_hz))
         found = found._replace(seconds=time.perf_counter() - began_s)
-        while self._told < self._asked:     # nothing asked for in a window is done in the next
+        while len(self._told) < self._asked:    # so that no step reaches into the next window
             time.sleep(1e-3)
         return found
 
@@ -106,10 +109,6 @@ class Stream:
             self._worker.submit(decision)
         else:
             pipeline.train(decision)            # no step: only lets its batch go
-
-    def _on_outcome(self, result) -> None:
-        self.steps += result.trained
-        self._told += 1
 
 
 def told(windows: Sequence[Window]) -> dict:

@@ -103,9 +103,9 @@ class Adaptation:
         """
         Fit the calling thread in; to be called first by the two that work beside each other.
 
-        Inference goes before training, on CPUs and on a device with streams. CPU threads are
-        bound: torch counts them by calling thread, and a new one begins with the number set last
-        by any, so inference must say its own, too.
+        On a device with streams inference goes before training. CPU threads are bound where so
+        configured: torch counts them by calling thread, and a new one begins with the number set
+        last by any, so inference must say its own, too.
 
         :param trains: whether it is the one that trains, else that of inference.
         """
