@@ -18,7 +18,8 @@ from dectrain_ros.training.learner import Learner, Taken
 from dectrain_ros.training.limits import OperatingLimits
 from dectrain_ros.training.probe import ForgettingProbe, read_frames
 from dectrain_ros.training.recovery import Recovery
-from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
+from dectrain_ros.training.replay_buffer import ReplayBuffer
+from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.weights import WeightVersions
@@ -75,7 +76,8 @@ class Adaptation:
         self._device = trainer.parameters[0].device
         self.weights = WeightVersions([p for _, p in network.trainable(scope)])
         self.learner = Learner(
-            trainer, self.weights, _guard(config, trainer), Recovery(safety.cooldown_frames))
+            trainer, self.weights, _guard(config, trainer), Recovery(safety.cooldown_frames),
+            safety.rehearse_every)
         limits = asdict(config.limits)
         self._threads = limits.pop('train_threads'), torch.get_num_threads()
         self.limits = OperatingLimits(**limits)
@@ -116,14 +118,14 @@ class Adaptation:
 
     def step(
         self, batch: Sequence[Sample], light: bool, judged_by: Sequence[Sample],
-        fresh: Sequence[Sample]
+        fresh: Sequence[Sample], rehearsed: Sequence[Rehearsal] = ()
     ) -> Taken:
         """
         Take a guarded step, see Learner.step; measure and save when it is time.
 
         At its end the device has done it, so that who times it times all of it.
         """
-        taken = self.learner.step(batch, light, judged_by, fresh)
+        taken = self.learner.step(batch, light, judged_by, fresh, rehearsed)
         streams.finish(self._device)
         if not taken.problem:
             steps = self.learner.steps
@@ -208,4 +210,5 @@ def _guard(config: Config, trainer: Trainer) -> Guard:
         return Guard()
     return HeldOutGuard(
         trainer, every=safety.check_every, count=safety.windows, tolerances=Tolerances(
-            safety.loss_tolerance, safety.depth_factor, safety.spread_factor, safety.max_moved))
+            safety.loss_tolerance, safety.loss_factor, safety.depth_factor, safety.spread_factor,
+            safety.max_moved))

@@ -164,8 +164,11 @@ class SafetyConfig(Room):
     windows: int = option(
         4, 'Replayed frames held out of training for the checks.', low=1, high=64)
     loss_tolerance: float = option(
-        0.25, 'The held-out loss may rise by this share over that of the last good versions.',
+        0.25, 'The held-out loss may be above that of the loaded weights by this share.',
         low=0.0, high=100.0)
+    loss_factor: float = option(
+        2.0, 'The held-out loss may rise over the least of the good versions by this factor.',
+        low=1.0, high=1000.0)
     depth_factor: float = option(
         3.0, 'The median depth of held-out frames may change from check to check by this factor.',
         low=1.0, high=1000.0)
@@ -181,6 +184,12 @@ class SafetyConfig(Room):
     anchor: float = option(
         10.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
         'times the learning rate; 0 for none.', low=0.0, high=1e4, live=True)
+    rehearse_every: int = option(
+        4, 'Steps from rehearsal to rehearsal: a view that cannot be learnt from (no parallax) is '
+        'kept from straying while others are; 0 for none.', low=0, high=10000)
+    rehearse_factor: float = option(
+        1.5, 'The depth of such views may change by this factor from when they were first seen.',
+        low=1.0, high=1000.0)
     probe_every: int = option(
         200, 'Steps between measurements of the error on stored source frames; 0 for none.',
         low=0, high=1000000)

@@ -11,7 +11,7 @@ from dectrain_ros.decision.features import LeanFeatures, NoFeatures, reference_f
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.frames import DepthPrediction, Frame, StepResult
 from dectrain_ros.training.reference import ReferenceProbe
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Sample
 import numpy as np
 
 _VISITS = 2000          # steps whose frames are remembered by their keys

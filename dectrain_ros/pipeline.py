@@ -22,7 +22,8 @@ from dectrain_ros.features import Considered, make_feature_set
 from dectrain_ros.frames import (
     Action, Candidate, Costs, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
 from dectrain_ros.training.recovery import COOLING
-from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
+from dectrain_ros.training.replay_buffer import ReplayBuffer
+from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.views import Choice, View, ViewHistory
@@ -32,6 +33,7 @@ import torch
 # Decisions come back within a frame or two; each batch waiting for one holds encoder features.
 _WAITING_BATCHES = 8
 _JUDGES = 2             # samples not trained on that tell what a step brought
+_REHEARSALS, _REHEARSAL_BYTES = 100, 64e6       # views at most, and their memory
 _JUDGED = 1 / 4         # of steps; to judge one by them costs two fifths of a step
 
 
@@ -55,6 +57,7 @@ class _Waiting(NamedTuple):
     batch: Tuple[Sample, ...]
     judged_by: Tuple[Sample, ...]
     fresh: Tuple[Sample, ...]
+    rehearsed: Tuple[Rehearsal, ...]
 
 
 class Trial(NamedTuple):
@@ -93,7 +96,8 @@ class Pipeline:
                 'photometric_cap': training.photometric_cap}
         self._trainer = Trainer(
             network, scope=training.scope, learning_rate=training.learning_rate,
-            max_grad_norm=training.max_grad_norm, anchor=config.safety.anchor, **loss)
+            max_grad_norm=training.max_grad_norm, anchor=config.safety.anchor,
+            rehearsal_factor=config.safety.rehearse_factor, **loss)
         self._features = make_feature_set(training.features, network, seed=config.seed, **loss)
         self._flops = (self._trainer.flops(1 + training.replay_frames)
                        if training.features != 'none' else Costs(math.nan, math.nan))
@@ -103,13 +107,16 @@ class Pipeline:
             baseline_low=training.baseline_low, baseline_target=training.baseline_target,
             baseline_high=training.baseline_high, max_rotation_deg=training.max_rotation_deg,
             min_overlap=training.min_overlap, max_turn=training.max_turn)
-        self._replay = ReplayBuffer(
+        self._replay: ReplayBuffer[Sample] = ReplayBuffer(
             capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
             max_similarity=training.replay_similarity)
+        self._rehearsals: ReplayBuffer[Rehearsal] = ReplayBuffer(
+            capacity=_REHEARSALS if config.safety.rehearse_every else 0,
+            max_bytes=_REHEARSAL_BYTES, max_similarity=training.replay_similarity)
         self._config = config
-        self._rng, self._judging_rng, self._guarding_rng = (
+        self._rng, self._judging_rng, self._guarding_rng, self._rehearsing_rng = (
             np.random.default_rng(seed)
-            for seed in (config.seed, (config.seed, 1), (config.seed, 2)))
+            for seed in (config.seed, (config.seed, 1), (config.seed, 2), (config.seed, 3)))
         self._adaptation = Adaptation(
             config, self._trainer, network, self._features, self._replay)
         self._guard, self._recovery = (
@@ -177,10 +184,13 @@ class Pipeline:
                 self._config.training.replay_frames, self._rng, but=held))
             fresh = self._replay.draw(self._guard.wanted, self._guarding_rng, but=held)
             judged_by = self._judges(batch)
+            rehearsed = self._rehearsals.draw(1, self._rehearsing_rng)
             self._replay.offer(feature, sample)
+        elif choice.refusal in ViewHistory.UNLEARNABLE:
+            self._rehearsals.offer(feature, self._rehearsal(prediction))
         with self._lock:
             if batch:
-                self._waiting[frame.stamp_ns] = _Waiting(batch, judged_by, fresh)
+                self._waiting[frame.stamp_ns] = _Waiting(batch, judged_by, fresh, rehearsed)
             while len(self._waiting) > _WAITING_BATCHES:
                 self._waiting.popitem(last=False)
         features = self._features.of(
@@ -206,7 +216,7 @@ class Pipeline:
             return StepResult(decision.stamp_ns, False, yields, self._weights.newest)
         started = time.perf_counter()
         outcome, version, problem = self._adaptation.step(
-            waiting.batch, decision.action is Action.LIGHT, waiting.judged_by, waiting.fresh)
+            waiting.batch, decision.action is Action.LIGHT, *waiting[1:])
         elapsed_s = time.perf_counter() - started
         self._limits.stepped(elapsed_s)
         spent = self._cost.observe(decision.action, elapsed_s)
@@ -306,9 +316,14 @@ class Pipeline:
         return self._adaptation.safety
 
     @property
-    def due_windows(self) -> int:
-        """How many held-out frames the next step will be checked by, as planned; 0 for none."""
-        return self._guard.due_windows
+    def due(self) -> Tuple[int, bool]:
+        """
+        What the next step does beside training, as planned.
+
+        By how many held-out frames it will be checked, and whether it rehearses a view.
+        """
+        rehearses = self._adaptation.learner.rehearses and len(self._rehearsals) > 0
+        return self._guard.due_windows, rehearses
 
     def forget_views(self) -> None:
         """Drop recent views and waiting batches, as after a jump; weights and replay stay."""
@@ -387,6 +402,15 @@ class Pipeline:
         """Gather what a training step on this frame needs."""
         poses = np.stack([view.world_from_camera for view in choice.sources])
         motion = relative_transform(poses, frame.world_from_camera).astype(np.float32)
-        frozen = self._config.training.scope == 'decoder'
         return Sample(prediction.image, prediction.intrinsics, choice.sources, motion,
-                      prediction.encoder_features if frozen else None)
+                      self._kept_features(prediction))
+
+    def _rehearsal(self, prediction: DepthPrediction) -> Rehearsal:
+        """Gather what it takes to keep a view's depth."""
+        return Rehearsal(prediction.image, prediction.intrinsics, prediction.depth,
+                         self._kept_features(prediction))
+
+    def _kept_features(self, prediction: DepthPrediction):
+        """Give the features that training need not compute again, if there are any."""
+        frozen = self._config.training.scope == 'decoder'
+        return prediction.encoder_features if frozen else None

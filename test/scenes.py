@@ -5,7 +5,7 @@ from dectrain_ros.depth.checkpoints import save_network
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.network import LiteNetwork, ModelCard
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Sample
 from dectrain_ros.training.views import View
 import numpy as np
 import torch

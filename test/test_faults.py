@@ -131,7 +131,7 @@ def test_an_exception_anywhere_in_a_step_is_reported_and_depth_and_worker_go_on(
     owner, name = parts[part]
     sound, calls = getattr(owner, name), []
 
-    def fails(*arguments):
+    def fails(*arguments, **named):
         calls.append(arguments)
         if len(calls) == 2:
             raise RuntimeError('broken')

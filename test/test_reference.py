@@ -10,7 +10,7 @@ from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.landmarks import landmark_count
 from dectrain_ros.frames import with_pose_problem
 from dectrain_ros.training.reference import _statistics, ReferenceProbe
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Sample
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.views import View
 import numpy as np

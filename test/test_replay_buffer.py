@@ -1,7 +1,8 @@
 """The replay buffer: what enters, what leaves, what it weighs."""
 
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.training.replay_buffer import ReplayBuffer, Sample
+from dectrain_ros.training.replay_buffer import ReplayBuffer
+from dectrain_ros.training.samples import Sample
 from dectrain_ros.training.views import View
 import numpy as np
 import pytest

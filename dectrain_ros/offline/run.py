@@ -278,7 +278,7 @@ class _Run:
         before = self._pipeline.snapshot() if self._policy.takes_back else None
         result: StepResult = training.charge(
             (decision.action, candidate.batch_size, candidate.judges,
-             self._pipeline.due_windows),
+             self._pipeline.due),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
         if before and result.trained and not self._policy.keeps(result):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Reading, Trainer
 
 NOT_FINITE = 'weights are not finite'
+WORSE = 'held-out loss is above that of the loaded weights'
 LOSS = 'held-out loss rose'
 DEPTH = 'held-out median depth jumped'
 SPREAD = 'held-out depth went flat'
@@ -18,13 +19,15 @@ FAILED = 'a step broke off'
 
 class Tolerances(NamedTuple):
     """
-    How far weights may be from the last good version.
+    How far weights may be from the loaded ones and from the last good version.
 
-    loss: share by which the held-out loss may rise. depth, spread: factors by which the median
-    depth may change, and the deviation of its logarithm may fall. moved: share of the weights'
-    norm; what has moved further is checked at once.
+    worse: share by which the held-out loss may be above that of the loaded weights. loss: factor
+    by which it may rise. depth, spread: factors by which the median depth may change, and the
+    deviation of its logarithm may fall. moved: share of the weights' norm; what has moved further
+    is checked at once.
     """
 
+    worse: float
     loss: float
     depth: float
     spread: float
@@ -32,9 +35,10 @@ class Tolerances(NamedTuple):
 
 
 class _Window(NamedTuple):
-    """A held-out sample: the best of the good versions on it, and the last one's depth."""
+    """A held-out sample: the loaded weights, the best good versions, and the last one on it."""
 
     sample: Sample
+    source_loss: float
     least_loss: float
     median_m: float
     most_spread: float
@@ -168,8 +172,11 @@ class HeldOutGuard(Guard):
         """Compare with the last good versions; a number that is not finite is a problem too."""
         windows, allowed = self._windows, self._tolerances
         self.loss = sum(r.loss for r in readings) / len(readings)
-        least = sum(w.least_loss for w in windows) / len(windows)
-        if not self.loss <= (1 + allowed.loss) * least:
+        source, least = (sum(losses) / len(windows) for losses in zip(
+            *((w.source_loss, w.least_loss) for w in windows)))
+        if not self.loss <= (1 + allowed.worse) * source:
+            return WORSE
+        if not self.loss <= allowed.loss * least:
             return LOSS
         shift = sum(math.log(r.median_m / w.median_m) for r, w in zip(readings, windows))
         if not abs(shift / len(windows)) <= math.log(allowed.depth):
@@ -179,8 +186,8 @@ class HeldOutGuard(Guard):
 
     def _accept(self, readings: List[Reading], fresh: Sequence[Sample]) -> None:
         """Take the present weights for good, and let fresh windows in."""
-        kept = [_Window(w.sample, min(w.least_loss, r.loss), r.median_m,
-                        max(w.most_spread, r.spread))
+        kept = [w._replace(least_loss=min(w.least_loss, r.loss), median_m=r.median_m,
+                           most_spread=max(w.most_spread, r.spread))
                 for w, r in zip(self._windows, readings)]
         if fresh:
             if self._is_makeshift or len(kept) >= self._count:
@@ -192,6 +199,6 @@ class HeldOutGuard(Guard):
         self._steps = 0
 
     def _read(self, samples: Sequence[Sample]) -> Tuple[_Window, ...]:
-        """Give windows of samples as the present weights see them."""
-        return tuple(_Window(sample, *reading) for sample, reading in zip(
-            samples, self._trainer.read(samples)))
+        """Give windows of samples as the loaded and the present weights see them."""
+        return tuple(_Window(sample, source.loss, *now) for sample, source, now in zip(
+            samples, self._trainer.read(samples, of_source=True), self._trainer.read(samples)))

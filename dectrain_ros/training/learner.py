@@ -9,7 +9,7 @@ from typing import Iterator, NamedTuple, Sequence
 from dectrain_ros.frames import ROLLED_BACK
 from dectrain_ros.training.guard import FAILED, Guard
 from dectrain_ros.training.recovery import Recovery
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Outcome, Trainer
 from dectrain_ros.training.weights import WeightVersions
@@ -43,16 +43,20 @@ class Learner:
     :param weights: the way to inference.
     :param guard: what checks; Guard itself lets all pass.
     :param recovery: what follows where weights are taken back.
+    :param rehearse_every: steps from rehearsal to rehearsal; 0 for none.
     """
 
     def __init__(
-        self, trainer: Trainer, weights: WeightVersions, guard: Guard, recovery: Recovery
+        self, trainer: Trainer, weights: WeightVersions, guard: Guard, recovery: Recovery,
+        rehearse_every: int = 0
     ):
         """Start with the trainer's present learning rate as the one asked for."""
         self.trainer, self.guard, self.recovery = trainer, guard, recovery
         self._weights = weights
         self._rate = trainer.learning_rate
         self._most = 2 ** 31        # samples in a batch
+        self._rehearse_every = rehearse_every
+        self._tried = 0             # steps, handed on or not
         self.steps = 0              # committed
 
     @property
@@ -65,9 +69,15 @@ class Learner:
         self._rate = value
         self.trainer.learning_rate = value * self.recovery.rate
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether views are rehearsed by the next step."""
+        every = self._rehearse_every
+        return every > 0 and self._tried % every == every - 1
+
     def step(
         self, samples: Sequence[Sample], light: bool, judged_by: Sequence[Sample],
-        fresh: Sequence[Sample]
+        fresh: Sequence[Sample], rehearsed: Sequence[Rehearsal] = ()
     ) -> Taken:
         """
         Take one step; see Trainer.step.
@@ -76,11 +86,13 @@ class Learner:
         is a problem like others, and from then on batches are smaller.
 
         :param fresh: samples that may be held out of later steps.
+        :param rehearsed: views for the step to rehearse, where it is time.
         """
-        samples = samples[:self._most]
+        samples, rehearsed = samples[:self._most], rehearsed if self.rehearses else ()
+        self._tried += 1
         try:
             with self._whole():
-                return self._step(samples, light, judged_by, fresh)
+                return self._step(samples, light, judged_by, fresh, rehearsed)
         except (torch.cuda.OutOfMemoryError, MemoryError):
             self._most = max(1, len(samples) - 1)
         # Only here: the exception, with its frames, held the memory that is to come back.
@@ -99,11 +111,11 @@ class Learner:
         self.guard.trust()
         self._weights.commit(self.trainer.parameters)
 
-    def _step(self, samples, light, judged_by, fresh) -> Taken:
+    def _step(self, samples, light, judged_by, fresh, rehearsed) -> Taken:
         guard, checks = self.guard, self.guard.checks
         guard.before_step(samples)
         self.trainer.learning_rate = self._rate * self.recovery.rate
-        outcome = self.trainer.step(samples, light, judged_by)
+        outcome = self.trainer.step(samples, light, judged_by, rehearsed)
         if not outcome.applied:
             return Taken(outcome, self._weights.newest, NOT_FINITE)
         problem = guard.problem_after_step(fresh)

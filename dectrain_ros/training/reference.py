@@ -12,7 +12,7 @@ from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.network import Decoded, DepthNetwork
 from dectrain_ros.depth.uncertainty import dropout_depth, UncertaintyFromMotion
 from dectrain_ros.frames import DepthPrediction, Frame
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Sample
 import numpy as np
 import torch
 from torch import Tensor

@@ -4,46 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 import threading
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Generic, List, Sequence, Tuple, TypeVar
 
-from dectrain_ros.frames import Intrinsics
-from dectrain_ros.training.views import View
+from dectrain_ros.training.samples import Storable
 import numpy as np
-from torch import Tensor
+
+Kind = TypeVar('Kind', bound=Storable)
 
 
-class Sample(NamedTuple):
+class ReplayBuffer(Generic[Kind]):
     """
-    All that a training step needs of one frame.
-
-    image is uint8 RGB at the network's size (h, w, 3), intrinsics belong to it. sources: at least
-    one earlier view. source_from_target: (S, 4, 4) float32, m. features: the frozen encoder's,
-    shallow to deep, (1, C, ., .) each, or None where the encoder is trained too.
-    """
-
-    image: np.ndarray
-    intrinsics: Intrinsics
-    sources: Tuple[View, ...]
-    source_from_target: np.ndarray
-    features: Optional[Tuple[Tensor, ...]]
-
-    def arrays(self) -> Iterator[Tuple[int, int]]:
-        """List identity and bytes of every array held."""
-        for array in (self.image, *(view.image for view in self.sources)):
-            yield id(array), array.nbytes
-        for tensor in self.features or ():
-            yield id(tensor), tensor.numel() * tensor.element_size()
-
-    def packed(self) -> 'Sample':
-        """Give the sample for keeping: features on the host, at half width."""
-        if self.features is None:
-            return self
-        return self._replace(features=tuple(f.half().cpu() for f in self.features))
-
-
-class ReplayBuffer:
-    """
-    Keeps samples unlike one another (CoDEPS' strategy; ALGORITHMS.md section 4).
+    Keeps samples, of one kind, unlike one another (CoDEPS' strategy; ALGORITHMS.md section 4).
 
     A sample enters if its key's highest cosine similarity to the stored ones is below
     max_similarity. When full, the most redundant one leaves: argmax_i sum_j cos(i, j).
@@ -57,7 +28,7 @@ class ReplayBuffer:
         """Start empty."""
         self._capacity, self._max_bytes = capacity, max_bytes
         self._max_similarity = max_similarity
-        self._samples: List[Sample] = []
+        self._samples: List[Kind] = []
         self._keys = np.zeros((0, 0), np.float32)
         self._known = np.zeros((0, 0), np.float32)
         self._lock = threading.Lock()           # of _keys, which another thread may save
@@ -109,7 +80,7 @@ class ReplayBuffer:
         count = len(self._samples)
         return float(1 - (self._keys[:count] @ key).max()) if count else 1.0
 
-    def offer(self, key: np.ndarray, sample: Sample) -> bool:
+    def offer(self, key: np.ndarray, sample: Kind) -> bool:
         """
         Keep the sample if it is unlike those held; say whether it was kept.
 
@@ -122,7 +93,7 @@ class ReplayBuffer:
         with self._lock:
             return self._kept(key, sample)
 
-    def _kept(self, key: np.ndarray, sample: Sample) -> bool:
+    def _kept(self, key: np.ndarray, sample: Kind) -> bool:
         """Store the sample, let others go where there is no room; say whether it was kept."""
         if not self._keys.size:
             self._keys = np.zeros((self._capacity + 1, len(key)), np.float32)
@@ -137,15 +108,15 @@ class ReplayBuffer:
         return kept
 
     def draw(
-        self, count: int, rng: np.random.Generator, but: Sequence[Sample] = ()
-    ) -> Tuple[Sample, ...]:
+        self, count: int, rng: np.random.Generator, but: Sequence[Kind] = ()
+    ) -> Tuple[Kind, ...]:
         """Draw up to count different samples uniformly, none of them in but."""
         taken = {id(sample) for sample in but}
         left = [s for s in self._samples if id(s) not in taken] if taken else self._samples
         chosen = rng.choice(len(left), min(count, len(left)), replace=False) if left else ()
         return tuple(left[k] for k in chosen)
 
-    def _evict(self) -> Sample:
+    def _evict(self) -> Kind:
         """Let the most redundant sample go."""
         count = len(self)
         keys = self._keys[:count]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 import copy
 import math
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.depth.estimator import image_batch, network_image
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.network import DepthNetwork
 from dectrain_ros.frames import Costs, Intrinsics
-from dectrain_ros.training.replay_buffer import Sample
+from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.views import View
 import numpy as np
@@ -22,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 # Adam's usual 0.9 remembers ten steps: where one is taken every few frames, that is of views long
 # passed, and the first steps, the largest, go too far (ALGORITHMS.md section 1).
 _MOMENTUM = 0.5
+_REHEARSED = 4.0        # weight of what strayed: one step in four may have to undo the others
 
 
 class Outcome(NamedTuple):
@@ -60,6 +62,8 @@ class Trainer:
     takes the weights it trains nearer by this times the learning rate of the way. It may be
     changed between steps.
 
+    rehearsal_factor: views rehearsed may come this many times further or nearer than they were.
+
     :param network: what predicts; copied. A frozen encoder is shared with the copy.
     :param scope: 'decoder' or 'full'.
     :param loss_options: the keyword arguments of self_supervised_loss.
@@ -67,7 +71,7 @@ class Trainer:
 
     def __init__(
         self, network: DepthNetwork, *, scope: str, learning_rate: float, max_grad_norm: float,
-        anchor: float = 0.0, **loss_options: float
+        anchor: float = 0.0, rehearsal_factor: float = 1.5, **loss_options: float
     ):
         """Copy what is trained and start Adam."""
         frozen = scope == 'decoder'
@@ -82,6 +86,7 @@ class Trainer:
             self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
         self._max_grad_norm = max_grad_norm
         self._loss_options = loss_options
+        self._rehearsal_factor = rehearsal_factor
         self.anchor = anchor
         self._source = {p: p.detach().clone() for p in self._parameters}
 
@@ -101,7 +106,8 @@ class Trainer:
             group['lr'] = value
 
     def step(
-        self, samples: Sequence[Sample], light: bool = False, judged_by: Sequence[Sample] = ()
+        self, samples: Sequence[Sample], light: bool = False, judged_by: Sequence[Sample] = (),
+        rehearsed: Sequence[Rehearsal] = ()
     ) -> Outcome:
         """
         Take one Adam step on the mean loss of the samples.
@@ -112,13 +118,14 @@ class Trainer:
         :param light: train the decoder's last stages only; the others' moments rest meanwhile.
         :param judged_by: samples whose loss before and after gives the step's change; it costs a
             forward pass each time.
+        :param rehearsed: views whose depth must not stray; the outcome's loss is without them.
         """
         # Before the backward pass: that of grid_sample reads beyond its memory at nan, on a CPU.
         if not all(np.isfinite(s.source_from_target).all() for s in samples):
             return Outcome(math.nan, math.nan, False)
         judged = self.loss_of(judged_by) if judged_by else math.nan
         trained = self._light if light else self._parameters
-        loss = self._backward(samples, trained)
+        loss = self._backward(samples, rehearsed, trained)
         if not math.isfinite(loss):
             return Outcome(loss, math.nan, False)
         norm = float(torch.nn.utils.clip_grad_norm_(trained, self._max_grad_norm))
@@ -175,9 +182,14 @@ class Trainer:
         return self._shadow.depth(features, focal)[0, 0].cpu().numpy()
 
     @torch.no_grad()
-    def read(self, samples: Sequence[Sample]) -> List[Reading]:
-        """Give what the shadow's present weights say of every sample."""
-        losses, depth = self._forward(samples)
+    def read(self, samples: Sequence[Sample], of_source: bool = False) -> List[Reading]:
+        """
+        Give what the shadow's present weights say of every sample.
+
+        :param of_source: ask the weights it was made with instead.
+        """
+        with self._source_weights() if of_source else nullcontext():
+            losses, depth = self._forward(samples)
         flat = depth.flatten(1)
         told = torch.stack((losses, flat.median(1).values, flat.log().std(1)), 1)
         return [Reading(*row) for row in told.tolist()]
@@ -204,14 +216,29 @@ class Trainer:
         torch._foreach_copy_(self._parameters, list(self._source.values()))
         self._optimizer.state.clear()
 
+    @contextmanager
+    def _source_weights(self) -> Iterator[None]:
+        """Let the parameters be those it was made with for a while; nothing is copied."""
+        present = [parameter.data for parameter in self._parameters]
+        try:
+            for parameter, source in self._source.items():
+                parameter.data = source
+            yield
+        finally:
+            for parameter, data in zip(self._parameters, present):
+                parameter.data = data
+
     @torch.no_grad()
     def _pull(self, trained: List[torch.nn.Parameter]) -> None:
         """Take what was trained towards the source, decoupled from Adam's moments as in AdamW."""
         share = min(1.0, self.anchor * self.learning_rate)
         torch._foreach_lerp_(trained, [self._source[p] for p in trained], share)
 
-    def _backward(self, samples: Sequence[Sample], trained: List[torch.nn.Parameter]) -> float:
-        """Leave the gradients of the mean loss in what is trained; give the loss."""
+    def _backward(
+        self, samples: Sequence[Sample], rehearsed: Sequence[Rehearsal],
+        trained: List[torch.nn.Parameter]
+    ) -> float:
+        """Leave the gradients of all in what is trained; give the mean loss of the samples."""
         self._optimizer.zero_grad(set_to_none=True)
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -219,11 +246,22 @@ class Trainer:
             loss = self._losses(samples).mean()
             value = float(loss.detach())
             if math.isfinite(value):
+                if rehearsed:
+                    loss = loss + _REHEARSED * self._strayed(rehearsed)
                 loss.backward()
         finally:
             for parameter in trained:
                 parameter.requires_grad_(False)
         return value
+
+    def _strayed(self, rehearsed: Sequence[Rehearsal]) -> Tensor:
+        """Give how far views strayed beyond what they may: log depth, mean over all pixels."""
+        cameras = Cameras.of([r.intrinsics for r in rehearsed], self._parameters[0].device)
+        images = image_batch([r.image for r in rehearsed], self._parameters[0].device)
+        depth = self._shadow.depth(self._features(rehearsed, images), cameras.fx)
+        first = torch.from_numpy(np.stack([r.depth for r in rehearsed])).to(depth.device)
+        away = (depth[:, 0] / first).log().abs()
+        return (away - math.log(self._rehearsal_factor)).clamp(min=0.0).mean()
 
     def _losses(self, samples: Sequence[Sample]) -> Tensor:
         """Give the self-supervised loss of every sample, (B,)."""
@@ -233,21 +271,23 @@ class Trainer:
         """Give the self-supervised loss of every sample, (B,), and its depth, m, (B, 1, h, w)."""
         device = self._parameters[0].device
         views = max(len(s.sources) for s in samples)
-        target = image_batch([s.image for s in samples], device)
         sources = image_batch(
             [_nth(s.sources, k).image for s in samples for k in range(views)], device)
         motion = np.stack([[_nth(s.source_from_target, k) for k in range(views)] for s in samples])
         cameras = Cameras.of([s.intrinsics for s in samples], device)
-        if self._frozen_encoder:
-            features = [torch.cat([f.to(device).float() for f in level])
-                        for level in zip(*(s.features for s in samples))]
-        else:
-            features = self._shadow.encode(target)
-        depths = self._shadow.depths(features, cameras.fx)
+        target = image_batch([s.image for s in samples], device)
+        depths = self._shadow.depths(self._features(samples, target), cameras.fx)
         losses = self_supervised_loss(
             depths, target, sources.unflatten(0, (len(samples), views)), cameras,
             torch.from_numpy(motion).to(device), **self._loss_options)
         return losses, depths[0]
+
+    def _features(self, items: Sequence, images: Tensor) -> Sequence[Tensor]:
+        """Give the encoder's features of samples or rehearsals with these images."""
+        if not self._frozen_encoder:
+            return self._shadow.encode(images)
+        return [torch.cat([f.to(images.device).float() for f in level])
+                for level in zip(*(item.features for item in items))]
 
 
 def _nth(items, k: int):

@@ -44,6 +44,8 @@ class ViewHistory:
     TOO_FAR = 'earlier views are too far away'
     ROTATION = 'rotation too large'
     OVERLAP = 'not enough overlap'
+    # Of views there was a choice for: their depth is sound, but cannot be learnt.
+    UNLEARNABLE = (AT_REST, TURNING, TOO_FAR, ROTATION, OVERLAP)
 
     def __init__(
         self, *, capacity: int, sources: int, baseline_low: float, baseline_target: float,

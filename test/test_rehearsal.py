@@ -1,0 +1,157 @@
+"""Views that cannot be learnt from keep the depth they were first given, more or less."""
+
+import dataclasses
+
+from dectrain_ros.frames import Action, Decision
+from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.samples import Rehearsal
+from dectrain_ros.training.step import Trainer
+import numpy as np
+import pytest
+from scenes import config, frame, lite, pose, sample, weights_file
+import torch
+
+LOSSES = {'photometric_weight': 10.0, 'smoothness_weight': 1e-3, 'photometric_cap': 0.5}
+TRY = ('training.replay_similarity=1.0', 'safety.probe_every=0', 'training.features=none')
+FACTOR = 1.5
+
+
+@pytest.fixture
+def network():
+    return lite()
+
+
+@pytest.fixture(scope='module')
+def weights(tmp_path_factory):
+    return weights_file(tmp_path_factory.mktemp('weights'))
+
+
+def trainer_of(network, scope='decoder', factor=FACTOR):
+    return Trainer(network, scope=scope, learning_rate=1e-3, max_grad_norm=1.0,
+                   rehearsal_factor=factor, **LOSSES)
+
+
+def depth_of(trainer, view):
+    return trainer.depth_of(view.image, view.intrinsics.fx)
+
+
+def seen_as(trainer, view, times):
+    """Give the rehearsal of a view whose first depth was so many times the present one."""
+    return Rehearsal(view.image, view.intrinsics, times * depth_of(trainer, view), view.features)
+
+
+def still(number):
+    """Give a frame taken without moving: nothing can be learnt from it."""
+    return dataclasses.replace(frame(number), world_from_camera=pose(0.0))
+
+
+def step_on(pipeline, seen):
+    candidate = pipeline.observe(seen).candidate
+    action = Action.FULL if candidate.trainable else Action.SKIP
+    return pipeline.train(Decision(candidate.stamp_ns, action, 'so decided'))
+
+
+@pytest.mark.parametrize('scope', ['decoder', 'full'])
+@pytest.mark.parametrize('times', [3.0, 1 / 3])
+def test_a_view_that_strayed_is_brought_back_to_within_the_factor(network, scope, times):
+    trainer = trainer_of(network, scope)
+    wall = sample(network)
+    view = sample(network, 0.9)._replace(image=255 - sample(network, 0.9).image)
+    view = view._replace(features=seen_features(network, view.image))
+    rehearsal = seen_as(trainer, view, times)
+    for _ in range(60):
+        trainer.step([wall], rehearsed=[rehearsal])
+    away = np.abs(np.log(depth_of(trainer, view) / rehearsal.depth)).mean()
+    assert away < np.log(FACTOR) * 1.15
+
+
+def seen_features(network, image):
+    with torch.no_grad():
+        return network.encode(torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() / 255)
+
+
+@pytest.mark.parametrize('times', [1.0, 1.45, 1 / 1.45])
+def test_a_view_within_the_factor_changes_nothing(network, times):
+    free, held = trainer_of(network), trainer_of(network)
+    wall = sample(network)
+    without = free.step([wall])
+    within = held.step([wall], rehearsed=[seen_as(held, sample(network, 0.5), times)])
+    assert within == without
+    assert all(map(torch.equal, free.parameters, held.parameters))
+
+
+def test_the_loss_of_a_step_is_told_without_what_strayed(network):
+    trainer, other = trainer_of(network), trainer_of(network)
+    wall = sample(network)
+    outcome = trainer.step([wall], rehearsed=[seen_as(trainer, sample(network, 0.5), 9.0)])
+    without = other.step([wall])
+    assert outcome.loss == without.loss and outcome.grad_norm != without.grad_norm
+
+
+def test_a_broken_first_depth_is_not_applied(network):
+    trainer = trainer_of(network)
+    before = [p.clone() for p in trainer.parameters]
+    broken = seen_as(trainer, sample(network, 0.5), np.float32(np.nan))
+    assert not trainer.step([sample(network)], rehearsed=[broken]).applied
+    assert all(map(torch.equal, before, trainer.parameters))
+
+
+def noted(pipeline):
+    """List what every step rehearses, from now on."""
+    steps, step = [], pipeline._trainer.step
+
+    def noting(samples, light, judged_by, rehearsed):
+        steps.append(rehearsed)
+        return step(samples, light, judged_by, rehearsed)
+    pipeline._trainer.step = noting
+    return steps
+
+
+@pytest.mark.parametrize('scope', ['decoder', 'full'])
+def test_views_at_rest_are_rehearsed_every_so_many_steps_as_they_were_first_seen(weights, scope):
+    pipeline = Pipeline(config(
+        weights, *TRY, f'training.scope={scope}', 'safety.rehearse_every=3'))
+    steps = noted(pipeline)
+    first = [pipeline.observe(still(k)) for k in range(3)]
+    due = []
+    for k in range(3, 12):
+        pipeline.observe(frame(k))
+        due.append(pipeline.due[1])
+        assert pipeline.train(Decision(frame(k).stamp_ns, Action.FULL, 'so decided')).trained
+    assert [len(rehearsed) for rehearsed in steps] == [0, 0, 1] * 3
+    assert due == [False, False, True] * 3
+    depths = [seen.prediction.depth for seen in first[1:]]      # of the first none is before it
+    for (rehearsal,) in steps[2::3]:
+        assert any(np.array_equal(rehearsal.depth, depth) for depth in depths)
+        assert (rehearsal.features is None) == (scope == 'full')
+
+
+def test_only_views_with_a_sound_depth_that_cannot_be_learnt_are_rehearsed(weights):
+    pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=1'))
+    lost = dataclasses.replace(frame(0), world_from_camera=None)
+    for seen in (lost, frame(1), frame(2)):     # no pose, no earlier view, trained on
+        step_on(pipeline, seen)
+    pipeline._recovery.rolled_back('held-out loss rose')
+    step_on(pipeline, frame(3))                 # could be learnt, after a pause
+    assert len(pipeline._rehearsals) == 0 and pipeline.due == (0, False)
+    step_on(pipeline, dataclasses.replace(frame(4), world_from_camera=pose(50.0)))
+    assert len(pipeline._rehearsals) == 1       # too far from all others
+
+
+def test_none_is_kept_or_rehearsed_where_so_configured(weights):
+    pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=0'))
+    steps = noted(pipeline)
+    for k in range(2):
+        pipeline.observe(still(k))
+    for k in range(2, 8):
+        step_on(pipeline, frame(k))
+    assert len(pipeline._rehearsals) == 0 and steps == [()] * 6
+
+
+def test_runs_with_rehearsals_repeat_bit_by_bit(weights):
+    def run():
+        pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=2', seed=4))
+        return [step_on(pipeline, still(k) if k % 3 else frame(k)).grad_norm for k in range(18)]
+    one, other = run(), run()
+    np.testing.assert_array_equal(one, other)
+    assert np.isfinite(one).sum() > 4
