@@ -188,7 +188,7 @@ class SafetyConfig(Room):
         4, 'Steps from rehearsal to rehearsal: a view that cannot be learnt from (no parallax) is '
         'kept from straying while others are; 0 for none.', low=0, high=10000)
     rehearse_factor: float = option(
-        1.5, 'The depth of such views may change by this factor from when they were first seen.',
+        2.0, 'The depth of such views may change by this factor from when they were first seen.',
         low=1.0, high=1000.0)
     probe_every: int = option(
         200, 'Steps between measurements of the error on stored source frames; 0 for none.',

@@ -2,6 +2,7 @@
 
 import copy
 
+from dectrain_ros.training import step
 from dectrain_ros.training.step import Trainer
 import numpy as np
 import pytest
@@ -130,6 +131,27 @@ def test_half_of_a_gradient_is_remembered(network):
         told = first.abs() > 1e-9
         torch.testing.assert_close(
             (first ** 2 / second)[told], torch.full_like(first, 250.0)[told], rtol=1e-3, atol=0.0)
+
+
+def test_where_gradients_grow_all_at_once_no_tensor_steps_further_than_a_learning_rate(
+        network, monkeypatch):
+    def longest(trainer):
+        """Give how far each tensor goes in a step after thirty a hundredth as large."""
+        wall, loss_of = sample(network), trainer._losses
+        trainer._losses = lambda samples: 1e-2 * loss_of(samples)
+        for _ in range(30):
+            trainer.step([wall])
+        trainer._losses, before = loss_of, values(trainer)
+        trainer.step([wall])
+        return [float((p - b).square().mean().sqrt()) / trainer.learning_rate
+                for p, b in zip(trainer.parameters, before)]
+    bound = longest(make(network, max_grad_norm=1e6))
+    monkeypatch.setattr(step, '_MOST_MOVED', np.inf)
+    free = longest(make(network, max_grad_norm=1e6))
+    assert max(free) > 2.0
+    assert max(bound) < 1.001
+    assert [b for b, f in zip(bound, free) if f > 1.01] == pytest.approx([1.0] * sum(
+        f > 1.01 for f in free), abs=1e-3)
 
 
 @pytest.mark.parametrize('broken', ['motion', 'features', 'infinite features'])

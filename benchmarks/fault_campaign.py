@@ -1,0 +1,173 @@
+"""
+Does training through faulty input harm the depth? Each fault on a bag, against never training.
+
+Every other frame is at fault; every frame that can be trained on is. Compared are the errors of
+depth on the sound frames, and over the last half of them; depth of every frame must be finite
+and within the network's range. Poses pass the live node's checks: views before a jump are not
+used after it. Target: error at most 1 % above that of never training.
+
+    python benchmarks/fault_campaign.py                     # a synthetic walk
+    python benchmarks/fault_campaign.py kitchen --frames 300 --policy periodic:4
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+import tempfile
+from typing import Callable, Dict, List, NamedTuple
+
+from dectrain_ros.config import Config, parsed
+from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.depth.checkpoints import load_network
+from dectrain_ros.frames import Frame
+from dectrain_ros.offline.bag import Bag
+from dectrain_ros.offline.measure import measure
+from dectrain_ros.offline.synthesize import Walk, write_walk
+from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.ros.pose_stream import Limits, PoseStream
+from dectrain_ros.storage import write_json
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+WORSE = 0.01            # target
+
+Fault = Callable[[Frame, Frame], Frame]         # of a frame and the bag's first
+
+
+class Fared(NamedTuple):
+    """What became of a run: AbsRel on sound frames, all and the later half; depth was in range."""
+
+    absrel: float
+    later: float
+    is_sound: bool
+    trained: int
+    rollbacks: int
+
+
+def filled(value: int) -> Fault:
+    """Give images of one value."""
+    return lambda frame, first: replace(frame, image=np.full_like(frame.image, value))
+
+
+def noise(frame: Frame, first: Frame) -> Frame:
+    """Give an image of noise."""
+    rng = np.random.default_rng(frame.stamp_ns)
+    return replace(frame, image=rng.integers(0, 256, frame.image.shape, dtype=np.uint8))
+
+
+def swapped(frame: Frame, first: Frame) -> Frame:
+    """Give the image with red and blue swapped."""
+    return replace(frame, image=np.ascontiguousarray(frame.image[..., ::-1]))
+
+
+def scaled(factor: float) -> Fault:
+    """Give poses whose positions are wrong by a factor."""
+    def change(frame: Frame, first: Frame) -> Frame:
+        if frame.world_from_camera is None:
+            return frame
+        pose = frame.world_from_camera.copy()
+        pose[:3, 3] = first.world_from_camera[:3, 3] + factor * (
+            pose[:3, 3] - first.world_from_camera[:3, 3])
+        return replace(frame, world_from_camera=pose)
+    return change
+
+
+def posed(value: float) -> Fault:
+    """Give poses of one value."""
+    return lambda frame, first: replace(frame, world_from_camera=np.full((4, 4), value))
+
+
+def unchanged(frame: Frame, first: Frame) -> Frame:
+    """Give the frame as it is."""
+    return frame
+
+
+FAULTS: Dict[str, Fault] = {
+    'none': unchanged, 'black images': filled(0), 'white images': filled(255), 'noise': noise,
+    'swapped channels': swapped,
+    'frozen images': lambda frame, first: replace(frame, image=first.image),
+    'frozen poses': lambda frame, first: replace(
+        frame, world_from_camera=first.world_from_camera),
+    'nan poses': posed(np.nan), 'infinite poses': posed(np.inf),
+    'poses 10 times too far': scaled(10.0), 'poses 10 times too near': scaled(0.1)}
+RATES = {'learning rate .01': 0.01, 'learning rate 1': 1.0}          # 1 is the most there is
+
+
+def fared(bag: Bag, config: Config, policy_text: str, fault: Fault, frames: int) -> Fared:
+    """Go through a bag with a fault on every other frame."""
+    pipeline, policy = Pipeline(config), make_policy(policy_text, config.seed)
+    poses = PoseStream(Limits(
+        config.pose.max_gap_s, config.pose.max_speed, config.pose.max_turn_rate))
+    card = load_network(config.depth.network, config.depth.weights).card
+    first, errors, is_sound, trained, stamp_ns = None, [], True, 0, 0
+    for k, recorded in enumerate(bag.frames(0, frames)):
+        first = first or recorded.frame
+        is_faulty = k % 2 == 1
+        frame = fault(recorded.frame, first) if is_faulty else recorded.frame
+        pose = frame.world_from_camera
+        poses.add(frame.stamp_ns, pose if pose is not None and np.isfinite(pose).all() else None)
+        if k and poses.jumped(stamp_ns, frame.stamp_ns):
+            pipeline.forget_views()
+        stamp_ns = frame.stamp_ns
+        seen = pipeline.observe(frame)
+        is_sound &= bool(np.isfinite(seen.depth).all() and seen.depth.min() >= card.min_depth_m
+                         and seen.depth.max() <= card.max_depth_m)
+        trained += pipeline.train(policy.decide(seen.candidate)).trained
+        if not is_faulty:
+            errors.append(measure(seen.depth, recorded.ground_truth).absrel)
+    later = errors[len(errors) // 2:]
+    return Fared(float(np.nanmean(errors)), float(np.nanmean(later)), is_sound, trained,
+                 sum(pipeline.safety.rollbacks.values()))
+
+
+def campaign(bag: Bag, options, console: Console) -> None:
+    """Run every fault, and print and write what became of it."""
+    config = parsed(options.assignments).replaced('training.features', 'none')
+    frames = min(options.frames, len(bag))
+    table = Table('fault', 'never', 'trained', 'change', 'later half', 'change', 'steps',
+                  'rollbacks', 'in range', title=f'AbsRel on sound frames of {bag.path.name}, '
+                  f'{options.policy}; target: at most {WORSE:+.0%}')
+    rows: List[dict] = []
+    cases = [(name, config, fault) for name, fault in FAULTS.items()]
+    cases += [(name, config.replaced('training.learning_rate', rate), unchanged)
+              for name, rate in RATES.items()]
+    # Depth of a sound frame does not depend on the others where nothing is trained.
+    never = fared(bag, config, 'never', unchanged, frames)
+    for name, changed, fault in cases:
+        ours = fared(bag, changed, options.policy, fault, frames)
+        change, later = ours.absrel / never.absrel - 1, ours.later / never.later - 1
+        table.add_row(name, f'{never.absrel:.4f}', f'{ours.absrel:.4f}', f'{change:+.1%}',
+                      f'{ours.later:.4f}', f'{later:+.1%}', str(ours.trained),
+                      str(ours.rollbacks), 'yes' if ours.is_sound else 'NO')
+        rows.append({'fault': name, **ours._asdict(), 'change': change, 'later_change': later})
+        console.print(f'{name}: {change:+.1%}')
+        write_json(options.out, {'bag': bag.path.name, 'policy': options.policy,
+                                 'frames': frames, 'never': never._asdict(), 'faults': rows})
+    console.print(table)
+
+
+def main() -> None:
+    """Read the options and run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('bag', nargs='?', type=Path, help='without one, a synthetic walk')
+    parser.add_argument('--frames', type=int, default=200, help='frames used of the bag')
+    parser.add_argument('--policy', default='always')
+    parser.add_argument('--set', dest='assignments', action='append', default=[],
+                        metavar='ROOM.OPTION=VALUE')
+    parser.add_argument('--out', type=Path, default=Path('out/fault_campaign.json'))
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = options.bag or Path(scratch) / 'walk'
+        if not options.bag:
+            for _ in write_walk(path, Walk(frames=options.frames)):
+                pass
+        campaign(Bag(path), options, Console())
+
+
+if __name__ == '__main__':
+    main()
