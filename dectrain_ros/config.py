@@ -164,10 +164,10 @@ class SafetyConfig(Room):
     windows: int = option(
         4, 'Replayed frames held out of training for the checks.', low=1, high=64)
     loss_tolerance: float = option(
-        0.25, 'The held-out loss may be above that of the loaded weights by this share.',
+        0.5, 'The held-out loss may be above that of the loaded weights by this share.',
         low=0.0, high=100.0)
     loss_factor: float = option(
-        2.0, 'The held-out loss may rise over the least of the good versions by this factor.',
+        3.0, 'The held-out loss may rise over the least of the good versions by this factor.',
         low=1.0, high=1000.0)
     depth_factor: float = option(
         3.0, 'The median depth of held-out frames may change from check to check by this factor.',
