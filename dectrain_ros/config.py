@@ -159,7 +159,8 @@ class SafetyConfig(Room):
     room = 'safety'
     check_every: int = option(
         20, 'Steps from check to check of the trained weights: the loss, depth and its spread on '
-        'held-out frames, against the last good version; 0 leaves them unchecked.',
+        'held-out frames, against the loaded weights and the last good version; 0 leaves them '
+        'unchecked.',
         low=0, high=10000)
     windows: int = option(
         4, 'Replayed frames held out of training for the checks.', low=1, high=64)
@@ -184,6 +185,9 @@ class SafetyConfig(Room):
     anchor: float = option(
         10.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
         'times the learning rate; 0 for none.', low=0.0, high=1e4, live=True)
+    max_step: float = option(
+        1.0, 'No tensor of the network steps further than so many learning rates (root mean '
+        'square), as Adam would where gradients grow all at once.', low=0.01, high=1e6)
     rehearse_every: int = option(
         4, 'Steps from rehearsal to rehearsal: a view that cannot be learnt from (no parallax) is '
         'kept from straying while others are; 0 for none.', low=0, high=10000)

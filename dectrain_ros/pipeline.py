@@ -22,6 +22,7 @@ from dectrain_ros.features import Considered, make_feature_set
 from dectrain_ros.frames import (
     Action, Candidate, Costs, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
 from dectrain_ros.training.recovery import COOLING
+from dectrain_ros.training.rehearsal import Rehearsals
 from dectrain_ros.training.replay_buffer import ReplayBuffer
 from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
@@ -33,7 +34,6 @@ import torch
 # Decisions come back within a frame or two; each batch waiting for one holds encoder features.
 _WAITING_BATCHES = 8
 _JUDGES = 2             # samples not trained on that tell what a step brought
-_REHEARSALS, _REHEARSAL_BYTES = 100, 64e6       # views at most, and their memory
 _JUDGED = 1 / 4         # of steps; to judge one by them costs two fifths of a step
 
 
@@ -52,7 +52,7 @@ class Observation(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """What a step on a frame would be taken on, be judged by, and what may be held out after."""
+    """What a step on a frame would learn, be judged by, hold out after, and rehearse."""
 
     batch: Tuple[Sample, ...]
     judged_by: Tuple[Sample, ...]
@@ -97,7 +97,8 @@ class Pipeline:
         self._trainer = Trainer(
             network, scope=training.scope, learning_rate=training.learning_rate,
             max_grad_norm=training.max_grad_norm, anchor=config.safety.anchor,
-            rehearsal_factor=config.safety.rehearse_factor, **loss)
+            rehearsal_factor=config.safety.rehearse_factor, max_step=config.safety.max_step,
+            **loss)
         self._features = make_feature_set(training.features, network, seed=config.seed, **loss)
         self._flops = (self._trainer.flops(1 + training.replay_frames)
                        if training.features != 'none' else Costs(math.nan, math.nan))
@@ -110,13 +111,12 @@ class Pipeline:
         self._replay: ReplayBuffer[Sample] = ReplayBuffer(
             capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
             max_similarity=training.replay_similarity)
-        self._rehearsals: ReplayBuffer[Rehearsal] = ReplayBuffer(
-            capacity=_REHEARSALS if config.safety.rehearse_every else 0,
-            max_bytes=_REHEARSAL_BYTES, max_similarity=training.replay_similarity)
+        self._rehearsals = Rehearsals(
+            config.safety.rehearse_every, training.replay_similarity, config.seed)
         self._config = config
-        self._rng, self._judging_rng, self._guarding_rng, self._rehearsing_rng = (
+        self._rng, self._judging_rng, self._guarding_rng = (
             np.random.default_rng(seed)
-            for seed in (config.seed, (config.seed, 1), (config.seed, 2), (config.seed, 3)))
+            for seed in (config.seed, (config.seed, 1), (config.seed, 2)))
         self._adaptation = Adaptation(
             config, self._trainer, network, self._features, self._replay)
         self._guard, self._recovery = (
@@ -175,6 +175,9 @@ class Pipeline:
         batch: Tuple[Sample, ...] = ()
         judged_by: Tuple[Sample, ...] = ()
         fresh: Tuple[Sample, ...] = ()
+        rehearsed: Tuple[Rehearsal, ...] = ()
+        self._rehearsals.follow(
+            self._adaptation.learner.steps, self._adaptation.learner.renewals)
         feature = pooled_feature(prediction.encoder_features)
         novelty = self._replay.novelty(feature)
         if not choice.refusal:
@@ -184,7 +187,7 @@ class Pipeline:
                 self._config.training.replay_frames, self._rng, but=held))
             fresh = self._replay.draw(self._guard.wanted, self._guarding_rng, but=held)
             judged_by = self._judges(batch)
-            rehearsed = self._rehearsals.draw(1, self._rehearsing_rng)
+            rehearsed = self._rehearsals.draw(feature)
             self._replay.offer(feature, sample)
         elif choice.refusal in ViewHistory.UNLEARNABLE:
             self._rehearsals.offer(feature, self._rehearsal(prediction))
@@ -216,7 +219,8 @@ class Pipeline:
             return StepResult(decision.stamp_ns, False, yields, self._weights.newest)
         started = time.perf_counter()
         outcome, version, problem = self._adaptation.step(
-            waiting.batch, decision.action is Action.LIGHT, *waiting[1:])
+            waiting.batch, decision.action is Action.LIGHT, waiting.judged_by, waiting.fresh,
+            waiting.rehearsed)
         elapsed_s = time.perf_counter() - started
         self._limits.stepped(elapsed_s)
         spent = self._cost.observe(decision.action, elapsed_s)

@@ -135,7 +135,7 @@ def test_an_exception_anywhere_in_a_step_is_reported_and_depth_and_worker_go_on(
         calls.append(arguments)
         if len(calls) == 2:
             raise RuntimeError('broken')
-        return sound(*arguments)
+        return sound(*arguments, **named)
     setattr(owner, name, fails)
     worker = Worker(pipeline.train, results.append)
     try:

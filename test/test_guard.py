@@ -191,6 +191,29 @@ def test_the_source_is_read_without_moving_the_present_weights(network):
     assert not equal(weights, trainer.parameters)
 
 
+def test_weights_taken_for_good_pass_the_next_check_though_the_source_did_better(network):
+    trainer = trainer_of(network)
+    trainer.read = lambda samples, of_source=False: [
+        reading(loss=1.0 if of_source else 4.0)] * len(samples)
+    guard = HeldOutGuard(trainer, every=1, count=2, tolerances=ALLOWED)
+    guard.before_step([sample(network)])
+    assert guard.problem_after_step((sample(network, 0.5),)) == ''
+    guard.trust()
+    assert guard.problem_after_step(()) == ''
+
+
+def test_the_source_is_put_away_again_where_reading_it_fails(network):
+    trainer = trainer_of(network)
+    wall = sample(network)
+    trainer.step([wall])
+    before = values(trainer)
+    with pytest.raises(ValueError):
+        trainer.read([], of_source=True)
+    assert equal(before, trainer.parameters)
+    trainer.restore_source()
+    assert not equal(before, trainer.parameters)
+
+
 def test_loss_may_rise_where_it_stays_below_that_of_the_source_and_not_above(network):
     problems = []
     for source_loss in (1.7, 1.5):

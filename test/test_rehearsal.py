@@ -4,8 +4,14 @@ import dataclasses
 
 from dectrain_ros.frames import Action, Decision
 from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training import rehearsal
+from dectrain_ros.training.guard import Guard
+from dectrain_ros.training.learner import Learner
+from dectrain_ros.training.recovery import Recovery
+from dectrain_ros.training.rehearsal import Rehearsals
 from dectrain_ros.training.samples import Rehearsal
 from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.weights import WeightVersions
 import numpy as np
 import pytest
 from scenes import config, frame, lite, pose, sample, weights_file
@@ -58,10 +64,10 @@ def test_a_view_that_strayed_is_brought_back_to_within_the_factor(network, scope
     wall = sample(network)
     view = sample(network, 0.9)._replace(image=255 - sample(network, 0.9).image)
     view = view._replace(features=seen_features(network, view.image))
-    rehearsal = seen_as(trainer, view, times)
+    strayed = seen_as(trainer, view, times)
     for _ in range(60):
-        trainer.step([wall], rehearsed=[rehearsal])
-    away = np.abs(np.log(depth_of(trainer, view) / rehearsal.depth)).mean()
+        trainer.step([wall], rehearsed=[strayed])
+    away = np.abs(np.log(depth_of(trainer, view) / strayed.depth)).mean()
     assert away < np.log(FACTOR) * 1.15
 
 
@@ -107,6 +113,13 @@ def noted(pipeline):
     return steps
 
 
+@pytest.fixture
+def settled(monkeypatch):
+    """Let weights be settled from the first step on."""
+    monkeypatch.setattr(rehearsal, '_SETTLED', 0)
+
+
+@pytest.mark.usefixtures('settled')
 @pytest.mark.parametrize('scope', ['decoder', 'full'])
 def test_views_at_rest_are_rehearsed_every_so_many_steps_as_they_were_first_seen(weights, scope):
     pipeline = Pipeline(config(
@@ -121,12 +134,13 @@ def test_views_at_rest_are_rehearsed_every_so_many_steps_as_they_were_first_seen
     assert [len(rehearsed) for rehearsed in steps] == [0, 0, 1] * 3
     assert due == [False, False, True] * 3
     depths = [seen.prediction.depth for seen in first[1:]]      # of the first none is before it
-    for (rehearsal,) in steps[2::3]:
-        assert any(np.array_equal(rehearsal.depth, depth) for depth in depths)
-        assert (rehearsal.features is None) == (scope == 'full')
+    for (rehearsed,) in steps[2::3]:
+        assert any(np.array_equal(rehearsed.depth, depth) for depth in depths)
+        assert (rehearsed.features is None) == (scope == 'full')
 
 
-def test_only_views_with_a_sound_depth_that_cannot_be_learnt_are_rehearsed(weights):
+@pytest.mark.usefixtures('settled')
+def test_only_views_that_cannot_be_learnt_though_posed_are_rehearsed(weights):
     pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=1'))
     lost = dataclasses.replace(frame(0), world_from_camera=None)
     for seen in (lost, frame(1), frame(2)):     # no pose, no earlier view, trained on
@@ -138,6 +152,7 @@ def test_only_views_with_a_sound_depth_that_cannot_be_learnt_are_rehearsed(weigh
     assert len(pipeline._rehearsals) == 1       # too far from all others
 
 
+@pytest.mark.usefixtures('settled')
 def test_none_is_kept_or_rehearsed_where_so_configured(weights):
     pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=0'))
     steps = noted(pipeline)
@@ -148,6 +163,86 @@ def test_none_is_kept_or_rehearsed_where_so_configured(weights):
     assert len(pipeline._rehearsals) == 0 and steps == [()] * 6
 
 
+def view(degrees):
+    """Give a key and a view of no content."""
+    key = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
+    return key, Rehearsal(np.zeros((2, 2, 3), np.uint8), None, np.ones((2, 2), np.float32), None)
+
+
+def test_what_unsettled_weights_say_is_not_kept():
+    views = Rehearsals(4, 0.98, seed=0)
+    for steps, kept in ((0, 0), (19, 0), (20, 1)):
+        views.follow(steps, 0)
+        views.offer(*view(0))
+        assert len(views) == kept
+
+
+def test_views_go_with_the_weights_that_saw_them():
+    views = Rehearsals(4, 0.98, seed=0)
+    views.follow(30, 0)
+    views.offer(*view(0))
+    views.follow(31, 0)
+    assert len(views) == 1
+    views.follow(31, 1)             # taken back
+    assert len(views) == 0
+    for steps, kept in ((50, 0), (51, 1)):
+        views.follow(steps, 1)
+        views.offer(*view(0))
+        assert len(views) == kept
+
+
+def test_a_view_that_can_be_learnt_from_is_rehearsed_no_longer():
+    views = Rehearsals(4, 0.98, seed=0)
+    views.follow(20, 0)
+    for degrees in (0, 30, 60):
+        views.offer(*view(degrees))
+    assert len(views.draw(view(33)[0])) == 1        # cos(3 degrees) is .9986
+    assert len(views) == 2
+    assert {id(views.draw(view(180)[0])[0]) for _ in range(40)} == {
+        id(kept) for kept in views._views._samples}
+
+
+@pytest.mark.parametrize('task', [
+    lambda p: p.reset('source'), lambda p: p._adaptation.learner._take_back('held-out loss rose')])
+@pytest.mark.usefixtures('settled')
+def test_a_reset_and_a_rollback_let_all_views_go(weights, task):
+    pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=2'))
+    for k in range(3):
+        pipeline.observe(still(k))
+    assert len(pipeline._rehearsals) == 2
+    task(pipeline)
+    pipeline.observe(dataclasses.replace(frame(3), world_from_camera=None))
+    assert len(pipeline._rehearsals) == 0
+
+
+def test_out_of_memory_ends_rehearsals_before_it_shrinks_batches(network):
+    trainer = trainer_of(network)
+    learner = Learner(trainer, WeightVersions([p for _, p in network.trainable('decoder')]),
+                      Guard(), Recovery(3), rehearse_every=1)
+    step, wall = trainer.step, sample(network)
+    view = seen_as(trainer, sample(network, 0.5), 1.0)
+
+    def short_of_memory(samples, light, judged_by, rehearsed):
+        if rehearsed:
+            raise MemoryError
+        return step(samples, light, judged_by, rehearsed)
+    trainer.step = short_of_memory
+    problems = [learner.step([wall] * 2, False, (), (), [view]).problem for _ in range(2)]
+    assert problems == ['out of memory: nothing is rehearsed from now on', '']
+
+
+def test_a_light_step_rehearses_with_what_it_trains(network):
+    trainer = trainer_of(network)
+    names = [n for n, _ in network.trainable('decoder')]
+    before = [p.clone() for p in trainer.parameters]
+    trainer.step([sample(network)], light=True,
+                 rehearsed=[seen_as(trainer, sample(network, 0.5), 9.0)])
+    last = {n for n, _ in network.trainable('light')}
+    moved = {n for n, b, p in zip(names, before, trainer.parameters) if not torch.equal(b, p)}
+    assert moved and moved <= last
+
+
+@pytest.mark.usefixtures('settled')
 def test_runs_with_rehearsals_repeat_bit_by_bit(weights):
     def run():
         pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=2', seed=4))

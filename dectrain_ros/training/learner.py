@@ -58,6 +58,7 @@ class Learner:
         self._rehearse_every = rehearse_every
         self._tried = 0             # steps, handed on or not
         self.steps = 0              # committed
+        self.renewals = 0           # of the weights, by what was not a step
 
     @property
     def learning_rate(self) -> float:
@@ -94,12 +95,16 @@ class Learner:
             with self._whole():
                 return self._step(samples, light, judged_by, fresh, rehearsed)
         except (torch.cuda.OutOfMemoryError, MemoryError):
-            self._most = max(1, len(samples) - 1)
+            if rehearsed:
+                self._rehearse_every, now = 0, 'nothing is rehearsed'
+            else:
+                self._most = max(1, len(samples) - 1)
+                now = f'batches are of {self._most}'
         # Only here: the exception, with its frames, held the memory that is to come back.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         return Taken(_NO_STEP, self._weights.newest,
-                     f'{OUT_OF_MEMORY}: batches are of {self._most} from now on')
+                     f'{OUT_OF_MEMORY}: {now} from now on')
 
     def restore(self, snapshot: Snapshot) -> None:
         """Come back to weights and optimiser, as a new version."""
@@ -110,6 +115,7 @@ class Learner:
         """Hand the present weights on and take them for good, as after loading them."""
         self.guard.trust()
         self._weights.commit(self.trainer.parameters)
+        self.renewals += 1
 
     def _step(self, samples, light, judged_by, fresh, rehearsed) -> Taken:
         guard, checks = self.guard, self.guard.checks
@@ -142,3 +148,4 @@ class Learner:
         self.guard.bring_back()
         self._weights.commit(self.trainer.parameters)
         self.recovery.rolled_back(reason)
+        self.renewals += 1

@@ -107,6 +107,13 @@ class ReplayBuffer(Generic[Kind]):
             kept &= self._evict() is not sample
         return kept
 
+    def drop(self, key: np.ndarray) -> None:
+        """Let go of the samples that bar one of this key from being kept."""
+        with self._lock:
+            alike = self._keys[:len(self)] @ key >= self._max_similarity if len(self) else ()
+            for worst in np.flatnonzero(alike)[::-1]:
+                self._remove(int(worst))
+
     def draw(
         self, count: int, rng: np.random.Generator, but: Sequence[Kind] = ()
     ) -> Tuple[Kind, ...]:
@@ -120,11 +127,15 @@ class ReplayBuffer(Generic[Kind]):
         """Let the most redundant sample go."""
         count = len(self)
         keys = self._keys[:count]
-        worst = int((keys @ keys.sum(0)).argmax())
-        gone = self._samples.pop(worst)
+        return self._remove(int((keys @ keys.sum(0)).argmax()))
+
+    def _remove(self, index: int) -> Kind:
+        """Forget a sample, its key and what only it used."""
+        count = len(self)
+        gone = self._samples.pop(index)
         for identity, _ in gone.arrays():
             self._users[identity] -= 1
             if not self._users[identity]:
                 del self._users[identity], self._sizes[identity]
-        self._keys[worst:count - 1] = self._keys[worst + 1:count].copy()
+        self._keys[index:count - 1] = self._keys[index + 1:count].copy()
         return gone

@@ -23,9 +23,6 @@ from torch.utils.flop_counter import FlopCounterMode
 # Adam's usual 0.9 remembers ten steps: where one is taken every few frames, that is of views long
 # passed, and the first steps, the largest, go too far (ALGORITHMS.md section 1).
 _MOMENTUM = 0.5
-# Where gradients grow all at once Adam's step can be (1 - beta_1) / sqrt(1 - beta_2) = 16 learning
-# rates; one of 1.7 in the decoder's middle took a blob of every view to 80 m. Half are below .44.
-_MOST_MOVED = 1.0       # root mean square over a tensor, learning rates
 _REHEARSED = 4.0        # weight of what strayed: one step in four may have to undo the others
 
 
@@ -33,8 +30,9 @@ class Outcome(NamedTuple):
     """
     What became of a step.
 
-    loss: before it. grad_norm: before clipping. applied: whether the weights were changed. change:
-    relative change of the loss of what it was judged by, nan without.
+    loss: before it, of what is learnt. grad_norm: before clipping, rehearsal included. applied:
+    whether the weights were changed. change: relative change of the loss of what it was judged
+    by, nan without.
     """
 
     loss: float
@@ -66,6 +64,7 @@ class Trainer:
     changed between steps.
 
     rehearsal_factor: views rehearsed may come this many times further or nearer than they were.
+    max_step: no tensor steps further than this in the root mean square, in learning rates.
 
     :param network: what predicts; copied. A frozen encoder is shared with the copy.
     :param scope: 'decoder' or 'full'.
@@ -74,7 +73,8 @@ class Trainer:
 
     def __init__(
         self, network: DepthNetwork, *, scope: str, learning_rate: float, max_grad_norm: float,
-        anchor: float = 0.0, rehearsal_factor: float = 2.0, **loss_options: float
+        anchor: float = 0.0, rehearsal_factor: float = 2.0, max_step: float = 1.0,
+        **loss_options: float
     ):
         """Copy what is trained and start Adam."""
         frozen = scope == 'decoder'
@@ -89,7 +89,7 @@ class Trainer:
             self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
         self._max_grad_norm = max_grad_norm
         self._loss_options = loss_options
-        self._rehearsal_factor = rehearsal_factor
+        self._rehearsal_factor, self._max_step = rehearsal_factor, max_step
         self.anchor = anchor
         self._source = {p: p.detach().clone() for p in self._parameters}
         self._before = {p: torch.empty_like(p) for p in self._parameters}      # a step
@@ -237,13 +237,14 @@ class Trainer:
         """
         Take Adam's step, and shorten it in tensors where it is too long.
 
-        As StableAdamW (Wortsman et al., NeurIPS 2023) does, but by what the step came to.
+        Where gradients grow all at once it can be (1 - beta_1) / sqrt(1 - beta_2) = 16 learning
+        rates. As StableAdamW (Wortsman et al., NeurIPS 2023) does, but by what it came to.
         """
         before = [self._before[p] for p in trained]
         torch._foreach_copy_(before, trained)
         self._optimizer.step()
         moved = torch._foreach_norm(torch._foreach_sub(trained, before))
-        most = [_MOST_MOVED * self.learning_rate * math.sqrt(p.numel()) for p in trained]
+        most = [self._max_step * self.learning_rate * math.sqrt(p.numel()) for p in trained]
         for k, length in enumerate(torch.stack(moved).tolist()):
             if length > most[k]:
                 trained[k].copy_(torch.lerp(before[k], trained[k], most[k] / length))

@@ -44,7 +44,7 @@ class ViewHistory:
     TOO_FAR = 'earlier views are too far away'
     ROTATION = 'rotation too large'
     OVERLAP = 'not enough overlap'
-    # Of views there was a choice for: their depth is sound, but cannot be learnt.
+    # Of views whose depth is positive, but cannot be learnt.
     UNLEARNABLE = (AT_REST, TURNING, TOO_FAR, ROTATION, OVERLAP)
 
     def __init__(
