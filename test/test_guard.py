@@ -350,7 +350,8 @@ def test_guarded_runs_repeat_bit_by_bit(weights):
 
 
 def test_without_safety_batches_and_steps_are_those_of_a_bare_trainer(weights):
-    pipeline = make(weights, 'safety.check_every=0', 'safety.anchor=0.0', 'safety.rehearse_every=0')
+    pipeline = make(
+        weights, 'safety.check_every=0', 'safety.anchor=0.0', 'safety.rehearse_every=0')
     bare = trainer_of(pipeline._estimator.network, pipeline.learning_rate)
     assert type(pipeline._guard) is Guard
     rng, stored = np.random.default_rng(0), []
