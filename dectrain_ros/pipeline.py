@@ -389,7 +389,7 @@ class Pipeline:
             return Choice((), frame.pose_problem or ViewHistory.NO_POSE)
         view = View(prediction.image, prediction.intrinsics, frame.world_from_camera,
                     frame.stamp_ns)
-        choice = self._history.choose(view, float(np.median(prediction.depth[::4, ::4])))
+        choice = self._history.choose(view, _median_m(prediction))
         if choice.refusal != ViewHistory.NO_POSE:       # nor is one that is not finite
             self._history.add(view)
         return choice
@@ -407,7 +407,7 @@ class Pipeline:
         poses = np.stack([view.world_from_camera for view in choice.sources])
         motion = relative_transform(poses, frame.world_from_camera).astype(np.float32)
         return Sample(prediction.image, prediction.intrinsics, choice.sources, motion,
-                      self._kept_features(prediction))
+                      self._kept_features(prediction), _median_m(prediction))
 
     def _rehearsal(self, prediction: DepthPrediction) -> Rehearsal:
         """Gather what it takes to keep a view's depth."""
@@ -418,3 +418,7 @@ class Pipeline:
         """Give the features that training need not compute again, if there are any."""
         frozen = self._config.training.scope == 'decoder'
         return prediction.encoder_features if frozen else None
+
+
+def _median_m(prediction: DepthPrediction) -> float:
+    return float(np.median(prediction.depth[::4, ::4]))

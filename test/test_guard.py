@@ -104,6 +104,17 @@ def test_a_check_comes_every_so_many_steps_and_at_once_where_weights_moved_far(n
     assert learner.guard.checks == 3
 
 
+def test_a_check_comes_at_once_where_depth_has_gone_far_since_the_last_one(network):
+    guard, said = guard_told(network, source=reading(loss=9.0), every=100)
+    checks = []
+    for drift in (0.6, -0.6, 0.8, 0.9, 1.3, 1.6, -0.8):         # log(2) is 0.69
+        guard.problem_after_step((), drift)
+        checks.append(guard.checks)
+    assert checks == [0, 0, 1, 1, 1, 2, 3]
+    said[0] = reading(median_m=5.0)
+    assert guard.problem_after_step((), 0.0) == DEPTH
+
+
 def test_weights_that_are_not_finite_are_taken_back_without_a_prediction(network):
     trainer = trainer_of(network)
     learner = learner_of(trainer, network, every=100)
@@ -168,12 +179,12 @@ def reading(loss=1.0, median_m=2.0, spread=0.3):
     return Reading(loss, median_m, spread)
 
 
-def guard_told(network, source):
+def guard_told(network, source, every=1):
     """Give a guard with one window, and where to say what the present weights say of it."""
     trainer, said = trainer_of(network), [reading()]
     trainer.read = lambda samples, of_source=False: [
         source if of_source else said[0]] * len(samples)
-    guard = HeldOutGuard(trainer, every=1, count=1, tolerances=ALLOWED)
+    guard = HeldOutGuard(trainer, every=every, count=1, tolerances=ALLOWED)
     guard.before_step([sample(network)])
     return guard, said
 

@@ -136,11 +136,15 @@ def test_where_gradients_grow_all_at_once_no_tensor_steps_further_than_a_learnin
         network):
     def longest(trainer):
         """Give how far each tensor goes in a step after thirty a hundredth as large."""
-        wall, loss_of = sample(network), trainer._losses
-        trainer._losses = lambda samples: 1e-2 * loss_of(samples)
+        wall, forward = sample(network), trainer._forward
+
+        def faint(samples):
+            losses, depth = forward(samples)
+            return 1e-2 * losses, depth
+        trainer._forward = faint
         for _ in range(30):
             trainer.step([wall])
-        trainer._losses, before = loss_of, values(trainer)
+        trainer._forward, before = forward, values(trainer)
         trainer.step([wall])
         return [float((p - b).square().mean().sqrt()) / trainer.learning_rate
                 for p, b in zip(trainer.parameters, before)]
@@ -150,6 +154,20 @@ def test_where_gradients_grow_all_at_once_no_tensor_steps_further_than_a_learnin
     assert max(bound) < 1.001
     assert [b for b, f in zip(bound, free) if f > 1.01] == pytest.approx([1.0] * sum(
         f > 1.01 for f in free), abs=1e-3)
+
+
+def test_drift_is_of_replayed_samples_since_their_first_depth(network):
+    trainer = make(network)
+    wall, other = sample(network), sample(network, 0.6, (0.4,))
+    depth_m = np.median(trainer.depth_of(other.image, other.intrinsics.fx))
+
+    def drift(*medians):
+        replayed = [other._replace(median_m=m) for m in medians]
+        return make(network).step([wall._replace(median_m=1e-3), *replayed]).drift
+    assert drift(depth_m / 2) == pytest.approx(np.log(2), abs=0.01)
+    assert drift(depth_m / 2, 2 * depth_m) == pytest.approx(0, abs=0.01)
+    assert drift(depth_m / 2, np.nan) == pytest.approx(np.log(2), abs=0.01)
+    assert drift() == drift(np.nan) == 0.0
 
 
 @pytest.mark.parametrize('broken', ['motion', 'features', 'infinite features'])

@@ -73,11 +73,12 @@ class Guard:
     def before_step(self, batch: Sequence[Sample]) -> None:
         """Prepare for a step on a batch."""
 
-    def problem_after_step(self, fresh: Sequence[Sample]) -> str:
+    def problem_after_step(self, fresh: Sequence[Sample], drift: float = 0.0) -> str:
         """
         Check the weights if it is time, and take them for good if they pass.
 
         :param fresh: samples that may become windows.
+        :param drift: of the step's outcome.
         :returns: why they must be taken back, one of a few fixed texts, or ''.
         """
         return ''
@@ -94,7 +95,7 @@ class HeldOutGuard(Guard):
     Checks weights by samples held out of training, and holds the last good version.
 
     Every step is checked for how far it moved the weights, a pass over memory. Every so many
-    steps, or at once where they moved too far, samples held out of training are predicted. Only a
+    steps, or at once where they or the depth moved too far, samples held out are predicted. Only a
     check that is passed makes a version good; then the oldest window gives way to a fresh one, so
     that checks follow the robot. Until there are others, the first frame of all is the window.
 
@@ -112,6 +113,7 @@ class HeldOutGuard(Guard):
         self._windows: Tuple[_Window, ...] = ()
         self._is_makeshift = True       # the window is of a frame trained on
         self._steps = 0                 # since the last check
+        self._drift = 0.0               # of replayed samples' depth at that time
 
     @property
     def windows(self) -> Tuple[Sample, ...]:
@@ -142,19 +144,22 @@ class HeldOutGuard(Guard):
         if not self._windows:
             self._windows = self._read(batch[:1])
 
-    def problem_after_step(self, fresh: Sequence[Sample]) -> str:
+    def problem_after_step(self, fresh: Sequence[Sample], drift: float = 0.0) -> str:
         """Check the weights; see Guard."""
         self._steps += 1
         moved = self._good.moved(self._trainer.parameters)
         if not math.isfinite(moved):
             return NOT_FINITE
-        if self._steps < self._every and moved <= self._tolerances.moved:
+        is_near = (moved <= self._tolerances.moved
+                   and abs(drift - self._drift) <= math.log(self._tolerances.depth))
+        if self._steps < self._every and is_near:
             return ''
         readings = self._trainer.read(self.windows)
         problem = self._problem(readings)
         self.checks += 1
         if not problem:
             self._accept(readings, fresh)
+            self._drift = drift
         return problem
 
     def bring_back(self) -> None:

@@ -124,7 +124,7 @@ class Learner:
         outcome = self.trainer.step(samples, light, judged_by, rehearsed)
         if not outcome.applied:
             return Taken(outcome, self._weights.newest, NOT_FINITE)
-        problem = guard.problem_after_step(fresh)
+        problem = guard.problem_after_step(fresh, outcome.drift)
         if problem:
             self._take_back(problem)
             return Taken(outcome, self._weights.newest, ROLLED_BACK + problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Iterator, NamedTuple, Optional, Protocol, Tuple
 
 from dectrain_ros.frames import Intrinsics
@@ -28,7 +29,8 @@ class Sample(NamedTuple):
 
     image is uint8 RGB at the network's size (h, w, 3), intrinsics belong to it. sources: at least
     one earlier view. source_from_target: (S, 4, 4) float32, m. features: the frozen encoder's,
-    shallow to deep, (1, C, ., .) each, or None where the encoder is trained too.
+    shallow to deep, (1, C, ., .) each, or None where the encoder is trained too. median_m: of the
+    depth it was first given, nan where unknown.
     """
 
     image: np.ndarray
@@ -36,6 +38,7 @@ class Sample(NamedTuple):
     sources: Tuple[View, ...]
     source_from_target: np.ndarray
     features: Features
+    median_m: float = math.nan
 
     def arrays(self) -> Iterator[Tuple[int, int]]:
         """List identity and bytes of every array held."""

@@ -32,13 +32,14 @@ class Outcome(NamedTuple):
 
     loss: before it, of what is learnt. grad_norm: before clipping, rehearsal included. applied:
     whether the weights were changed. change: relative change of the loss of what it was judged
-    by, nan without.
+    by, nan without. drift: mean logarithm of the replayed samples' depth over that first given.
     """
 
     loss: float
     grad_norm: float
     applied: bool
     change: float = math.nan
+    drift: float = 0.0
 
 
 class Reading(NamedTuple):
@@ -129,7 +130,7 @@ class Trainer:
             return Outcome(math.nan, math.nan, False)
         judged = self.loss_of(judged_by) if judged_by else math.nan
         trained = self._light if light else self._parameters
-        loss = self._backward(samples, rehearsed, trained)
+        loss, drift = self._backward(samples, rehearsed, trained)
         if not math.isfinite(loss):
             return Outcome(loss, math.nan, False)
         norm = float(torch.nn.utils.clip_grad_norm_(trained, self._max_grad_norm))
@@ -139,7 +140,7 @@ class Trainer:
         if self.anchor:
             self._pull(trained)
         change = self.loss_of(judged_by) / judged - 1 if judged > 0 else math.nan
-        return Outcome(loss, norm, True, change)
+        return Outcome(loss, norm, True, change, drift)
 
     @torch.no_grad()
     def loss_of(self, samples: Sequence[Sample]) -> float:
@@ -258,13 +259,14 @@ class Trainer:
     def _backward(
         self, samples: Sequence[Sample], rehearsed: Sequence[Rehearsal],
         trained: List[torch.nn.Parameter]
-    ) -> float:
-        """Leave the gradients of all in what is trained; give the mean loss of the samples."""
+    ) -> Tuple[float, float]:
+        """Leave the gradients of all in what is trained; give the samples' mean loss and drift."""
         self._optimizer.zero_grad(set_to_none=True)
         for parameter in trained:
             parameter.requires_grad_(True)
         try:
-            loss = self._losses(samples).mean()
+            losses, depth = self._forward(samples)
+            loss, drift = losses.mean(), _drift(samples[1:], depth.detach()[1:])
             value = float(loss.detach())
             if math.isfinite(value):
                 if rehearsed:
@@ -273,7 +275,7 @@ class Trainer:
         finally:
             for parameter in trained:
                 parameter.requires_grad_(False)
-        return value
+        return value, drift
 
     def _strayed(self, rehearsed: Sequence[Rehearsal]) -> Tensor:
         """Give how far views strayed beyond what they may: log depth, mean over all pixels."""
@@ -309,6 +311,15 @@ class Trainer:
             return self._shadow.encode(images)
         return [torch.cat([f.to(images.device).float() for f in level])
                 for level in zip(*(item.features for item in items))]
+
+
+def _drift(samples: Sequence[Sample], depth: Tensor) -> float:
+    """Give the mean logarithm of depth, (B, 1, h, w), over that first given; 0 where unknown."""
+    if not samples:
+        return 0.0
+    now = depth[:, 0, ::4, ::4].flatten(1).median(1).values.tolist()
+    known = [math.log(m / s.median_m) for m, s in zip(now, samples) if s.median_m > 0 and m > 0]
+    return sum(known) / len(known) if known else 0.0
 
 
 def _nth(items, k: int):
