@@ -171,7 +171,8 @@ class Pipeline:
 
     def consider(self, frame: Frame, prediction: DepthPrediction) -> Candidate:
         """Choose what a training step on a predicted frame would need, and remember the frame."""
-        choice = self._choose_sources(frame, prediction)
+        median_m = float(np.median(prediction.depth[::4, ::4]))
+        choice = self._choose_sources(frame, prediction, median_m)
         batch: Tuple[Sample, ...] = ()
         judged_by: Tuple[Sample, ...] = ()
         fresh: Tuple[Sample, ...] = ()
@@ -181,7 +182,7 @@ class Pipeline:
         feature = pooled_feature(prediction.encoder_features)
         novelty = self._replay.novelty(feature)
         if not choice.refusal:
-            sample = self._sample(frame, prediction, choice)
+            sample = self._sample(frame, prediction, choice, median_m)
             held = self._guard.windows
             batch = (sample, *self._replay.draw(
                 self._config.training.replay_frames, self._rng, but=held))
@@ -377,19 +378,21 @@ class Pipeline:
     def anchor(self, value: float) -> None:
         self._trainer.anchor = value
 
-    def _choose_sources(self, frame: Frame, prediction: DepthPrediction) -> Choice:
+    def _choose_sources(
+        self, frame: Frame, prediction: DepthPrediction, median_m: float
+    ) -> Choice:
         """Choose source views and remember the frame as one for later frames."""
-        choice = self._chosen(frame, prediction)
+        choice = self._chosen(frame, prediction, median_m)
         if self._recovery.frame() and not choice.refusal:
             return choice._replace(sources=(), refusal=COOLING)
         return choice
 
-    def _chosen(self, frame: Frame, prediction: DepthPrediction) -> Choice:
+    def _chosen(self, frame: Frame, prediction: DepthPrediction, median_m: float) -> Choice:
         if frame.world_from_camera is None:
             return Choice((), frame.pose_problem or ViewHistory.NO_POSE)
         view = View(prediction.image, prediction.intrinsics, frame.world_from_camera,
                     frame.stamp_ns)
-        choice = self._history.choose(view, _median_m(prediction))
+        choice = self._history.choose(view, median_m)
         if choice.refusal != ViewHistory.NO_POSE:       # nor is one that is not finite
             self._history.add(view)
         return choice
@@ -402,12 +405,14 @@ class Pipeline:
             return self._replay.draw(_JUDGES, self._judging_rng, but=batch) if judged else ()
         return {'nothing': (), 'frame': batch[:1], 'batch': batch}[judged_by]
 
-    def _sample(self, frame: Frame, prediction: DepthPrediction, choice: Choice) -> Sample:
+    def _sample(
+        self, frame: Frame, prediction: DepthPrediction, choice: Choice, median_m: float
+    ) -> Sample:
         """Gather what a training step on this frame needs."""
         poses = np.stack([view.world_from_camera for view in choice.sources])
         motion = relative_transform(poses, frame.world_from_camera).astype(np.float32)
         return Sample(prediction.image, prediction.intrinsics, choice.sources, motion,
-                      self._kept_features(prediction), _median_m(prediction))
+                      self._kept_features(prediction), median_m)
 
     def _rehearsal(self, prediction: DepthPrediction) -> Rehearsal:
         """Gather what it takes to keep a view's depth."""
@@ -418,7 +423,3 @@ class Pipeline:
         """Give the features that training need not compute again, if there are any."""
         frozen = self._config.training.scope == 'decoder'
         return prediction.encoder_features if frozen else None
-
-
-def _median_m(prediction: DepthPrediction) -> float:
-    return float(np.median(prediction.depth[::4, ::4]))

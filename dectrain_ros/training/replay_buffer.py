@@ -111,8 +111,8 @@ class ReplayBuffer(Generic[Kind]):
         """Let go of the samples that bar one of this key from being kept."""
         with self._lock:
             alike = self._keys[:len(self)] @ key >= self._max_similarity if len(self) else ()
-            for worst in np.flatnonzero(alike)[::-1]:
-                self._remove(int(worst))
+            for index in np.flatnonzero(alike)[::-1]:
+                self._remove(int(index))
 
     def draw(
         self, count: int, rng: np.random.Generator, but: Sequence[Kind] = ()
@@ -125,8 +125,7 @@ class ReplayBuffer(Generic[Kind]):
 
     def _evict(self) -> Kind:
         """Let the most redundant sample go."""
-        count = len(self)
-        keys = self._keys[:count]
+        keys = self._keys[:len(self)]
         return self._remove(int((keys @ keys.sum(0)).argmax()))
 
     def _remove(self, index: int) -> Kind:
