@@ -16,7 +16,7 @@ setup(
     packages=find_packages(exclude=['test', 'test.*']),
     package_data={
         f'{NAME}.assets': ['*.safetensors', '*.json'],
-        f'{NAME}.offline': ['templates/*.j2'],
+        f'{NAME}.evaluation': ['templates/*.j2'],
     },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
@@ -48,10 +48,10 @@ setup(
         'console_scripts': [
             f'depth_node = {NAME}.ros.depth_node:main',
             f'decision_node = {NAME}.ros.decision_node:main',
-            f'bag_player = {NAME}.ros.bag_player:main',
-            f'live_evaluation = {NAME}.ros.live_evaluation:main',
-            f'dectrain = {NAME}.offline.cli:main',
-            f'dectrain_demo = {NAME}.ros.demo:main',
+            f'bag_player = {NAME}.ros.tools.bag_player:main',
+            f'live_evaluation = {NAME}.ros.tools.live_evaluation:main',
+            f'dectrain = {NAME}.cli:main',
+            f'dectrain_demo = {NAME}.ros.tools.demo:main',
         ],
     },
 )

@@ -18,8 +18,8 @@ import tempfile
 import time
 from typing import Dict, List
 
-from dectrain_ros.decision.features import LeanFeatures
-from dectrain_ros.decision.gain import load_gain, Told
+from dectrain_ros.decision.published.features import LeanFeatures
+from dectrain_ros.decision.published.gain_network import load_gain, Told
 from dectrain_ros.frames import Candidate, Costs, StepResult
 from dectrain_ros.ros import messages
 from diagnostic_msgs.msg import DiagnosticArray

@@ -18,16 +18,16 @@ from pathlib import Path
 import tempfile
 from typing import Callable, Dict, List, NamedTuple
 
+from dectrain_ros.bags.reader import Bag
+from dectrain_ros.checkpoints.files import write_json
 from dectrain_ros.config import Config, parsed
-from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.depth.checkpoints import load_network
+from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.frames import Frame
-from dectrain_ros.offline.bag import Bag
-from dectrain_ros.offline.measure import measure
-from dectrain_ros.offline.synthesize import Walk, write_walk
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.ros.pose_stream import Limits, PoseStream
-from dectrain_ros.storage import write_json
+from dectrain_ros.sensing.pose_stream import Limits, PoseStream
+from dectrain_ros.synthetic.write_bag import Walk, write_walk
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -130,7 +130,7 @@ def fared(bag: Bag, config: Config, policy_text: str, fault: Fault, options) -> 
 
 def campaign(bag: Bag, options, console: Console) -> None:
     """Run every fault, and print and write what became of it."""
-    config = parsed(options.assignments).replaced('training.features', 'none')
+    config = parsed(options.assignments).replaced('decision.features', 'none')
     options.frames = min(options.frames, len(bag))
     title = f'AbsRel on sound frames, {bag.path.name}, {options.policy}; at most {WORSE:+.0%}'
     table = Table('fault', 'AbsRel', 'change', 'later half', 'change', 'steps', 'rollbacks',

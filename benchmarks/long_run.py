@@ -28,13 +28,13 @@ import tempfile
 import time
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
+from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.checkpoints.files import write_json
 from dectrain_ros.config import parsed
-from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.offline.bag import Bag, Recorded
-from dectrain_ros.offline.measure import measure
-from dectrain_ros.offline.synthesize import Walk, write_walk
+from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.storage import write_json
+from dectrain_ros.synthetic.write_bag import Walk, write_walk
 from dectrain_ros.training.worker import Worker
 import numpy as np
 from rich.console import Console

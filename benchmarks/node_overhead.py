@@ -27,11 +27,11 @@ import time
 from typing import Callable, Dict, List, NamedTuple
 
 import cv2
+from dectrain_ros.bags.reader import header_stamp_ns
+from dectrain_ros.checkpoints.files import write_bytes
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.offline.bag import header_stamp_ns
 from dectrain_ros.ros.conversions import camera_info_message
 from dectrain_ros.ros.messages import stamp_from_ns
-from dectrain_ros.storage import write_bytes
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 import numpy as np
@@ -208,8 +208,8 @@ def image_message(case: Case):
 
 def bare_forward(options) -> Callable[[], float]:
     """Give a function that times one forward pass of the network, its depth on the host."""
-    from dectrain_ros.depth.checkpoints import load_network, resolve_device
     from dectrain_ros.depth.estimator import image_batch
+    from dectrain_ros.depth.networks.loading import load_network, resolve_device
     import torch
     torch.set_num_threads(options.threads)
     device = resolve_device(options.device)

@@ -24,13 +24,13 @@ import tempfile
 import time
 from typing import Iterator, List, NamedTuple, Sequence
 
+from dectrain_ros.bags.reader import Bag
+from dectrain_ros.checkpoints.files import write_json
 from dectrain_ros.config import parsed
 from dectrain_ros.decision.fixed import AlwaysTrain, NeverTrain
 from dectrain_ros.frames import Frame
-from dectrain_ros.offline.bag import Bag
-from dectrain_ros.offline.synthesize import Walk, write_walk
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.storage import write_json
+from dectrain_ros.synthetic.write_bag import Walk, write_walk
 from dectrain_ros.training.worker import Worker
 import numpy as np
 from rich.console import Console

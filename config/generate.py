@@ -4,16 +4,11 @@ from pathlib import Path
 import textwrap
 from typing import Iterator
 
-from dectrain_ros.config import (
-    CheckpointsConfig, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig, ROOMS,
-    SafetyConfig, TrainingConfig)
-from dectrain_ros.ros.parameters import ImageConfig, PLAIN
+from dectrain_ros.config import options
+from dectrain_ros.ros.parameters import ALL_ROOMS, NODES, PLAIN
 import yaml
 
 HERE = Path(__file__).resolve().parent
-NODES = {'depth_node': (DepthConfig, TrainingConfig, SafetyConfig, CheckpointsConfig,
-                        LimitsConfig, PoseConfig, ImageConfig),
-         'decision_node': (DecisionConfig, CheckpointsConfig)}
 TABLE_START, TABLE_END = '<!-- options: made by `make docs` -->', '<!-- end of options -->'
 HEAD = """\
 # Every parameter at its default; a profile beside it needs only what differs.
@@ -27,8 +22,10 @@ def _range(o) -> str:
     return '' if o.low is None else f'{o.low:g} to {o.high:g}'
 
 
-def _room(room: type) -> Iterator[str]:
+def _room(room: type, node: str) -> Iterator[str]:
     for o in options([room]):
+        if node not in o.nodes:
+            continue
         limits = f' [{_range(o)}]' if _range(o) else ''
         yield from textwrap.wrap(
             f'{o.help}{limits}', 95, initial_indent=' ' * 6 + '# ',
@@ -39,19 +36,21 @@ def _room(room: type) -> Iterator[str]:
 def parameters_yaml() -> str:
     """Give the text of dectrain.yaml."""
     lines = []
-    for node, rooms in NODES.items():
+    for node in NODES:
         lines += ['', f'/**/{node}:', '  ros__parameters:']
         for o in PLAIN:
             lines += [f'    # {o.help}', f'    {yaml.safe_dump({o.name: o.default}).strip()}']
-        for room in rooms:
-            lines += [f'    # {room.__doc__.strip()}', f'    {room.room}:', *_room(room)]
+        for room in ALL_ROOMS:
+            described = list(_room(room, node))
+            if described:
+                lines += [f'    # {room.__doc__.strip()}', f'    {room.room}:', *described]
     return HEAD + '\n'.join(lines) + '\n'
 
 
 def options_table() -> str:
     """Give README.md's table of options."""
     lines = ['| option | default | range | meaning |', '|---|---|---|---|']
-    for o in options((*ROOMS, ImageConfig)):
+    for o in options(ALL_ROOMS):
         default = f'`{o.default}`' if o.default != '' else ''
         live = ' *Live.*' if o.live else ''
         lines.append(f'| `{o.name}` | {default} | {_range(o)} | {o.help}{live} |')

@@ -7,21 +7,21 @@ import math
 from pathlib import Path
 from typing import Mapping, NamedTuple, Optional, Sequence
 
-from dectrain_ros.checkpoints import Contents, digest, Found
+from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.checkpoint import Contents, digest, Found
 from dectrain_ros.config import Config
-from dectrain_ros.depth.network import DepthNetwork
-from dectrain_ros.features import FeatureSet
-from dectrain_ros.keeping import Keeper
+from dectrain_ros.decision_features import FeatureSet
+from dectrain_ros.depth.networks.base import DepthNetwork
+from dectrain_ros.memory.replay_buffer import ReplayBuffer
+from dectrain_ros.memory.samples import Rehearsal, Sample
 from dectrain_ros.training import streams
+from dectrain_ros.training.forgetting import ForgettingProbe, read_frames
 from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
 from dectrain_ros.training.learner import Learner, Taken
-from dectrain_ros.training.limits import OperatingLimits
-from dectrain_ros.training.probe import ForgettingProbe, read_frames
 from dectrain_ros.training.recovery import Recovery
-from dectrain_ros.training.replay_buffer import ReplayBuffer
-from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.throttle import OperatingLimits
 from dectrain_ros.training.weights import WeightVersions
 import torch
 
@@ -81,7 +81,7 @@ class Adaptation:
         limits = asdict(config.limits)
         self._threads = limits.pop('train_threads'), torch.get_num_threads()
         self.limits = OperatingLimits(**limits)
-        self._probe = ForgettingProbe(trainer, read_frames()) if safety.probe_every else None
+        self._probe = ForgettingProbe(trainer, read_frames()) if safety.forgetting_every else None
         # What is not trained is not stored: a checkpoint is of no other source than this.
         source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
         self._keeper = Keeper(
@@ -129,7 +129,7 @@ class Adaptation:
         streams.finish(self._device)
         if not taken.problem:
             steps = self.learner.steps
-            if self._probe and steps % self._config.safety.probe_every == 0:
+            if self._probe and steps % self._config.safety.forgetting_every == 0:
                 self._probe.measure()
             self._keeper.stepped(steps, self._contents)
         return taken
@@ -209,6 +209,6 @@ def _guard(config: Config, trainer: Trainer) -> Guard:
     if not safety.check_every:
         return Guard()
     return HeldOutGuard(
-        trainer, every=safety.check_every, count=safety.windows, tolerances=Tolerances(
+        trainer, every=safety.check_every, count=safety.held_out_frames, tolerances=Tolerances(
             safety.loss_tolerance, safety.loss_factor, safety.depth_factor, safety.spread_factor,
-            safety.max_moved))
+            safety.max_weight_change))

@@ -17,12 +17,20 @@ class Option(NamedTuple):
     high: Optional[float]
     choices: Tuple[str, ...]
     live: bool                      # may change while running
+    nodes: Tuple[str, ...]          # that have it as a parameter
 
 
-def option(default, help, low=None, high=None, choices=(), live=False):  # noqa: A002
-    """Declare one field of a room's configuration with its meaning and range."""
+def option(  # noqa: A002
+    default, help, low=None, high=None, choices=(), live=False, nodes=()
+):
+    """
+    Declare one field of a room's configuration with its meaning and range.
+
+    :param nodes: nodes that have it as a parameter; empty: those of its room.
+    """
     return field(default=default, metadata={
-        'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live})
+        'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live,
+        'nodes': tuple(nodes)})
 
 
 def _checked(room: str, declared: Field, value):
@@ -43,9 +51,14 @@ def _checked(room: str, declared: Field, value):
 
 
 class Room:
-    """Base of the rooms' configurations: checks every field when built."""
+    """
+    Base of the rooms' configurations: checks every field when built.
+
+    room: prefix of its options' names. nodes: nodes that have them as parameters.
+    """
 
     room = ''
+    nodes: Tuple[str, ...] = ('depth_node',)
 
     def __post_init__(self):
         """Check types and ranges; whole numbers become floats where a float is meant."""
@@ -102,32 +115,20 @@ class TrainingConfig(Room):
     source_views: int = option(2, 'Source views of a training frame.', low=1, high=4)
     history_frames: int = option(
         120, 'Recent frames from which source views are chosen.', low=2, high=1000)
-    baseline_low: float = option(
+    min_baseline: float = option(
         0.02, 'Least distance to a source view, in median depths; below it there is no parallax '
         'and no training.', low=0.0, high=1.0)
-    baseline_target: float = option(
+    target_baseline: float = option(
         0.05, 'Wanted distance to a source view, in median depths.', low=0.0, high=1.0)
-    baseline_high: float = option(
+    max_baseline: float = option(
         0.15, 'Greatest distance to a source view, in median depths.', low=0.0, high=2.0)
     max_rotation_deg: float = option(
         25.0, 'Greatest rotation to a source view, degrees.', low=0.0, high=180.0)
-    max_turn: float = option(
+    max_rotation_per_parallax: float = option(
         4.0, 'Greatest rotation to a source view, in parallaxes: the angle under which the median '
         'depth sees the distance to it.', low=0.0, high=1000.0)
     min_overlap: float = option(
         0.6, 'Least share of the frame that a source view must see.', low=0.0, high=1.0)
-    features: str = option(
-        'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at '
-        'about an inference), or none.', choices=('lean', 'reference', 'none'))
-    judged_by: str = option(
-        'nothing', 'What tells the change a step brought, by which the predictor of gain learns: '
-        'its own frame (as published), its batch, replay (frames the step did not see), or '
-        'nothing; of use where decision.gain_file learns, which the shipped one does not.',
-        choices=('nothing', 'frame', 'batch', 'replay'))
-    cost: str = option(
-        'flops', 'What a step costs is told by: flops (the same in every run), measured '
-        "milliseconds, or joules of the device's power sensor.",
-        choices=('flops', 'milliseconds', 'joules'), live=True)
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ class DecisionConfig(Room):
     """When a training step is worth its cost."""
 
     room = 'decision'
+    nodes = ('decision_node',)
     policy: str = option(
         'periodic:4', 'never, always, periodic:K (every K-th frame), random:P (share of frames), '
         'pattern:1100 (repeated), dectrain (where predicted gain is worth its cost), paced (as '
@@ -148,6 +150,21 @@ class DecisionConfig(Room):
         0.02, 'Probability of training where predicted gain says not to, so that it is found out '
         'where it is wrong; of policy paced, the least share of frames trained on.',
         low=0.0, high=1.0)
+    features: str = option(
+        'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at '
+        'about an inference), or none.', choices=('lean', 'reference', 'none'),
+        nodes=('depth_node',))
+    judged_by: str = option(
+        'nothing', 'What tells the change a step brought, by which the predictor of gain learns: '
+        'its own frame (as published), its batch, replay (frames the step did not see), or '
+        'nothing; of use where decision.gain_file learns, which the shipped one does not.',
+        choices=('nothing', 'frame', 'batch', 'replay'),
+        nodes=('depth_node',))
+    cost: str = option(
+        'flops', 'What a step costs is told by: flops (the same in every run), measured '
+        "milliseconds, or joules of the device's power sensor.",
+        choices=('flops', 'milliseconds', 'joules'), live=True,
+        nodes=('depth_node',))
     gain_file: str = option(
         '', 'Gain network: a .safetensors file with its .json card; empty takes the shipped one.')
 
@@ -162,7 +179,7 @@ class SafetyConfig(Room):
         'held-out frames, against the loaded weights and the last good version; 0 leaves them '
         'unchecked.',
         low=0, high=10000)
-    windows: int = option(
+    held_out_frames: int = option(
         4, 'Replayed frames held out of training for the checks.', low=1, high=64)
     loss_tolerance: float = option(
         0.5, 'The held-out loss may be above that of the loaded weights by this share.',
@@ -176,7 +193,7 @@ class SafetyConfig(Room):
     spread_factor: float = option(
         3.0, "The spread of held-out frames' depth (deviation of its logarithm) may fall by this "
         'factor.', low=1.0, high=1000.0)
-    max_moved: float = option(
+    max_weight_change: float = option(
         0.05, 'Weights further from the last good version than this share of their norm are '
         'checked at once.', low=0.0, high=1000.0)
     cooldown_frames: int = option(
@@ -185,7 +202,7 @@ class SafetyConfig(Room):
     anchor: float = option(
         10.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
         'times the learning rate; 0 for none.', low=0.0, high=1e4, live=True)
-    max_step: float = option(
+    max_step_rms: float = option(
         1.0, 'No tensor of the network steps further than so many learning rates (root mean '
         'square), as Adam would where gradients grow all at once.', low=0.01, high=1e6)
     rehearse_every: int = option(
@@ -194,7 +211,7 @@ class SafetyConfig(Room):
     rehearse_factor: float = option(
         2.0, 'The depth of such views may change by this factor from when they were first seen.',
         low=1.0, high=1000.0)
-    probe_every: int = option(
+    forgetting_every: int = option(
         200, 'Steps between measurements of the error on stored source frames; 0 for none.',
         low=0, high=1000000)
 
@@ -204,6 +221,7 @@ class CheckpointsConfig(Room):
     """How what was learnt, of depth and of decisions, is remembered over restarts."""
 
     room = 'checkpoints'
+    nodes = ('depth_node', 'decision_node')
     folder: str = option(
         '', 'Folder of checkpoints, which both nodes may share; those in a namespace have a '
         'sub-folder of its name; empty saves none.')
@@ -220,14 +238,14 @@ class LimitsConfig(Room):
     """How much of the machine training may take; it yields first."""
 
     room = 'limits'
-    train_share: float = option(
+    max_train_share: float = option(
         1.0, 'Most of the time that goes to training steps; 1 is no limit.', low=0.01, high=1.0)
-    steps_hz: float = option(
+    max_steps_hz: float = option(
         0.0, 'Most training steps a second; 0 is no limit.', low=0.0, high=1000.0)
-    depth_hz: float = option(
+    min_depth_hz: float = option(
         0.0, 'Training yields while frames take too long for depth at this rate, Hz; 0 is no '
         'limit.', low=0.0, high=1000.0)
-    celsius: float = option(
+    max_celsius: float = option(
         0.0, "Training yields while the device's hottest sensor is at this temperature or above; "
         '0 is no limit.', low=0.0, high=200.0)
     train_threads: int = option(
@@ -296,6 +314,8 @@ class Config:
         """
         room, _, key = name.partition('.')
         known = {o.name for o in options()}
+        if name in RENAMED:
+            raise ValueError(f'option {name!r} is now called {RENAMED[name]!r}: use that name')
         if name not in known:
             raise ValueError(
                 f'there is no option {name!r}; known: {", ".join(sorted(known))}')
@@ -306,13 +326,33 @@ ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, CheckpointsC
          LimitsConfig, PoseConfig)
 
 
+# Names that options had in earlier versions: refused, with the present one.
+RENAMED = {
+    'training.features': 'decision.features',
+    'training.judged_by': 'decision.judged_by',
+    'training.cost': 'decision.cost',
+    'safety.windows': 'safety.held_out_frames',
+    'safety.probe_every': 'safety.forgetting_every',
+    'safety.max_moved': 'safety.max_weight_change',
+    'safety.max_step': 'safety.max_step_rms',
+    'limits.steps_hz': 'limits.max_steps_hz',
+    'limits.depth_hz': 'limits.min_depth_hz',
+    'limits.celsius': 'limits.max_celsius',
+    'limits.train_share': 'limits.max_train_share',
+    'training.max_turn': 'training.max_rotation_per_parallax',
+    'training.baseline_low': 'training.min_baseline',
+    'training.baseline_high': 'training.max_baseline',
+    'training.baseline_target': 'training.target_baseline',
+}
+
+
 def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:
     """List every option of the given rooms in declaration order."""
     for room in rooms:
         for f in fields(room):
             m = f.metadata
             yield Option(f'{room.room}.{f.name}', f.default, m['help'], m['low'], m['high'],
-                         m['choices'], m['live'])
+                         m['choices'], m['live'], m['nodes'] or room.nodes)
 
 
 def parsed(assignments: Iterable[str], base: Optional[Config] = None) -> Config:

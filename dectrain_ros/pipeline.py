@@ -12,22 +12,22 @@ from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 import cv2
 from dectrain_ros.adaptation import Adaptation, Safety
-from dectrain_ros.checkpoints import Found
+from dectrain_ros.checkpoints.checkpoint import Found
 from dectrain_ros.config import Config
 from dectrain_ros.decision.cost import make_cost_model
-from dectrain_ros.depth.checkpoints import load_network, resolve_device
+from dectrain_ros.decision_features import Considered, make_feature_set
 from dectrain_ros.depth.estimator import Estimator, pooled_feature
 from dectrain_ros.depth.geometry import relative_transform
-from dectrain_ros.features import Considered, make_feature_set
+from dectrain_ros.depth.networks.loading import load_network, resolve_device
 from dectrain_ros.frames import (
     Action, Candidate, Costs, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
+from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.replay_buffer import ReplayBuffer
+from dectrain_ros.memory.samples import Rehearsal, Sample
+from dectrain_ros.memory.views import Choice, View, ViewHistory
 from dectrain_ros.training.recovery import COOLING
-from dectrain_ros.training.rehearsal import Rehearsals
-from dectrain_ros.training.replay_buffer import ReplayBuffer
-from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Trainer
-from dectrain_ros.training.views import Choice, View, ViewHistory
 import numpy as np
 import torch
 
@@ -97,17 +97,17 @@ class Pipeline:
         self._trainer = Trainer(
             network, scope=training.scope, learning_rate=training.learning_rate,
             max_grad_norm=training.max_grad_norm, anchor=config.safety.anchor,
-            rehearsal_factor=config.safety.rehearse_factor, max_step=config.safety.max_step,
+            rehearsal_factor=config.safety.rehearse_factor, max_step_rms=config.safety.max_step_rms,
             **loss)
-        self._features = make_feature_set(training.features, network, seed=config.seed, **loss)
+        self._features = make_feature_set(config.decision.features, network, seed=config.seed, **loss)
         self._flops = (self._trainer.flops(1 + training.replay_frames)
-                       if training.features != 'none' else Costs(math.nan, math.nan))
-        self.cost = training.cost
+                       if config.decision.features != 'none' else Costs(math.nan, math.nan))
+        self.cost = config.decision.cost
         self._history = ViewHistory(
             capacity=training.history_frames, sources=training.source_views,
-            baseline_low=training.baseline_low, baseline_target=training.baseline_target,
-            baseline_high=training.baseline_high, max_rotation_deg=training.max_rotation_deg,
-            min_overlap=training.min_overlap, max_turn=training.max_turn)
+            min_baseline=training.min_baseline, target_baseline=training.target_baseline,
+            max_baseline=training.max_baseline, max_rotation_deg=training.max_rotation_deg,
+            min_overlap=training.min_overlap, max_rotation_per_parallax=training.max_rotation_per_parallax)
         self._replay: ReplayBuffer[Sample] = ReplayBuffer(
             capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
             max_similarity=training.replay_similarity)
@@ -399,7 +399,7 @@ class Pipeline:
 
     def _judges(self, batch: Tuple[Sample, ...]) -> Tuple[Sample, ...]:
         """Choose what a step on the batch is judged by."""
-        judged_by = self._config.training.judged_by
+        judged_by = self._config.decision.judged_by
         if judged_by == 'replay':
             judged = self._judging_rng.random() < _JUDGED
             return self._replay.draw(_JUDGES, self._judging_rng, but=batch) if judged else ()

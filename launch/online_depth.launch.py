@@ -13,7 +13,7 @@ import os
 import sys
 
 from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
-from dectrain_ros.ros import launching
+from dectrain_ros.ros.tools import launch_arguments
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, EmitEvent, ExecuteProcess, LogInfo, OpaqueFunction,
@@ -24,7 +24,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SHARE = get_package_share_directory('dectrain_ros')
-ARGUMENTS = launching.online_depth(SHARE)
+ARGUMENTS = launch_arguments.online_depth(SHARE)
 
 
 def is_root():
@@ -49,8 +49,8 @@ class Parts:
 
     def __init__(self, given):
         """Look into the bag, if there is one."""
-        launching.refuse_unusable(given)
-        self._given, self._stream = given, launching.stream_of(given)
+        launch_arguments.refuse_unusable(given)
+        self._given, self._stream = given, launch_arguments.stream_of(given)
         self._sim_time = {'auto': bool(given['bag']), 'true': True, 'false': False}[
             given['use_sim_time']]
 
@@ -71,11 +71,11 @@ class Parts:
                 **{key: ParameterValue(text, value_type=str) for key, text in said.items()},
                 'use_sim_time': self._sim_time}],
             on_exit=ended(f'{name} has ended', always=bool(self._given['bag'])))
-            for name, said in launching.parameters(self._given, self._stream).items()]
+            for name, said in launch_arguments.parameters(self._given, self._stream).items()]
 
     def player(self, depth_node):
         """Give who plays the bag, once the depth node is ready."""
-        command = launching.player(
+        command = launch_arguments.player(
             self._given, self._stream, 'ros2bag' in get_packages_with_prefixes())
         on_exit = ended('the bag has ended', always=self._given['evaluate'] != 'true')
         if command.is_ours:             # it waits itself
@@ -94,7 +94,7 @@ class Parts:
 
     def evaluation(self):
         """Give who keeps score, if asked for; its end is that of all."""
-        command = launching.evaluation(self._given, self._stream)
+        command = launch_arguments.evaluation(self._given, self._stream)
         return [] if command is None else [self._node(
             command.executable, arguments=command.arguments,
             on_exit=ended('the report is written', always=True))]
@@ -109,7 +109,7 @@ class Parts:
         return [Node(
             package='rviz2', executable='rviz2', namespace=self._given['namespace'],
             arguments=['-d', os.path.join(SHARE, 'views', 'depth.rviz'), '-f',
-                       launching.fixed_frame(self._given, self._stream)],
+                       launch_arguments.fixed_frame(self._given, self._stream)],
             remappings=[('image', self._stream.image)],
             parameters=[{'use_sim_time': self._sim_time}])]
 
@@ -123,7 +123,7 @@ class Parts:
 def parts(context):
     """Refuse what cannot be, then give what is started."""
     if is_root():
-        launching.refuse_unknown(context.argv, ARGUMENTS)
+        launch_arguments.refuse_unknown(context.argv, ARGUMENTS)
     return Parts({a.name: context.launch_configurations[a.name] for a in ARGUMENTS}).all()
 
 

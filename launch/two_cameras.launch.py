@@ -12,20 +12,20 @@ import os
 import sys
 
 from ament_index_python.packages import get_package_share_directory
-from dectrain_ros.ros import launching
+from dectrain_ros.ros.tools import launch_arguments
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
 SHARE = get_package_share_directory('dectrain_ros')
-ARGUMENTS = launching.two_cameras(SHARE)
+ARGUMENTS = launch_arguments.two_cameras(SHARE)
 
 
 def cameras(context):
     """Refuse what cannot be, then give both cameras' nodes."""
     if os.path.basename(__file__) in map(os.path.basename, sys.argv):       # not included
-        launching.refuse_unknown(context.argv, ARGUMENTS)
+        launch_arguments.refuse_unknown(context.argv, ARGUMENTS)
     given = {a.name: context.launch_configurations[a.name] for a in ARGUMENTS}
     first, second = given.pop('first'), given.pop('second')
     if first == second or not (first and second):

@@ -1,7 +1,7 @@
 """Statistics whose gain is known by construction, and a network worked out by hand."""
 
-from dectrain_ros.decision.gain import GainNetwork, HIDDEN, Layers, Scaling
-from dectrain_ros.decision.statistics import FULL, Statistics
+from dectrain_ros.decision.published.gain_network import GainNetwork, HIDDEN, Layers, Scaling
+from dectrain_ros.decision.published.statistics import FULL, Statistics
 import numpy as np
 
 NAMES = ('loss', 'parallax', 'novelty')

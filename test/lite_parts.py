@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from dectrain_ros.depth.checkpoints import save_network
-from dectrain_ros.depth.network import LiteNetwork, ModelCard
-from dectrain_ros.offline.synthesize import Walk, write_walk
+from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.depth.networks.lite import LiteNetwork
+from dectrain_ros.depth.networks.loading import save_network
+from dectrain_ros.synthetic.write_bag import Walk, write_walk
 import torch
 
 

@@ -20,8 +20,9 @@ def ros():
 def weights(tmp_path_factory):
     """Give the path of small, untrained weights."""
     import torch
-    from dectrain_ros.depth.checkpoints import save_network
-    from dectrain_ros.depth.network import LiteNetwork, ModelCard
+    from dectrain_ros.depth.networks.base import ModelCard
+    from dectrain_ros.depth.networks.lite import LiteNetwork
+    from dectrain_ros.depth.networks.loading import save_network
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
     save_network(path, LiteNetwork(ModelCard('lite', 64, 96, focal_px=60.0)), {})

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Iterator, Tuple
 
-from dectrain_ros.checkpoints import Checkpoints, Contents, Found
+from dectrain_ros.checkpoints.checkpoint import Checkpoints, Contents, Found
 import numpy as np
 
 MODEL = {'network': 'lite', 'scope': 'full', 'source': 'abc'}

@@ -1,12 +1,13 @@
 """A textured wall seen exactly, and small untrained weights: what tests of training stand on."""
 
 from dectrain_ros.config import parsed
-from dectrain_ros.depth.checkpoints import save_network
 from dectrain_ros.depth.geometry import relative_transform
-from dectrain_ros.depth.network import LiteNetwork, ModelCard
+from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.depth.networks.lite import LiteNetwork
+from dectrain_ros.depth.networks.loading import save_network
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.training.samples import Sample
-from dectrain_ros.training.views import View
+from dectrain_ros.memory.samples import Sample
+from dectrain_ros.memory.views import View
 import numpy as np
 import torch
 

@@ -7,31 +7,37 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / 'dectrain_ros'
 FILES = sorted(PACKAGE.rglob('*.py'))
-NOUNS = {'frames', 'config', 'poses'}
+NOUNS = {'frames', 'config'}
 
 # What each room may import of the others. Nouns know nothing of ours.
 ARROWS = {
-    'frames': set(), 'config': set(), 'poses': set(), 'assets': set(), 'storage': set(),
-    'checkpoints': {'storage'}, 'keeping': {'checkpoints'},
-    'depth': {'frames', 'assets', 'storage'},
-    'decision': {'frames', 'storage', 'checkpoints', 'keeping'},
-    'training': {'depth', 'frames', 'poses', 'storage'},
-    'features': {'depth', 'decision', 'training'} | NOUNS,
-    'adaptation': {'depth', 'training', 'features', 'checkpoints', 'keeping'} | NOUNS,
-    'pipeline': {'adaptation', 'checkpoints', 'depth', 'decision', 'training', 'features'} | NOUNS,
-    'offline': {'pipeline', 'decision', 'depth', 'training', 'storage',
-                'assets'} | NOUNS,
-    'ros': {'pipeline', 'adaptation', 'decision', 'checkpoints'} | NOUNS,
+    'frames': set(), 'config': set(), 'assets': set(), 'checkpoints': set(),
+    'sensing': {'frames'},
+    'depth': {'frames', 'assets', 'checkpoints'},
+    'memory': {'depth', 'frames'},
+    'decision': {'frames', 'checkpoints'},
+    'training': {'memory', 'depth', 'frames', 'checkpoints'},
+    'decision_features': {'depth', 'decision', 'memory', 'frames'},
+    'adaptation': {'depth', 'training', 'memory', 'decision_features', 'checkpoints'} | NOUNS,
+    'pipeline': {'adaptation', 'checkpoints', 'depth', 'decision', 'memory', 'training',
+                 'decision_features'} | NOUNS,
+    'bags': {'sensing', 'frames'},
+    'evaluation': {'pipeline', 'decision', 'depth', 'bags', 'checkpoints', 'assets'} | NOUNS,
+    'synthetic': {'bags', 'depth', 'training', 'checkpoints', 'frames'},
+    'cli': {'evaluation', 'synthetic', 'bags', 'decision'} | NOUNS,
+    'ros': {'pipeline', 'adaptation', 'decision', 'sensing', 'checkpoints'} | NOUNS,
 }
-# Single files of a room that may know more, and exactly what: wiring, playing, live evaluation.
+# Single files of a room that may know more, and exactly what: wiring, and the yardstick's
+# features, which are measured with the network.
 DOORS = {
-    'ros/training.py': {'training.worker'},
-    'ros/bag_player.py': {'offline.bag'},
-    'ros/playlist.py': {'offline.bag'},
-    'ros/launching.py': {'offline.bag', 'offline.bag_topics'},
-    'ros/live_evaluation.py': {'offline.*'},
-    'ros/demo.py': {'offline.*'},
-    'ros/live.py': {'offline.*'},
+    'ros/training_thread.py': {'training.worker'},
+    'ros/tools/bag_player.py': {'bags.*'},
+    'ros/tools/playlist.py': {'bags.*'},
+    'ros/tools/launch_arguments.py': {'bags.*'},
+    'ros/tools/live_evaluation.py': {'bags.*', 'evaluation.*'},
+    'ros/tools/demo.py': {'bags.*', 'evaluation.*', 'synthetic.*'},
+    'ros/tools/live_scores.py': {'bags.*', 'evaluation.*'},
+    'decision/published/measured_features.py': {'depth.*', 'memory.*'},
 }
 ROS = ('rclpy', 'tf2_ros', 'tf2_py', 'message_filters', 'cv_bridge', 'launch', 'launch_ros')
 
@@ -83,12 +89,12 @@ def test_an_import_against_the_arrows_is_found():
     assert list(strangers('depth/losses.py', ['dectrain_ros.training.step', 'torch'])) == [
         'dectrain_ros.training.step']
     assert list(strangers('frames.py', ['dectrain_ros.config'])) == ['dectrain_ros.config']
-    assert list(strangers('ros/sync.py', ['dectrain_ros.training.worker'])) != []
-    assert list(strangers('ros/training.py', ['dectrain_ros.training.step'])) != []
-    assert list(strangers('ros/training.py', ['dectrain_ros.training.worker.Worker'])) == []
-    assert list(strangers('ros/bag_player.py', ['dectrain_ros.offline.bag',
-                                                'dectrain_ros.offline.cli'])) != []
-    assert list(strangers('pipeline.py', ['dectrain_ros.offline.bag'])) != []
+    assert list(strangers('ros/inbox.py', ['dectrain_ros.training.worker'])) != []
+    assert list(strangers('ros/training_thread.py', ['dectrain_ros.training.step'])) != []
+    assert list(strangers('ros/training_thread.py', ['dectrain_ros.training.worker.Worker'])) == []
+    assert list(strangers('ros/bag_player.py', ['dectrain_ros.bags.reader',
+                                                'dectrain_ros.cli'])) != []
+    assert list(strangers('pipeline.py', ['dectrain_ros.bags.reader'])) != []
 
 
 @pytest.mark.parametrize('path', FILES, ids=name_of)
@@ -97,12 +103,14 @@ def test_each_outside_library_keeps_to_its_place(path):
     tops = {n.partition('.')[0] for n in names}
     if room != 'ros':
         assert not {t for t in tops if t in ROS or t.endswith(('_msgs', '_srvs'))}
-    if room != 'offline':
+    if room != 'bags':
         allowed = ('rosbags.image',) if room == 'ros' else ()
         assert not {n for n in names if n.startswith('rosbags.') and not n.startswith(allowed)}
-    if room in ('frames', 'config', 'decision', 'poses', 'storage', 'checkpoints', 'keeping'):
+    if room in ('frames', 'config', 'decision', 'sensing', 'checkpoints'):
         # For types only; and a decision is taken by NumPy alone, its network learns by torch.
-        assert 'torch' not in tops or name_of(path) in ('frames.py', 'decision/learning.py')
+        assert 'torch' not in tops or name_of(path) in (
+            'frames.py', 'decision/published/learning.py',
+            'decision/published/measured_features.py')
     assert not tops & {'torchvision', 'timm'}
     # The error alone may be named: it is how torch says that a file wants to run code.
     assert {n for n in names if n.startswith('pickle')} <= {'pickle', 'pickle.UnpicklingError'}

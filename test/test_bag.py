@@ -5,9 +5,10 @@ import logging
 import struct
 
 import cv2
+from dectrain_ros.bags.reader import Bag, BagError, BagWriter, header_stamp_ns, Topics
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.offline.bag import Bag, BagError, BagWriter, header_stamp_ns, Topics
-from dectrain_ros.poses import AFTER_LAST, BEFORE_FIRST, INVALID, LONG_GAP, rigid_transform
+from dectrain_ros.sensing.pose_track import (
+    AFTER_LAST, BEFORE_FIRST, INVALID, LONG_GAP, rigid_transform)
 import numpy as np
 import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer

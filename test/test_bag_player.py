@@ -4,8 +4,8 @@ import importlib.util
 import signal
 import threading
 
+from dectrain_ros.bags.reader import Bag, BagWriter, header_stamp_ns, RawMessage, TRANSFORMS
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.offline.bag import Bag, BagWriter, header_stamp_ns, RawMessage, TRANSFORMS
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Writer
@@ -13,9 +13,9 @@ from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.bag_player import BagPlayer, Play     # noqa: E402,I100,I202
-from dectrain_ros.ros.messages import ns_from_stamp     # noqa: E402
-from dectrain_ros.ros.playlist import hold_images       # noqa: E402
+from dectrain_ros.ros.messages import ns_from_stamp  # noqa: E402
+from dectrain_ros.ros.tools.bag_player import BagPlayer, Play  # noqa: E402,I100,I202
+from dectrain_ros.ros.tools.playlist import hold_images  # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402
 from rclpy.node import Node                             # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until      # noqa: E402
@@ -195,7 +195,7 @@ def test_a_bag_whose_poses_are_transforms_is_refused_where_none_can_be_sent(bag,
             if topic not in writers:
                 writers[topic] = writer.add_connection(topic, kind, typestore=types)
             writer.write(writers[topic], message.stamp_ns, bytes(data))
-    status, errors = output(start('bag_player', str(path), '--wait', '0'))
+    status, errors = output(start('tools.bag_player', str(path), '--wait', '0'))
     assert status == 1 and 'Traceback' not in errors and errors.count('[FATAL]') == 1
     assert ('message type tf2_msgs/msg/TFMessage is not installed: install '
             'ros-$ROS_DISTRO-tf2-msgs') in errors
@@ -223,18 +223,18 @@ def test_images_are_held_until_a_pose_not_before_their_stamp():
 
 
 def test_the_executable_plays_to_the_end_and_exits_0(bag):
-    status, errors = output(start('bag_player', str(bag.path), '--wait', '0', '--rate', '10'))
+    status, errors = output(start('tools.bag_player', str(bag.path), '--wait', '0', '--rate', '10'))
     assert status == 0 and 'played 3 images' in errors and 'Traceback' not in errors
 
 
 def test_the_executable_exits_1_for_a_bag_that_is_none(tmp_path):
-    status, errors = output(start('bag_player', str(tmp_path / 'no_bag')))
+    status, errors = output(start('tools.bag_player', str(tmp_path / 'no_bag')))
     assert status == 1 and 'no_bag does not exist' in errors and 'Traceback' not in errors
 
 
 def test_sigint_ends_the_executable_cleanly_while_it_plays(ros, bag):
     images = ros.listen(Image, IMAGE)
-    process = start('bag_player', str(bag.path), '--wait', '0', '--loop', '0')
+    process = start('tools.bag_player', str(bag.path), '--wait', '0', '--loop', '0')
     images.wait_for(3, timeout_s=60.0)
     process.send_signal(signal.SIGINT)
     status, errors = output(process)

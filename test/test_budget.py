@@ -3,8 +3,8 @@
 import math
 
 from dectrain_ros.decision.budget import Budget, MAX_ALPHA, parse_target, Target
-from dectrain_ros.decision.policy import make_policy
-from dectrain_ros.decision.purse import Purse
+from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.decision.token_bucket import Purse
 from dectrain_ros.frames import Action, Costs
 import numpy as np
 from predictors import candidate, NO_LIGHT, outcome, Telling

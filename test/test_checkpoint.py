@@ -2,8 +2,8 @@
 
 import os
 
-from dectrain_ros import checkpoints
-from dectrain_ros.checkpoints import digest
+from dectrain_ros.checkpoints import checkpoint as checkpoints
+from dectrain_ros.checkpoints.checkpoint import digest
 import numpy as np
 import pytest
 from saving import folder_of, killed_while_saving, MODEL, stored

@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 
-from dectrain_ros.offline.bag import Bag
-from dectrain_ros.offline.cli import main
+from dectrain_ros.bags.reader import Bag
+from dectrain_ros.cli import main
 from lite_parts import write_bag, write_lite
 import numpy as np
 import pytest
@@ -157,7 +157,7 @@ def test_a_later_run_that_fails_leaves_the_report_of_the_earlier_ones(folder, tm
 
 def test_an_interrupted_evaluation_keeps_finished_runs_and_exits_130(
         folder, tmp_path, capsys, monkeypatch):
-    from dectrain_ros.offline import run as running
+    from dectrain_ros.evaluation import run as running
     start = running._Run.over
 
     def interrupted(self, *arguments):
@@ -233,7 +233,7 @@ def test_pretrain_refuses_what_would_fail_after_hours(tmp_path, capsys):
 
 
 def test_help_lists_options_without_loading_torch():
-    code = ('import sys\nfrom dectrain_ros.offline.cli import main\n'
+    code = ('import sys\nfrom dectrain_ros.cli import main\n'
             'try:\n    main(["evaluate", "--help"])\n'
             'finally:\n    assert "torch" not in sys.modules')
     found = subprocess.run(
@@ -250,7 +250,7 @@ def test_pixels_of_a_synthesized_bag_are_not_blank(folder):
 
 def test_a_killed_rendering_leaves_no_process_behind(tmp_path):
     command = subprocess.Popen(
-        [sys.executable, '-m', 'dectrain_ros.offline.cli', 'pretrain', '--rooms', '500', '--jobs',
+        [sys.executable, '-m', 'dectrain_ros.cli', 'pretrain', '--rooms', '500', '--jobs',
          '2', '--out', str(tmp_path / 'lite.safetensors'), '--work', str(tmp_path)],
         start_new_session=True, stderr=subprocess.PIPE)
     try:

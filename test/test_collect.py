@@ -1,11 +1,11 @@
 """Collecting what steps bring: trials on the way, columns that mean what they say."""
 
-from dectrain_ros.decision.features import LeanFeatures, ReferenceFeatures
-from dectrain_ros.decision.statistics import FULL, LIGHT, Statistics
-from dectrain_ros.offline.bag import Bag, BagWriter
-from dectrain_ros.offline.cli import main
-from dectrain_ros.offline.collect import collect, Collection
-from dectrain_ros.offline.measure import measure
+from dectrain_ros.bags.reader import Bag, BagWriter
+from dectrain_ros.cli import main
+from dectrain_ros.decision.published.features import LeanFeatures, ReferenceFeatures
+from dectrain_ros.decision.published.statistics import FULL, LIGHT, Statistics
+from dectrain_ros.evaluation.collect import collect, Collection
+from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.pipeline import Pipeline
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_the_published_target_needs_no_truth_and_ours_refuses_to_go_without(tmp_
 
 
 def test_reference_features_are_collected_as_well(bag, settings):
-    found = gathered(bag, settings.replaced('training.features', 'reference'), every=8)
+    found = gathered(bag, settings.replaced('decision.features', 'reference'), every=8)
     assert found.feature_names == ReferenceFeatures._fields and len(found)
 
 
@@ -117,8 +117,8 @@ def test_one_seed_gives_the_same_statistics(bag, settings):
 def test_a_plan_that_cannot_be_is_refused(bag, settings, change, problem):
     with pytest.raises(ValueError, match=problem):
         gathered(bag, settings, **change)
-    with pytest.raises(ValueError, match='training.features is none'):
-        gathered(bag, settings.replaced('training.features', 'none'))
+    with pytest.raises(ValueError, match='decision.features is none'):
+        gathered(bag, settings.replaced('decision.features', 'none'))
 
 
 def test_the_command_writes_statistics_that_fit_decision_reads(bag, settings, tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_names_are_room_and_option_and_each_is_there_once():
 
 def test_only_what_is_safe_to_change_is_live():
     assert {o.name for o in ALL if o.live} == {
-        'training.learning_rate', 'training.cost', 'decision.policy', 'decision.alpha',
+        'training.learning_rate', 'decision.cost', 'decision.policy', 'decision.alpha',
         'safety.anchor'}
 
 

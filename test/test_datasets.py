@@ -1,6 +1,6 @@
 """Views on disk: made once, taken up where they were left, never mistaken for others."""
 
-from dectrain_ros.offline.datasets import Views, ViewsSpec
+from dectrain_ros.synthetic.datasets import Views, ViewsSpec
 import numpy as np
 import pytest
 

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.decision.features import LeanFeatures     # noqa: E402,I100
-from dectrain_ros.decision.gain import load_gain, Told  # noqa: E402
+from dectrain_ros.decision.published.features import LeanFeatures     # noqa: E402,I100
+from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
 from dectrain_ros.frames import Candidate, StepResult   # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402

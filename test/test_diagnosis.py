@@ -6,14 +6,15 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.poses import AFTER_LAST, INVALID, LONG_GAP, NO_POSES  # noqa: E402,I100
-from dectrain_ros.ros import diagnosis, messages        # noqa: E402
-from dectrain_ros.ros.depth_node import DepthNode       # noqa: E402
-from dectrain_ros.ros.framing import Dropped, Framing   # noqa: E402
-from dectrain_ros.ros.health import Health              # noqa: E402
-from dectrain_ros.ros.pose_stream import Limits, PoseStream     # noqa: E402
-from dectrain_ros.ros.rectify import Lens               # noqa: E402
-from dectrain_ros.ros.sync import Inbox, Received       # noqa: E402
+from dectrain_ros.ros import diagnostics, messages  # noqa: E402
+from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
+from dectrain_ros.ros.frame_builder import Dropped, Framing  # noqa: E402
+from dectrain_ros.ros.inbox import Inbox, Received  # noqa: E402
+from dectrain_ros.ros.problem_counts import Health  # noqa: E402
+from dectrain_ros.sensing.lens import Lens  # noqa: E402
+from dectrain_ros.sensing.pose_stream import Limits, PoseStream  # noqa: E402
+from dectrain_ros.sensing.pose_track import (  # noqa: E402,I100
+    AFTER_LAST, INVALID, LONG_GAP, NO_POSES)
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus       # noqa: E402
 from node_parts import CAMERA, Camera, decision_node, depth_node    # noqa: E402
 import numpy as np                                      # noqa: E402
@@ -51,7 +52,7 @@ class Second:
 
     def causes(self, is_training=True):
         """Give the causes as (level, text)."""
-        return [tuple(c) for c in diagnosis.depth_causes(
+        return [tuple(c) for c in diagnostics.depth_causes(
             self.node, self.health, TOPICS, is_training)]
 
 
@@ -79,7 +80,7 @@ def test_no_images_is_all_that_is_said_where_none_come(second):
 
 def test_images_without_camera_info_or_poses_or_decisions_say_which_and_where(second):
     for _ in range(3):
-        second.passes(['images'], dropped=[diagnosis.NO_CAMERA])
+        second.passes(['images'], dropped=[diagnostics.NO_CAMERA])
     told = [text for level, text in second.causes() if level == WARN]
     assert told == [
         'no camera_info on /cam/camera_info (0 publishers): there is no depth without; is it '
@@ -96,27 +97,27 @@ def test_images_without_camera_info_or_poses_or_decisions_say_which_and_where(se
 
 
 def test_a_camera_info_that_is_refused_says_why_and_not_that_there_is_none(second):
-    second.health.problem(diagnosis.REFUSED, 'fx is 0')     # latched: it comes but once
+    second.health.problem(diagnostics.REFUSED, 'fx is 0')     # latched: it comes but once
     refused = (ERROR, 'camera_info is refused: fx is 0')
     for _ in range(8):
-        second.passes(['images', 'poses'], dropped=[diagnosis.NO_CAMERA] + [diagnosis.SLOWER] * 9)
+        second.passes(['images', 'poses'], dropped=[diagnostics.NO_CAMERA] + [diagnostics.SLOWER] * 9)
         assert second.causes() == [refused]     # images wait for it: inference is not slow
     for _ in range(6):
         second.passes(WELL, ['frames'])
     assert second.causes() == []
-    second.health.problem(diagnosis.REFUSED, 'fx is 0')     # another took its place
+    second.health.problem(diagnostics.REFUSED, 'fx is 0')     # another took its place
     assert second.causes() == [refused]
 
 
 def test_an_inference_slower_than_the_camera_is_told_with_its_share(second):
     for _ in range(6):
-        second.passes(WELL, ['frames'], [diagnosis.SLOWER] * 4)
+        second.passes(WELL, ['frames'], [diagnostics.SLOWER] * 4)
     assert second.causes() == [(WARN, (
         'inference is slower than the camera: 20 of 50 images dropped: '
         "lower the camera's rate, take a smaller network, or train less"))]
     for _ in range(6):
         second.passes(WELL, ['frames'])
-    second.passes(WELL, ['frames'], [diagnosis.SLOWER])
+    second.passes(WELL, ['frames'], [diagnostics.SLOWER])
     assert second.causes() == []            # one now and then is no trend
 
 
@@ -124,7 +125,7 @@ def test_images_that_all_drop_are_an_error_with_what_stops_most_of_them(second):
     second.passes(WELL, dropped=['inference failed'] * 2)
     assert second.causes() == []            # two may be chance
     second.passes(WELL, dropped=['unreadable image'])
-    second.passes(WELL, dropped=['inference failed', diagnosis.SLOWER])
+    second.passes(WELL, dropped=['inference failed', diagnostics.SLOWER])
     assert second.causes() == [
         (ERROR, 'no depth, 4 images dropped, most often inference failed: why')]
     second.passes(WELL, ['frames'])         # it works again
@@ -159,7 +160,7 @@ def test_poses_that_match_hardly_an_image_are_told_with_what_to_do(second, reaso
 
 
 @pytest.mark.parametrize('note, reason', [
-    (Health.drop, diagnosis.SLOWER), (Health.problem, diagnosis.STILL)])
+    (Health.drop, diagnostics.SLOWER), (Health.problem, diagnostics.STILL)])
 def test_an_image_lost_now_and_then_and_a_robot_at_rest_are_ok(ros, weights, note, reason):
     node = depth_node(ros, weights)
     statuses = ros.listen(DiagnosticArray, '/diagnostics')
@@ -183,16 +184,16 @@ def test_an_image_lost_now_and_then_and_a_robot_at_rest_are_ok(ros, weights, not
 def test_a_pose_that_rests_is_counted_by_the_words_that_are_left_out():
     stream = PoseStream(Limits(0.5))
     events = [stream.add(sec * 1_000_000_000, np.eye(4)) for sec in range(1, 4)]
-    assert [e.reason for e in events if e] == [diagnosis.STILL]
+    assert [e.reason for e in events if e] == [diagnostics.STILL]
 
 
 def test_the_reasons_that_causes_go_by_are_those_that_are_counted(ros, weights, monkeypatch):
     node = depth_node(ros, weights)
     camera = Camera(ros)
     camera.image(1)
-    wait_until(lambda: node._health.recent(f'dropped: {diagnosis.NO_CAMERA}') == 1)
+    wait_until(lambda: node._health.recent(f'dropped: {diagnostics.NO_CAMERA}') == 1)
     camera.infos.publish(CameraInfo())
-    wait_until(lambda: node._health.recent(f'problem: {diagnosis.REFUSED}') == 1)
+    wait_until(lambda: node._health.recent(f'problem: {diagnostics.REFUSED}') == 1)
     camera.info(2)
     camera.image(2)
     wait_until(lambda: node._health.rises('problem: no pose, ') == {NO_POSES: 1})
@@ -200,16 +201,16 @@ def test_the_reasons_that_causes_go_by_are_those_that_are_counted(ros, weights, 
     monkeypatch.setattr(inbox, 'take_image', lambda: None)
     camera.image(3)
     camera.image(4)
-    wait_until(lambda: node._health.recent(f'dropped: {diagnosis.SLOWER}') >= 1)
+    wait_until(lambda: node._health.recent(f'dropped: {diagnostics.SLOWER}') >= 1)
 
 
 def test_a_gain_network_that_is_not_trusted_is_told_with_what_to_do(ros):
     health = Health(Log())
     gain = SimpleNamespace(trusted=False, reason='the gain network gives nan')
-    cause, = diagnosis.decision_causes(ros.tester, health, gain)
+    cause, = diagnostics.decision_causes(ros.tester, health, gain)
     assert cause.level == WARN
     assert cause.text.startswith('the gain network gives nan: it trains at a fixed period')
-    assert not [*diagnosis.decision_causes(ros.tester, health, None)]
+    assert not [*diagnostics.decision_causes(ros.tester, health, None)]
 
 
 def test_a_decision_node_without_candidates_says_so(ros):
@@ -217,7 +218,7 @@ def test_a_decision_node_without_candidates_says_so(ros):
     health = Health(Log(), clock)
     health.expect('candidates')
     clock.now_s += 4.0
-    cause, = diagnosis.decision_causes(ros.tester, health, None)
+    cause, = diagnostics.decision_causes(ros.tester, health, None)
     assert cause.text == ('no candidates for 4.0 s on /training/candidate (0 publishers): is '
                           'depth_node running in this namespace, and does it get images?')
 

@@ -28,8 +28,8 @@ def weights(tmp_path_factory):
 
 
 def make(path, *assignments):
-    return Pipeline(config(path, 'training.replay_similarity=1.0', 'training.features=none',
-                           'safety.probe_every=0', 'safety.cooldown_frames=2', *assignments))
+    return Pipeline(config(path, 'training.replay_similarity=1.0', 'decision.features=none',
+                           'safety.forgetting_every=0', 'safety.cooldown_frames=2', *assignments))
 
 
 def learnt(weights, *assignments):

@@ -5,14 +5,14 @@ import json
 import logging
 import math
 
-from dectrain_ros.decision.features import FEATURE_SETS
-from dectrain_ros.decision.fit import fit, split_sequences
-from dectrain_ros.decision.gain import GainNetwork
-from dectrain_ros.decision.learning import (
+from dectrain_ros.cli import main
+from dectrain_ros.decision.published.agreement import agreement, assess, ranks
+from dectrain_ros.decision.published.features import FEATURE_SETS
+from dectrain_ros.decision.published.fit import fit, split_sequences
+from dectrain_ros.decision.published.gain_network import GainNetwork
+from dectrain_ros.decision.published.learning import (
     calibrated, loss, loss_of, new_layers, regress, Rows, Schedule)
-from dectrain_ros.decision.report import agreement, assess, ranks
-from dectrain_ros.decision.statistics import LIGHT, Statistics
-from dectrain_ros.offline.cli import main
+from dectrain_ros.decision.published.statistics import LIGHT, Statistics
 from gain_parts import linear_statistics, NAMES, truth
 import numpy as np
 import pytest

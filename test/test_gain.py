@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 
-from dectrain_ros.decision.features import LeanFeatures
-from dectrain_ros.decision.gain import GainNetwork, Layers, load_gain, Outcomes, Scaling
-from dectrain_ros.decision.learning import new_layers
+from dectrain_ros.decision.published.features import LeanFeatures
+from dectrain_ros.decision.published.gain_network import (
+    GainNetwork, Layers, load_gain, Outcomes, Scaling)
+from dectrain_ros.decision.published.learning import new_layers
 from gain_parts import by_hand
 import numpy as np
 import pytest

@@ -19,7 +19,7 @@ import torch
 ALLOWED = Tolerances(worse=0.25, loss=2.0, depth=2.0, spread=3.0, moved=0.1)
 LENIENT = ALLOWED._replace(worse=10.0, loss=10.0)         # one wall teaches nothing of another
 LOSSES = {'photometric_weight': 10.0, 'smoothness_weight': 1e-3, 'photometric_cap': 0.5}
-TRY = ('training.replay_similarity=1.0', 'safety.probe_every=0', 'training.features=none')
+TRY = ('training.replay_similarity=1.0', 'safety.forgetting_every=0', 'decision.features=none')
 
 
 @pytest.fixture
@@ -337,7 +337,7 @@ def test_a_decision_that_comes_during_a_pause_is_answered_with_the_reason(weight
 
 
 def test_windows_are_never_trained_on(weights):
-    pipeline = make(weights, 'safety.check_every=2', 'safety.windows=3')
+    pipeline = make(weights, 'safety.check_every=2', 'safety.held_out_frames=3')
     trained, held = [], []
     step = pipeline._trainer.step
 

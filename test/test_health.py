@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.health import Cause, Health       # noqa: E402,I100,I202
+from dectrain_ros.ros.problem_counts import Cause, Health       # noqa: E402,I100,I202
 from diagnostic_msgs.msg import DiagnosticStatus        # noqa: E402
 
 

@@ -8,16 +8,15 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.frames import (                       # noqa: E402,I100
-    Candidate, DepthPrediction, Intrinsics)
-from dectrain_ros.poses import AFTER_LAST, INVALID, NO_POSES                # noqa: E402
-from dectrain_ros.ros.conversions import rgb_from_image                     # noqa: E402
-from dectrain_ros.ros.health import Health                                  # noqa: E402
-from dectrain_ros.ros.inference import CROWDED, Inference, WAITING          # noqa: E402
-from dectrain_ros.ros.messages import stamp_from_ns                         # noqa: E402
-from dectrain_ros.ros.pose_stream import JUMPED, Limits, PoseStream         # noqa: E402
-from dectrain_ros.ros.rectify import Lens, Rectifier                        # noqa: E402
-from dectrain_ros.ros.sync import Inbox                                     # noqa: E402
+from dectrain_ros.frames import Candidate, DepthPrediction, Intrinsics  # noqa: E402,I100
+from dectrain_ros.ros.conversions import rgb_from_image  # noqa: E402
+from dectrain_ros.ros.inbox import Inbox  # noqa: E402
+from dectrain_ros.ros.inference_thread import CROWDED, Inference, WAITING  # noqa: E402
+from dectrain_ros.ros.messages import stamp_from_ns  # noqa: E402
+from dectrain_ros.ros.problem_counts import Health  # noqa: E402
+from dectrain_ros.sensing.lens import Lens, Rectifier  # noqa: E402
+from dectrain_ros.sensing.pose_stream import JUMPED, Limits, PoseStream  # noqa: E402
+from dectrain_ros.sensing.pose_track import AFTER_LAST, INVALID, NO_POSES  # noqa: E402
 from rclpy.logging import get_logger                                        # noqa: E402
 from ros_parts import Heard, wait_until                                     # noqa: E402
 from sensor_msgs.msg import Image                                           # noqa: E402

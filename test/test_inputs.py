@@ -8,19 +8,19 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.config import Config, PoseConfig      # noqa: E402,I100,I202
-from dectrain_ros.frames import Frame                   # noqa: E402
-from dectrain_ros.pipeline import Pipeline              # noqa: E402
-from dectrain_ros.poses import AFTER_LAST, rigid_transform      # noqa: E402
-from dectrain_ros.ros import conversions, messages      # noqa: E402
-from dectrain_ros.ros.depth_node import DepthNode       # noqa: E402
-from dectrain_ros.ros.health import Health              # noqa: E402
-from dectrain_ros.ros.inputs import Inputs, patience_clock      # noqa: E402
-from dectrain_ros.ros.parameters import ImageConfig     # noqa: E402
-from dectrain_ros.ros.pose_sources import ANOTHER_FRAME     # noqa: E402
-from dectrain_ros.ros.rectify import Lens, lens_from_camera_info, Rectifier     # noqa: E402
-from dectrain_ros.ros.sync import Asked, Inbox          # noqa: E402
-from dectrain_ros.training.views import ViewHistory     # noqa: E402
+from dectrain_ros.config import Config, PoseConfig  # noqa: E402,I100,I202
+from dectrain_ros.frames import Frame  # noqa: E402
+from dectrain_ros.memory.views import ViewHistory  # noqa: E402
+from dectrain_ros.pipeline import Pipeline  # noqa: E402
+from dectrain_ros.ros import conversions, messages  # noqa: E402
+from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
+from dectrain_ros.ros.inbox import Asked, Inbox  # noqa: E402
+from dectrain_ros.ros.inputs import Inputs, patience_clock  # noqa: E402
+from dectrain_ros.ros.parameters import ImageConfig  # noqa: E402
+from dectrain_ros.ros.pose_sources import ANOTHER_FRAME  # noqa: E402
+from dectrain_ros.ros.problem_counts import Health  # noqa: E402
+from dectrain_ros.sensing.lens import Lens, lens_from_camera_info, Rectifier  # noqa: E402
+from dectrain_ros.sensing.pose_track import AFTER_LAST, rigid_transform  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from geometry_msgs.msg import PoseStamped, TransformStamped     # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from dectrain_ros.decision.fit import fit
-from dectrain_ros.decision.kept import Kept
-from dectrain_ros.decision.online import OnlineGain
-from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.decision.persistent import Kept
+from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.decision.published.fit import fit
+from dectrain_ros.decision.published.online import OnlineGain
 from dectrain_ros.frames import Candidate, Costs, StepResult
 from gain_parts import linear_statistics, NAMES, truth
 import numpy as np

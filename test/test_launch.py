@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 
+from dectrain_ros.bags.reader import BagWriter
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.offline.bag import BagWriter
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros import launching                  # noqa: E402,I100,I202
-from dectrain_ros.ros.bag_player import _parser as player_parser    # noqa: E402
-from dectrain_ros.ros.live_evaluation import _parser as evaluation_parser   # noqa: E402
+from dectrain_ros.ros.tools import launch_arguments                  # noqa: E402,I100,I202
+from dectrain_ros.ros.tools.bag_player import _parser as player_parser    # noqa: E402
+from dectrain_ros.ros.tools.live_evaluation import _parser as evaluation_parser   # noqa: E402
 from test_bag import image, MS, odometry, pose, record, scene, STILL, T0, tf    # noqa: E402
 
 pytest_plugins = ('ros_fixture',)      # a domain of its own, for what is launched too
@@ -56,26 +56,26 @@ def bag(tmp_path):
 
 def given(**said):
     """Give every argument, at its default where it is not said."""
-    values = {a.name: a.default for a in launching.online_depth(str(ROOT))}
+    values = {a.name: a.default for a in launch_arguments.online_depth(str(ROOT))}
     assert set(said) <= set(values)
     return {**values, **said}
 
 
 def test_every_argument_is_described_and_its_default_among_its_choices():
-    for arguments in (launching.online_depth(str(ROOT)), launching.two_cameras(str(ROOT))):
+    for arguments in (launch_arguments.online_depth(str(ROOT)), launch_arguments.two_cameras(str(ROOT))):
         assert len({a.name for a in arguments}) == len(arguments)
         for a in arguments:
             assert a.help.endswith('.') and (not a.choices or a.default in a.choices), a.name
-    launching.refuse_unusable(given())          # the defaults can be used
+    launch_arguments.refuse_unusable(given())          # the defaults can be used
 
 
 def test_an_unknown_argument_is_refused_with_what_was_meant():
-    known = launching.online_depth(str(ROOT))
-    launching.refuse_unknown(['bag:=x', 'launch-prefix:=gdb'], known)
+    known = launch_arguments.online_depth(str(ROOT))
+    launch_arguments.refuse_unknown(['bag:=x', 'launch-prefix:=gdb'], known)
     with pytest.raises(ValueError, match="no argument 'imge': did you mean image"):
-        launching.refuse_unknown(['bag:=x', 'imge:=/camera'], known)
+        launch_arguments.refuse_unknown(['bag:=x', 'imge:=/camera'], known)
     with pytest.raises(ValueError, match="no argument 'zzz': known: image, camera_info, "):
-        launching.refuse_unknown(['zzz:=1'], known)
+        launch_arguments.refuse_unknown(['zzz:=1'], known)
 
 
 @pytest.mark.parametrize('said, match', [
@@ -92,25 +92,25 @@ def test_an_unknown_argument_is_refused_with_what_was_meant():
     ({'evaluate': 'true', 'bag': str(ROOT), 'loop': '2'}, 'needs bag:=PATH and loop:=1')])
 def test_a_value_that_cannot_be_used_is_refused_before_anything_starts(said, match):
     with pytest.raises(ValueError, match=match):
-        launching.refuse_unusable(given(**said))
+        launch_arguments.refuse_unusable(given(**said))
 
 
 def test_policies_that_predict_gain_are_let_pass():
     for policy in ('dectrain', 'paced', 'budget:0.25', 'periodic:4', 'pattern:1100'):
-        launching.refuse_unusable(given(policy=policy))
+        launch_arguments.refuse_unusable(given(policy=policy))
 
 
 def test_input_is_what_was_said_else_what_the_bag_holds_else_the_usual_names(bag):
-    assert launching.stream_of(given(image='/left/image_rect')) == (
+    assert launch_arguments.stream_of(given(image='/left/image_rect')) == (
         '/left/image_rect', 'camera_info', 'pose', '', '')
-    found = launching.stream_of(given(bag=str(bag)))
+    found = launch_arguments.stream_of(given(bag=str(bag)))
     assert found == ('/camera/image_raw/compressed', '/camera/camera_info', '/camera/pose',
                      'compressed', 'pose')
     with pytest.raises(ValueError, match='image topic /other is not in it'):
-        launching.stream_of(given(bag=str(bag), image='/other'))
-    assert launching.fixed_frame(given(bag=str(bag)), found) == 'cam'
-    assert launching.fixed_frame(given(), found) == 'map'
-    assert launching.fixed_frame(given(bag=str(bag), rviz_frame='odom'), found) == 'odom'
+        launch_arguments.stream_of(given(bag=str(bag), image='/other'))
+    assert launch_arguments.fixed_frame(given(bag=str(bag)), found) == 'cam'
+    assert launch_arguments.fixed_frame(given(), found) == 'map'
+    assert launch_arguments.fixed_frame(given(bag=str(bag), rviz_frame='odom'), found) == 'odom'
 
 
 @pytest.fixture
@@ -130,10 +130,10 @@ def posed(tmp_path):
     ({'pose': '/odom'}, '/odom', 'odometry'), ({'pose': '/tf'}, '/tf', 'tf'),
     ({'pose': '/odom', 'pose_source': 'odometry'}, '/odom', 'odometry')])
 def test_pose_source_chooses_among_the_poses_of_a_bag(posed, said, topic, source):
-    found = launching.stream_of(given(bag=posed, **said))
+    found = launch_arguments.stream_of(given(bag=posed, **said))
     assert (found.pose, found.pose_source) == (topic, source)
-    assert launching.fixed_frame(given(bag=posed), found) == 'camera'
-    arguments = launching.player(given(bag=posed), found, has_rosbag2=True).arguments
+    assert launch_arguments.fixed_frame(given(bag=posed), found) == 'camera'
+    arguments = launch_arguments.player(given(bag=posed), found, has_rosbag2=True).arguments
     assert arguments[-2:] == [topic, '/tf_static']
 
 
@@ -143,53 +143,53 @@ def test_pose_source_chooses_among_the_poses_of_a_bag(posed, said, topic, source
     ({'pose_source': 'pose', 'pose': '/tf'}, 'pose is not the type of pose:=/tf; poses ')])
 def test_a_pose_source_that_the_bag_does_not_have_is_refused(posed, said, match):
     with pytest.raises(ValueError, match=match) as error:
-        launching.stream_of(given(bag=posed, **said))
+        launch_arguments.stream_of(given(bag=posed, **said))
     assert ('/mocap (pose), /odom (odometry), /robot/tf (tf), /tf (tf); say pose:=TOPIC'
             in str(error.value))
 
 
 def test_only_what_was_said_overrides_the_parameter_file():
     said = given(network='resnet18', policy='never', pose_source='odometry')
-    assert launching.parameters(said, launching.stream_of(said)) == {
+    assert launch_arguments.parameters(said, launch_arguments.stream_of(said)) == {
         'depth_node': {'depth.network': 'resnet18', 'pose.source': 'odometry'},
         'decision_node': {'decision.policy': 'never'}}
 
 
 def test_rosbag2_plays_where_it_is_installed_and_can(bag):
     said = given(bag=str(bag), rate='0.5', loop='0')
-    stream = launching.stream_of(said)
-    command = launching.player(said, stream, has_rosbag2=True)
+    stream = launch_arguments.stream_of(said)
+    command = launch_arguments.player(said, stream, has_rosbag2=True)
     assert (command.executable, command.is_ours) == ('ros2', False)
     assert command.arguments == [
         'bag', 'play', str(bag), '--clock', '200', '--rate', '0.5', '--loop',
         '--disable-keyboard-controls', '--topics', *stream[:3], '/tf_static']
-    transforms = launching.player(said, stream._replace(pose_source='tf'), True).arguments
+    transforms = launch_arguments.player(said, stream._replace(pose_source='tf'), True).arguments
     assert transforms[-4:] == [*stream[:2], '/tf', '/tf_static']
     for more in ({'rate': '0'}, {'loop': '2'}, {'start': '0.1'}, {'loop': '1', 'evaluate': 'true'},
                  {'player': 'ours'}):
-        assert launching.player({**said, **more}, stream, True).is_ours
+        assert launch_arguments.player({**said, **more}, stream, True).is_ours
     for level in ('debug', 'info', 'warn', 'error', 'fatal'):   # 'ready: ' is of level info
-        command = launching.player({**said, 'log_level': level}, stream, True)
+        command = launch_arguments.player({**said, 'log_level': level}, stream, True)
         assert command.is_ours == (level not in ('debug', 'info'))
     with pytest.raises(ValueError, match='rosbag2 cannot do log_level:=warn; or say player:=ours'):
-        launching.player({**said, 'player': 'rosbag2', 'log_level': 'warn'}, stream, True)
+        launch_arguments.player({**said, 'player': 'rosbag2', 'log_level': 'warn'}, stream, True)
     with pytest.raises(ValueError, match='player:=rosbag2 is not installed: install ros-'):
-        launching.player({**said, 'player': 'rosbag2'}, stream, False)
+        launch_arguments.player({**said, 'player': 'rosbag2'}, stream, False)
     with pytest.raises(ValueError, match='player:=rosbag2 cannot do rate:=0; or say player:=ours'):
-        launching.player({**said, 'player': 'rosbag2', 'rate': '0'}, stream, True)
+        launch_arguments.player({**said, 'player': 'rosbag2', 'rate': '0'}, stream, True)
 
 
 def test_our_executables_understand_what_they_are_told(bag):
     said = given(bag=str(bag), evaluate='true', out='there', rate='0', start='0.1')
-    stream = launching.stream_of(said)
-    assert launching.evaluation(given(), stream) is None
-    options = player_parser().parse_args(launching.player(said, stream, False).arguments)
+    stream = launch_arguments.stream_of(said)
+    assert launch_arguments.evaluation(given(), stream) is None
+    options = player_parser().parse_args(launch_arguments.player(said, stream, False).arguments)
     assert (options.bag, options.rate, options.loop, options.start, options.listener) == (
         str(bag), 0.0, 1, 0.1, 'live_evaluation')
     assert (options.image, options.camera_info, options.pose) == stream[:3]
-    options = evaluation_parser().parse_args(launching.evaluation(said, stream).arguments)
+    options = evaluation_parser().parse_args(launch_arguments.evaluation(said, stream).arguments)
     assert (options.bag, options.out, options.image) == (bag, Path('there'), stream.image)
-    assert not player_parser().parse_args(launching.player(
+    assert not player_parser().parse_args(launch_arguments.player(
         given(bag=str(bag)), stream, False).arguments).listener
 
 

@@ -5,7 +5,7 @@ import math
 
 from dectrain_ros.frames import Action, Decision
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.training.limits import (
+from dectrain_ros.training.throttle import (
     DEPTH, HEAT, hottest_celsius, OperatingLimits, RATE, SHARE)
 from dectrain_ros.training.worker import Worker
 import pytest
@@ -35,7 +35,7 @@ def test_without_limits_nothing_is_looked_at():
 
 
 def test_a_step_is_followed_by_the_rest_that_its_share_asks_for(clock):
-    limits = OperatingLimits(train_share=0.25, now_s=clock)
+    limits = OperatingLimits(max_train_share=0.25, now_s=clock)
     assert limits.reason() == ''
     limits.stepped(2.0)             # then 6 s of rest: 2 of 8
     clock.now_s += 5.99
@@ -45,7 +45,7 @@ def test_a_step_is_followed_by_the_rest_that_its_share_asks_for(clock):
 
 
 def test_steps_come_no_more_often_than_they_may(clock):
-    limits = OperatingLimits(steps_hz=4.0, now_s=clock)
+    limits = OperatingLimits(max_steps_hz=4.0, now_s=clock)
     limits.stepped(0.1)             # began 0.1 s ago: the next may begin in 0.15 s
     clock.now_s += 0.14
     assert limits.reason() == RATE
@@ -54,7 +54,7 @@ def test_steps_come_no_more_often_than_they_may(clock):
 
 
 def test_training_yields_while_frames_take_too_long_and_comes_back(clock):
-    limits = OperatingLimits(depth_hz=10.0, now_s=clock)
+    limits = OperatingLimits(min_depth_hz=10.0, now_s=clock)
     assert limits.reason() == ''
     limits.predicted(0.09)
     assert limits.reason() == ''
@@ -66,7 +66,7 @@ def test_training_yields_while_frames_take_too_long_and_comes_back(clock):
 
 def test_heat_holds_training_and_is_asked_for_once_a_second(clock):
     told = [79.0, 80.0, 81.0, math.nan]
-    limits = OperatingLimits(celsius=80.0, now_s=clock, hottest=lambda: told.pop(0))
+    limits = OperatingLimits(max_celsius=80.0, now_s=clock, hottest=lambda: told.pop(0))
     held = []
     for _ in range(4):
         held += [limits.reason(), limits.reason()]
@@ -84,8 +84,8 @@ def test_the_hottest_sensor_counts_and_one_that_sleeps_does_not(tmp_path):
 
 
 def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
-    pipeline = Pipeline(config(weights_file(tmp_path), 'limits.steps_hz=0.001',
-                               'safety.probe_every=0'))
+    pipeline = Pipeline(config(weights_file(tmp_path), 'limits.max_steps_hz=0.001',
+                               'safety.forgetting_every=0'))
     results = []
     for k in range(4):
         seen = pipeline.observe(frame(k))
@@ -96,8 +96,8 @@ def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
 
 
 def test_a_frame_that_takes_too_long_holds_training(tmp_path):
-    pipeline = Pipeline(config(weights_file(tmp_path), 'limits.depth_hz=1000.0',
-                               'safety.probe_every=0'))
+    pipeline = Pipeline(config(weights_file(tmp_path), 'limits.min_depth_hz=1000.0',
+                               'safety.forgetting_every=0'))
     pipeline.observe(frame(0))
     assert pipeline.safety.limit == DEPTH
 
@@ -115,7 +115,7 @@ def threads():
 def test_training_is_bound_to_its_cpu_threads_and_inference_is_not(
         tmp_path, threads, bound, trained_by):
     pipeline = Pipeline(config(weights_file(tmp_path), f'limits.train_threads={bound}',
-                               'safety.probe_every=0'))
+                               'safety.forgetting_every=0'))
     worker = Worker(pipeline.train, print, lambda: pipeline.share_processor(trains=True))
     try:
         assert worker.call(torch.get_num_threads).result(30) == trained_by

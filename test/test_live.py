@@ -3,17 +3,17 @@
 import json
 import signal
 
-from dectrain_ros.decision.features import NoFeatures
+from dectrain_ros.bags.reader import Bag, BagWriter
+from dectrain_ros.decision.published.features import NoFeatures
 from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics, StepResult
-from dectrain_ros.offline.bag import Bag, BagWriter
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
-from dectrain_ros.ros.demo import main                  # noqa: E402
-from dectrain_ros.ros.live import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
+from dectrain_ros.ros.tools.demo import main                  # noqa: E402
+from dectrain_ros.ros.tools.live_scores import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue     # noqa: E402,I100
 from rclpy.node import Node                             # noqa: E402
 from ros_parts import output, start, wait_until         # noqa: E402
@@ -167,10 +167,10 @@ def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
                    f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
                    f'pose:={topics.pose}'),
              start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
-             start('bag_player', str(bag.path), '--rate', '0', '--listener', 'live_evaluation')]
+             start('tools.bag_player', str(bag.path), '--rate', '0', '--listener', 'live_evaluation')]
     try:
         status, errors = output(start(
-            'live_evaluation', str(bag.path), '--out', str(tmp_path / 'out')))
+            'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out')))
         assert status == 0, errors
         assert output(nodes.pop())[0] == 0
     finally:
@@ -189,14 +189,14 @@ def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
 
 
 def test_if_nobody_plays_no_report_is_written_and_it_says_what_to_start(bag, tmp_path):
-    status, errors = output(start('live_evaluation', str(bag.path), '--out',
+    status, errors = output(start('tools.live_evaluation', str(bag.path), '--out',
                                   str(tmp_path / 'out'), '--timeout', '0.5'))
     assert status == 1 and 'Traceback' not in errors and not (tmp_path / 'out').exists()
     assert f'nobody published {bag.topics.image} in 0.5 s: start bag_player {bag.path}' in errors
 
 
 def test_interrupted_it_writes_no_report_and_says_so(ros, bag, tmp_path):
-    process = start('live_evaluation', str(bag.path), '--out', str(tmp_path / 'out'))
+    process = start('tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out'))
     wait_until(lambda: ros.tester.count_subscribers(messages.OUTCOME), 60.0)
     process.send_signal(signal.SIGINT)
     status, errors = output(process)
@@ -207,7 +207,7 @@ def test_interrupted_it_writes_no_report_and_says_so(ros, bag, tmp_path):
 def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(bag, tmp_path):
     (tmp_path / 'file').touch()
     status, errors = output(start(
-        'live_evaluation', str(bag.path), '--out', str(tmp_path / 'file' / 'out')))
+        'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'file' / 'out')))
     assert status == 1 and 'is no folder one can write to; name another' in errors
 
 

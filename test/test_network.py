@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dectrain_ros.depth.network import ModelCard
+from dectrain_ros.depth.networks.base import ModelCard
 import pytest
 from scenes import CARD, lite
 import torch

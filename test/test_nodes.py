@@ -9,14 +9,14 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.config import Config                  # noqa: E402,I100
-from dectrain_ros.decision.features import LeanFeatures, NoFeatures    # noqa: E402
-from dectrain_ros.decision.gain import load_gain, Told      # noqa: E402
-from dectrain_ros.decision.power import find_sensor     # noqa: E402
-from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics     # noqa: E402
-from dectrain_ros.pipeline import Pipeline              # noqa: E402
-from dectrain_ros.ros import messages                   # noqa: E402
-from dectrain_ros.ros.rectify import lens_from_camera_info  # noqa: E402
+from dectrain_ros.config import Config  # noqa: E402,I100
+from dectrain_ros.decision.power import find_sensor  # noqa: E402
+from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures  # noqa: E402
+from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
+from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics  # noqa: E402
+from dectrain_ros.pipeline import Pipeline  # noqa: E402
+from dectrain_ros.ros import messages  # noqa: E402
+from dectrain_ros.sensing.lens import lens_from_camera_info  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from gain_parts import by_hand                          # noqa: E402
 from geometry_msgs.msg import PoseWithCovarianceStamped     # noqa: E402
@@ -178,18 +178,18 @@ def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros,
 def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_refused(
         ros, weights):
     node = depth_node(ros, weights)
-    taken, = node.set_parameters([Parameter('training.cost', value='milliseconds')])
+    taken, = node.set_parameters([Parameter('decision.cost', value='milliseconds')])
     assert taken.successful and node._pipeline.cost == 'milliseconds'
     try:
         find_sensor()
     except ValueError as missing:
         answer = node.set_parameters_atomically([
             Parameter('training.learning_rate', value=0.5),
-            Parameter('training.cost', value='joules')])
+            Parameter('decision.cost', value='joules')])
         assert not answer.successful and answer.reason == str(missing)
         assert node._pipeline.cost == 'milliseconds' and node._pipeline.learning_rate < 0.5
-    answer = node.set_parameters([Parameter('training.cost', value='money')])[0]
-    assert not answer.successful and "training.cost is 'money'" in answer.reason
+    answer = node.set_parameters([Parameter('decision.cost', value='money')])[0]
+    assert not answer.successful and "decision.cost is 'money'" in answer.reason
 
 
 def test_the_policy_may_change_while_running_and_a_bad_one_is_refused(ros):
@@ -280,7 +280,7 @@ def test_it_goes_by_the_gain_network_of_a_file_and_says_so_where_features_are_of
 
 
 def test_the_decision_node_and_the_bag_player_start_without_torch():
-    for module in ('decision_node', 'bag_player'):
+    for module in ('decision_node', 'tools.bag_player'):
         code = f'import dectrain_ros.ros.{module}, sys; sys.exit("torch" in sys.modules)'
         assert subprocess.run([sys.executable, '-c', code]).returncode == 0
 

@@ -2,9 +2,9 @@
 
 import math
 
-from dectrain_ros.decision.fit import fit
-from dectrain_ros.decision.gain import Outcomes, Told
-from dectrain_ros.decision.online import draw, OnlineGain, Outcome
+from dectrain_ros.decision.published.fit import fit
+from dectrain_ros.decision.published.gain_network import Outcomes, Told
+from dectrain_ros.decision.published.online import draw, OnlineGain, Outcome
 from gain_parts import by_hand, linear_statistics, truth
 import numpy as np
 import pytest

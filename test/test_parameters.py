@@ -4,10 +4,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.config import (                                       # noqa: E402,I100,I202
-    CheckpointsConfig, Config, DecisionConfig, DepthConfig, LimitsConfig, options, PoseConfig,
-    SafetyConfig, TrainingConfig)
-from dectrain_ros.ros.parameters import ImageConfig, Parameters, PLAIN  # noqa: E402
+from dectrain_ros.config import Config, options, RENAMED  # noqa: E402,I100,I202
+from dectrain_ros.ros.parameters import ImageConfig, options_of, Parameters  # noqa: E402
 from node_parts import decision_node, depth_node                        # noqa: E402
 from rcl_interfaces.srv import (                                        # noqa: E402
     DescribeParameters, GetParameters, ListParameters, SetParameters, SetParametersAtomically)
@@ -15,8 +13,6 @@ from rclpy.node import Node                                             # noqa: 
 from rclpy.parameter import Parameter                                   # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
-ROOMS = (DepthConfig, TrainingConfig, SafetyConfig, CheckpointsConfig, LimitsConfig, PoseConfig,
-         ImageConfig)
 
 
 @pytest.fixture
@@ -32,7 +28,7 @@ def node(ros):
 
 
 def test_without_overrides_everything_is_at_its_default(node):
-    parameters = Parameters(node(), ROOMS)
+    parameters = Parameters(node(), 'depth_node')
     assert parameters.config == Config()
     assert parameters.rooms['image'] == ImageConfig(transport='raw')
 
@@ -40,7 +36,7 @@ def test_without_overrides_everything_is_at_its_default(node):
 def test_overrides_reach_the_configuration_and_the_declared_values(node):
     made = node(training__learning_rate=1e-3, depth__network='lite', seed=7,
                 image__transport='compressed')
-    parameters = Parameters(made, ROOMS)
+    parameters = Parameters(made, 'depth_node')
     assert parameters.config.training.learning_rate == 1e-3
     assert parameters.config.seed == 7
     assert parameters.rooms['image'].transport == 'compressed'
@@ -50,15 +46,15 @@ def test_overrides_reach_the_configuration_and_the_declared_values(node):
 
 def test_a_whole_number_is_taken_where_a_double_is_meant(node):
     made = node(training__max_grad_norm=2)
-    config = Parameters(made, ROOMS).config
+    config = Parameters(made, 'depth_node').config
     assert type(config.training.max_grad_norm) is float and config.training.max_grad_norm == 2.0
     assert made.get_parameter('training.max_grad_norm').value == 2.0
 
 
 def test_every_option_is_declared_with_its_meaning_and_range(node):
     made = node()
-    Parameters(made, ROOMS)
-    for o in options(ROOMS):
+    Parameters(made, 'depth_node')
+    for o in options_of('depth_node'):
         descriptor = made.describe_parameter(o.name)
         assert descriptor.description == o.help and descriptor.read_only
         ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
@@ -74,30 +70,39 @@ def test_every_option_is_declared_with_its_meaning_and_range(node):
     ('zzz', 'known: depth.network, ')])
 def test_a_misspelt_override_is_refused_with_what_was_meant(node, name, hint):
     with pytest.raises(ValueError, match=f"no parameter '{name}': .*{hint}"):
-        Parameters(node(**{name: 'x'}), ROOMS)
+        Parameters(node(**{name: 'x'}), 'depth_node')
 
 
 def test_an_override_for_another_node_of_ours_is_left_alone(node):
     made = node(decision__policy='never')
-    assert Parameters(made, ROOMS).config == Config()
+    assert Parameters(made, 'depth_node').config == Config()
     assert not made.has_parameter('decision.policy')
 
 
 def test_overrides_out_of_range_or_of_another_type_are_refused(node):
     with pytest.raises(ValueError, match='pose.wait_s is 11.0: it must be between 0.0 and 10.0'):
-        Parameters(node(pose__wait_s=11.0), ROOMS)
+        Parameters(node(pose__wait_s=11.0), 'depth_node')
     with pytest.raises(ValueError, match="depth.network is 'x': it must be one of lite, resnet"):
-        Parameters(node(depth__network='x'), ROOMS)
+        Parameters(node(depth__network='x'), 'depth_node')
     with pytest.raises(ValueError, match='depth.network is 3: it must be a str'):
-        Parameters(node(depth__network=3), ROOMS)
+        Parameters(node(depth__network=3), 'depth_node')
     for seed in (-1, 1.5, True):
         with pytest.raises(ValueError, match=f'seed is {seed}: it must be a whole number from 0'):
-            Parameters(node(seed=seed), ROOMS)
+            Parameters(node(seed=seed), 'depth_node')
+
+
+@pytest.mark.parametrize('old, new', RENAMED.items())
+def test_an_option_by_its_former_name_is_refused_with_the_present_one(node, old, new):
+    with pytest.raises(ValueError, match=f"parameter '{old}' is now called '{new}'"):
+        Parameters(node(**{old: 1}), 'depth_node')
+    with pytest.raises(ValueError, match=f"option '{old}' is now called '{new}'"):
+        Config().replaced(old, 1)
+    assert new in {o.name for o in options()}
 
 
 def test_what_is_not_live_cannot_be_set(node):
     made = node()
-    parameters = Parameters(made, (DepthConfig, DecisionConfig), lambda config: None)
+    parameters = Parameters(made, 'depth_node', lambda config: None)
     answer, = made.set_parameters([Parameter('depth.network', value='resnet18')])
     assert not answer.successful and 'read-only' in answer.reason
     assert parameters.config == Config()
@@ -105,7 +110,7 @@ def test_what_is_not_live_cannot_be_set(node):
 
 def test_a_live_option_is_set_and_handed_on(node):
     made, seen = node(), []
-    parameters = Parameters(made, (TrainingConfig,), seen.append)
+    parameters = Parameters(made, 'depth_node', seen.append)
     answer, = made.set_parameters([Parameter('training.learning_rate', value=0.5)])
     assert answer.successful and [c.training.learning_rate for c in seen] == [0.5]
     assert parameters.config is seen[0]
@@ -114,15 +119,15 @@ def test_a_live_option_is_set_and_handed_on(node):
 
 
 def test_a_set_of_several_is_taken_as_a_whole_or_not_at_all(node):
-    def refuse_never(config):
-        if config.decision.policy == 'never':
-            raise ValueError('policy never is refused here')
+    def refuse_joules(config):
+        if config.decision.cost == 'joules':
+            raise ValueError('joules are refused here')
     made = node()
-    parameters = Parameters(made, (TrainingConfig, DecisionConfig), refuse_never)
+    parameters = Parameters(made, 'depth_node', refuse_joules)
     answer = made.set_parameters_atomically([
         Parameter('training.learning_rate', value=0.5),
-        Parameter('decision.policy', value='never')])
-    assert not answer.successful and answer.reason == 'policy never is refused here'
+        Parameter('decision.cost', value='joules')])
+    assert not answer.successful and answer.reason == 'joules are refused here'
     assert parameters.config == Config()
     rate = Config().training.learning_rate
     assert made.get_parameter('training.learning_rate').value == rate
@@ -185,8 +190,7 @@ def test_a_real_node_describes_each_of_its_parameters_over_its_service(ros, weig
     else:
         decision_node(ros, 'never')
     told = Client(ros, name).descriptors()
-    rooms = ROOMS if name == 'depth_node' else (DecisionConfig, CheckpointsConfig)
-    expected = {o.name: o for o in (*options(rooms), *PLAIN)}
+    expected = {o.name: o for o in options_of(name)}
     assert set(told) - OF_ROS == set(expected)
     for o in expected.values():
         descriptor = told[o.name]

@@ -4,11 +4,11 @@ import dataclasses
 import threading
 
 from dectrain_ros.config import TrainingConfig
+from dectrain_ros.decision_features import _Visits
 from dectrain_ros.depth.estimator import pooled_feature
-from dectrain_ros.features import _Visits
 from dectrain_ros.frames import Action, Decision, Intrinsics
+from dectrain_ros.memory.views import ViewHistory
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.training.views import ViewHistory
 import numpy as np
 import pytest
 from scenes import CAMERA, config, frame, wall, WALL_M, weights_file
@@ -272,7 +272,7 @@ def test_options_that_cannot_work_are_refused_when_built(make, weights):
     with pytest.raises(ValueError, match='depth.weights /none is no .safetensors file'):
         Pipeline(config('/none'))
     with pytest.raises(ValueError, match='baselines are low 0.5'):
-        make('training.baseline_low=0.5')
+        make('training.min_baseline=0.5')
 
 
 def test_training_beside_inference_loses_and_tears_nothing(make):
@@ -344,7 +344,7 @@ def test_a_trial_that_breaks_off_is_taken_back(make):
 
 
 def test_some_steps_are_judged_by_replay_and_a_candidate_says_by_how_many_samples(make):
-    pipeline = make(KEEP_ALL, 'training.judged_by=replay', 'training.replay_frames=1')
+    pipeline = make(KEEP_ALL, 'decision.judged_by=replay', 'training.replay_frames=1')
     seen, results = run(pipeline, map(frame, range(24)))
     judges = [o.candidate.judges for o in seen]
     assert [np.isfinite(r.change) for r in results] == [n > 0 for n in judges]

@@ -1,13 +1,13 @@
 """Places of deployment: what they are built of, and that one can walk in them."""
 
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.offline.synthetic.atlas import Paints
-from dectrain_ros.offline.synthetic.cameras import are_free, looking
-from dectrain_ros.offline.synthetic.furnish import Furnisher
-from dectrain_ros.offline.synthetic.places import EVALUATION, FITTING, PLACES
-from dectrain_ros.offline.synthetic.solids import box, cast
-from dectrain_ros.offline.synthetic.textures import leaves, plain, planks, ribs, SIZE
-from dectrain_ros.offline.synthetic.walks import path
+from dectrain_ros.synthetic.atlas import Paints
+from dectrain_ros.synthetic.cameras import are_free, looking
+from dectrain_ros.synthetic.furnish import Furnisher
+from dectrain_ros.synthetic.places.catalogue import EVALUATION, FITTING, PLACES
+from dectrain_ros.synthetic.solids import box, cast
+from dectrain_ros.synthetic.textures import leaves, plain, planks, ribs, SIZE
+from dectrain_ros.synthetic.walks import path
 import numpy as np
 import pytest
 

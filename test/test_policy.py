@@ -2,7 +2,7 @@
 
 import math
 
-from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.frames import Action, Candidate, Costs, StepResult
 import pytest
 

@@ -3,7 +3,7 @@
 import math
 
 from dectrain_ros.decision.dectrain import DecTrain
-from dectrain_ros.decision.policy import make_policy
+from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.frames import Action, Costs
 from predictors import candidate, outcome, Telling
 import pytest

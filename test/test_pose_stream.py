@@ -1,12 +1,13 @@
 """Poses as they come: jumps, hanging sources, and time that goes back."""
 
-from dectrain_ros.poses import AFTER_LAST, BEFORE_FIRST, INVALID, LONG_GAP, rigid_transform
+from dectrain_ros.sensing.pose_track import (
+    AFTER_LAST, BEFORE_FIRST, INVALID, LONG_GAP, rigid_transform)
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.pose_stream import JUMPED, Limits, PoseStream     # noqa: E402,I100,I202
+from dectrain_ros.sensing.pose_stream import JUMPED, Limits, PoseStream     # noqa: E402,I100,I202
 
 MS, S = 1_000_000, 1_000_000_000
 LIMITS = Limits(max_gap_s=0.25, max_speed=2.0, max_turn_rate=90.0)

@@ -1,6 +1,6 @@
 """Transforms from messages and interpolation between poses."""
 
-from dectrain_ros.poses import (
+from dectrain_ros.sensing.pose_track import (
     AFTER_LAST, BEFORE_FIRST, INVALID, LONG_GAP, NO_POSES, PoseTrack, rigid_transform)
 import numpy as np
 import pytest

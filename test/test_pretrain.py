@@ -2,9 +2,9 @@
 
 import json
 
-from dectrain_ros.depth.checkpoints import load_network
-from dectrain_ros.offline.datasets import Views, ViewsSpec
-from dectrain_ros.offline.pretrain import (
+from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.synthetic.datasets import Views, ViewsSpec
+from dectrain_ros.synthetic.pretrain import (
     _shaken, augmented, Batch, CARD, Pretraining, Recipe, supervised_loss)
 import numpy as np
 import pytest

@@ -1,9 +1,10 @@
 """What adaptation costs where the network came from, measured on stored source frames."""
 
 from dectrain_ros.frames import Action, Decision
-from dectrain_ros.offline.probe import rendered_frames
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.training.probe import ForgettingProbe, read_frames, SourceFrame, write_frames
+from dectrain_ros.synthetic.source_frames import rendered_frames
+from dectrain_ros.training.forgetting import (
+    ForgettingProbe, read_frames, SourceFrame, write_frames)
 from dectrain_ros.training.step import Trainer
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_a_camera_of_another_size_sees_the_same():
 
 
 def test_it_is_measured_every_so_many_steps_and_after_a_reset(tmp_path):
-    pipeline = Pipeline(config(weights_file(tmp_path), 'safety.probe_every=3',
+    pipeline = Pipeline(config(weights_file(tmp_path), 'safety.forgetting_every=3',
                                'safety.check_every=0',
                                'training.learning_rate=1e-3'))
     told = []

@@ -8,7 +8,7 @@ pytest.importorskip('rclpy')
 import cv2                                              # noqa: E402,I100,I202
 from dectrain_ros.frames import Intrinsics              # noqa: E402
 from dectrain_ros.ros import conversions                # noqa: E402
-from dectrain_ros.ros.rectify import Lens, lens_from_camera_info, Rectifier     # noqa: E402
+from dectrain_ros.sensing.lens import Lens, lens_from_camera_info, Rectifier     # noqa: E402
 from sensor_msgs.msg import CameraInfo, RegionOfInterest                # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
 

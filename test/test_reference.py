@@ -4,15 +4,15 @@ from dataclasses import replace
 import gc
 
 import cv2
-from dectrain_ros.decision.features import map_statistics, reference_features
+from dectrain_ros.decision.published.features import map_statistics, reference_features
+from dectrain_ros.decision.published.landmarks import landmark_count
+from dectrain_ros.decision.published.measured_features import _statistics, ReferenceProbe
 from dectrain_ros.depth.estimator import Estimator, image_batch
 from dectrain_ros.depth.geometry import relative_transform
-from dectrain_ros.depth.landmarks import landmark_count
 from dectrain_ros.frames import with_pose_problem
-from dectrain_ros.training.reference import _statistics, ReferenceProbe
-from dectrain_ros.training.samples import Sample
+from dectrain_ros.memory.samples import Sample
+from dectrain_ros.memory.views import View
 from dectrain_ros.training.step import Trainer
-from dectrain_ros.training.views import View
 import numpy as np
 import pytest
 from scenes import CAMERA, frame, lite

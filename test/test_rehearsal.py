@@ -3,13 +3,13 @@
 import dataclasses
 
 from dectrain_ros.frames import Action, Decision
+from dectrain_ros.memory import rehearsal
+from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.samples import Rehearsal
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.training import rehearsal
 from dectrain_ros.training.guard import Guard
 from dectrain_ros.training.learner import Learner
 from dectrain_ros.training.recovery import Recovery
-from dectrain_ros.training.rehearsal import Rehearsals
-from dectrain_ros.training.samples import Rehearsal
 from dectrain_ros.training.step import Trainer
 from dectrain_ros.training.weights import WeightVersions
 import numpy as np
@@ -18,7 +18,7 @@ from scenes import config, frame, lite, pose, sample, weights_file
 import torch
 
 LOSSES = {'photometric_weight': 10.0, 'smoothness_weight': 1e-3, 'photometric_cap': 0.5}
-TRY = ('training.replay_similarity=1.0', 'safety.probe_every=0', 'training.features=none')
+TRY = ('training.replay_similarity=1.0', 'safety.forgetting_every=0', 'decision.features=none')
 FACTOR = 1.5
 
 

@@ -1,9 +1,9 @@
 """The replay buffer: what enters, what leaves, what it weighs."""
 
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.training.replay_buffer import ReplayBuffer
-from dectrain_ros.training.samples import Sample
-from dectrain_ros.training.views import View
+from dectrain_ros.memory.replay_buffer import ReplayBuffer
+from dectrain_ros.memory.samples import Sample
+from dectrain_ros.memory.views import View
 import numpy as np
 import pytest
 import torch

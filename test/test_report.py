@@ -9,10 +9,10 @@ import math
 
 import cv2
 from dectrain_ros.config import Config
-from dectrain_ros.offline.plots import colours, gallery, rolling_mean
-from dectrain_ros.offline.report import (
+from dectrain_ros.evaluation.plots import colours, gallery, rolling_mean
+from dectrain_ros.evaluation.report import (
     file_names, frames_csv, Report, results_table)
-from dectrain_ros.offline.results import (
+from dectrain_ros.evaluation.results import (
     Amounts, FrameRecord, mean_over, Picture, recovery, report_json, RunResult)
 import numpy as np
 import pytest

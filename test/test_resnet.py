@@ -4,9 +4,9 @@ import json
 import re
 import sys
 
-from dectrain_ros.depth.checkpoints import load_network
-from dectrain_ros.depth.network import ModelCard
-from dectrain_ros.depth.resnet import load_encoder, load_resnet, ResnetNetwork
+from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.depth.networks.resnet import load_encoder, load_resnet, ResnetNetwork
 import pytest
 import torch
 from torch.nn import functional as F

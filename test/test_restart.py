@@ -8,7 +8,7 @@ import pytest
 from scenes import config, frame, weights_file
 import torch
 
-TRY = ('training.replay_similarity=1.0', 'safety.probe_every=0', 'safety.check_every=0')
+TRY = ('training.replay_similarity=1.0', 'safety.forgetting_every=0', 'safety.check_every=0')
 
 
 @pytest.fixture(scope='module')

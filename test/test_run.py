@@ -4,12 +4,12 @@ from collections import Counter
 import json
 import math
 
+from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.config import parsed
-from dectrain_ros.depth.checkpoints import load_network
+from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.evaluation.report import Report
+from dectrain_ros.evaluation.run import evaluate, Plan
 from dectrain_ros.frames import with_pose_problem
-from dectrain_ros.offline.bag import Bag, BagWriter
-from dectrain_ros.offline.report import Report
-from dectrain_ros.offline.run import evaluate, Plan
 from lite_parts import write_bag, write_lite
 import numpy as np
 import pytest

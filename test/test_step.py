@@ -10,10 +10,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0, max_step=1.0):
+def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0, max_step_rms=1.0):
     return Trainer(
         network, scope=scope, learning_rate=learning_rate, max_grad_norm=max_grad_norm,
-        photometric_weight=10.0, smoothness_weight=1e-3, photometric_cap=0.5, max_step=max_step)
+        photometric_weight=10.0, smoothness_weight=1e-3, photometric_cap=0.5, max_step_rms=max_step_rms)
 
 
 def copied(network):
@@ -149,7 +149,7 @@ def test_where_gradients_grow_all_at_once_no_tensor_steps_further_than_a_learnin
         return [float((p - b).square().mean().sqrt()) / trainer.learning_rate
                 for p, b in zip(trainer.parameters, before)]
     bound = longest(make(network, max_grad_norm=1e6))
-    free = longest(make(network, max_grad_norm=1e6, max_step=1e6))
+    free = longest(make(network, max_grad_norm=1e6, max_step_rms=1e6))
     assert max(free) > 2.0
     assert max(bound) < 1.001
     assert [b for b, f in zip(bound, free) if f > 1.01] == pytest.approx([1.0] * sum(

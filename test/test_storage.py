@@ -1,6 +1,6 @@
 """Files are there whole or not at all."""
 
-from dectrain_ros.storage import read_tensors, write_arrays, write_bytes, write_json
+from dectrain_ros.checkpoints.files import read_tensors, write_arrays, write_bytes, write_json
 import numpy as np
 import pytest
 import torch

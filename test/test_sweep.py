@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 
+from dectrain_ros.cli import main
 from dectrain_ros.config import parsed
-from dectrain_ros.decision.features import LeanFeatures
-from dectrain_ros.offline.cli import main
-from dectrain_ros.offline.engines import Ended, LocalEngine, make_engine, told
-from dectrain_ros.offline.run import evaluate, Plan
-from dectrain_ros.offline.sweep import run_job, Sweep, SweepPlan
-from dectrain_ros.offline.sweep_plots import pareto
-from dectrain_ros.offline.sweep_report import sweep_table, write_sweep
-from dectrain_ros.offline.sweep_results import aggregate, Point
+from dectrain_ros.decision.published.features import LeanFeatures
+from dectrain_ros.evaluation.engines import Ended, LocalEngine, make_engine, told
+from dectrain_ros.evaluation.run import evaluate, Plan
+from dectrain_ros.evaluation.sweep import run_job, Sweep, SweepPlan
+from dectrain_ros.evaluation.sweep_plots import pareto
+from dectrain_ros.evaluation.sweep_report import sweep_table, write_sweep
+from dectrain_ros.evaluation.sweep_results import aggregate, Point
 from gain_parts import by_hand, Scaling
 from lite_parts import write_bag, write_lite
 import numpy as np
@@ -392,7 +392,7 @@ def test_a_failing_job_is_named_and_the_others_are_kept(folder, tmp_path, capsys
 
 def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(folder, tmp_path):
     out = tmp_path / 'out'
-    command = [sys.executable, '-m', 'dectrain_ros.offline.cli', *arguments(
+    command = [sys.executable, '-m', 'dectrain_ros.cli', *arguments(
         folder, out, '--policies', 'never', 'always', '--seeds', '3', '--loops', '60')]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
                           start_new_session=True) as sweep:

@@ -1,8 +1,8 @@
 """Bags of walks, read back as any other bag."""
 
-from dectrain_ros.offline.bag import Bag, BagError
-from dectrain_ros.offline.synthesize import Walk, write_walk
-from dectrain_ros.offline.synthetic.render import render
+from dectrain_ros.bags.reader import Bag, BagError
+from dectrain_ros.synthetic.render import render
+from dectrain_ros.synthetic.write_bag import Walk, write_walk
 import numpy as np
 import pytest
 
@@ -37,7 +37,7 @@ def test_ground_truth_is_the_rendered_depth_to_a_millimetre(path, monkeypatch):
     def kept(*arguments):
         rendered.append(render(*arguments))
         return rendered[-1]
-    monkeypatch.setattr('dectrain_ros.offline.synthesize.render', kept)
+    monkeypatch.setattr('dectrain_ros.synthetic.write_bag.render', kept)
     list(write_walk(path.parent / 'again', WALK))
     for recorded, view in zip(Bag(path).frames(), rendered):
         np.testing.assert_allclose(recorded.ground_truth, view.depth, atol=0.501e-3)
@@ -66,7 +66,7 @@ def test_a_walk_through_several_places_is_one_recording_and_comes_back(tmp_path,
     def kept(place, *arguments):
         seen.append(place)
         return render(place, *arguments)
-    monkeypatch.setattr('dectrain_ros.offline.synthesize.render', kept)
+    monkeypatch.setattr('dectrain_ros.synthetic.write_bag.render', kept)
     tour = WALK._replace(place=('attic', 'garage', 'attic', 'attic'), frames=17)
     assert list(write_walk(tmp_path / 'tour', tour)) == list(range(1, 18))
     # 17 frames in four: 4, 4, 4 and 5; what is come back to is the very place.

@@ -2,18 +2,16 @@
 
 from dectrain_ros.depth.geometry import relative_transform, warp
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.offline.synthetic.atlas import Atlas
-from dectrain_ros.offline.synthetic.cameras import (
-    are_free, drawn_intrinsics, drawn_pose, is_free, looking)
-from dectrain_ros.offline.synthetic.place import Light, Place
-from dectrain_ros.offline.synthetic.places import (
-    DEMO, EVALUATION, FITTING, PLACES, PRETRAINING)
-from dectrain_ros.offline.synthetic.render import expose, render, Sensor
-from dectrain_ros.offline.synthetic.room import room
-from dectrain_ros.offline.synthetic.solids import box, shadowed, Shape
-from dectrain_ros.offline.synthetic.textures import SIZE
-from dectrain_ros.offline.synthetic.walks import trajectory
-from dectrain_ros.offline.synthetic.warehouse import warehouse
+from dectrain_ros.synthetic.atlas import Atlas
+from dectrain_ros.synthetic.cameras import are_free, drawn_intrinsics, drawn_pose, is_free, looking
+from dectrain_ros.synthetic.place import Light, Place
+from dectrain_ros.synthetic.places.catalogue import DEMO, EVALUATION, FITTING, PLACES, PRETRAINING
+from dectrain_ros.synthetic.places.room import room
+from dectrain_ros.synthetic.places.warehouse import warehouse
+from dectrain_ros.synthetic.render import expose, render, Sensor
+from dectrain_ros.synthetic.solids import box, shadowed, Shape
+from dectrain_ros.synthetic.textures import SIZE
+from dectrain_ros.synthetic.walks import trajectory
 import numpy as np
 import pytest
 import torch

@@ -8,7 +8,7 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.frames import Action, Decision        # noqa: E402,I100
 from dectrain_ros.ros import messages                   # noqa: E402
-from dectrain_ros.ros.training import OFF               # noqa: E402
+from dectrain_ros.ros.training_thread import OFF               # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from node_parts import Camera, depth_node, header, MS, T0   # noqa: E402
 from ros_parts import wait_until                        # noqa: E402

@@ -1,13 +1,13 @@
 """The tree of TF: ways through it, moving and fixed frames, and what is not kept."""
 
-from dectrain_ros.poses import AFTER_LAST, NO_POSES, rigid_transform
+from dectrain_ros.sensing.pose_track import AFTER_LAST, NO_POSES, rigid_transform
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.pose_stream import JUMPED, Limits, PoseStream     # noqa: E402,I100,I202
-from dectrain_ros.ros.transforms import TransformTree       # noqa: E402
+from dectrain_ros.sensing.pose_stream import JUMPED, Limits, PoseStream     # noqa: E402,I100,I202
+from dectrain_ros.sensing.transform_tree import TransformTree       # noqa: E402
 
 MS = 1_000_000
 HALF = np.sqrt(0.5)

@@ -2,8 +2,9 @@
 
 import copy
 
-from dectrain_ros.depth.network import DepthNetwork, LiteNetwork, ModelCard
-from dectrain_ros.depth.resnet import ResnetNetwork
+from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard
+from dectrain_ros.depth.networks.lite import LiteNetwork
+from dectrain_ros.depth.networks.resnet import ResnetNetwork
 from dectrain_ros.depth.uncertainty import dropout_depth, UncertaintyFromMotion
 from dectrain_ros.frames import Intrinsics
 import numpy as np

@@ -2,7 +2,7 @@
 
 from dectrain_ros.config import TrainingConfig
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.training.views import View, ViewHistory
+from dectrain_ros.memory.views import View, ViewHistory
 import numpy as np
 import pytest
 
@@ -14,8 +14,8 @@ DEPTH = 2.0         # median depth in m: baselines of 0.04, 0.1 and 0.3 m are lo
 def history(**changes):
     c = TrainingConfig()
     options = dict(
-        capacity=c.history_frames, sources=c.source_views, baseline_low=c.baseline_low,
-        baseline_target=c.baseline_target, baseline_high=c.baseline_high,
+        capacity=c.history_frames, sources=c.source_views, min_baseline=c.min_baseline,
+        target_baseline=c.target_baseline, max_baseline=c.max_baseline,
         max_rotation_deg=c.max_rotation_deg, min_overlap=c.min_overlap)
     return ViewHistory(**{**options, **changes})
 
@@ -115,7 +115,7 @@ def test_a_rotation_that_outweighs_the_parallax_is_refused():
     assert filled([view(0, x=0.1, yaw_deg=11.4)]).choose(view(9), DEPTH).sources
     choice = filled([view(0, x=0.1, yaw_deg=11.5)]).choose(view(9), DEPTH)
     assert choice.refusal == 'not enough parallax: the camera mostly turns'
-    assert filled([view(0, x=0.1, yaw_deg=11.5)], max_turn=5.0).choose(view(9), DEPTH).sources
+    assert filled([view(0, x=0.1, yaw_deg=11.5)], max_rotation_per_parallax=5.0).choose(view(9), DEPTH).sources
 
 
 def test_of_two_views_the_one_with_less_rotation_is_chosen():
@@ -132,7 +132,7 @@ def test_rotation_is_measured_against_the_view_itself():
 def test_a_view_that_sees_too_little_of_the_frame_is_refused():
     # Half the image is 32 px: 40 px * x / 2 m = 32 px needs 1.6 m; two of eight columns are left
     # out from 16 px (0.8 m) on, four from 32 px on.
-    wide = {'baseline_high': 2.0, 'sources': 1}
+    wide = {'max_baseline': 2.0, 'sources': 1}
     for x, enough, too_much in ((0.1, 1.0, None), (0.9, 0.75, 0.76), (1.7, 0.5, 0.51)):
         held = filled([view(0, x=x)], min_overlap=enough, **wide)
         assert held.choose(view(9), DEPTH).sources, x
@@ -143,7 +143,7 @@ def test_a_view_that_sees_too_little_of_the_frame_is_refused():
 
 def test_overlap_is_judged_up_and_down_too():
     # Rows of 8 px: 40 px * y / 2 m = 8 px needs 0.4 m; one of six is left out from 4 px on.
-    tall = {'baseline_high': 2.0, 'sources': 1}
+    tall = {'max_baseline': 2.0, 'sources': 1}
     for y in (0.3, -0.3):
         assert filled([view(0, y=y)], min_overlap=0.83, **tall).choose(view(9), DEPTH).sources
         held = filled([view(0, y=y)], min_overlap=0.84, **tall)
@@ -151,7 +151,7 @@ def test_overlap_is_judged_up_and_down_too():
 
 
 def test_a_view_that_has_passed_the_scene_sees_nothing_of_it():
-    held = filled([view(0, z=3.0)], baseline_high=2.0, min_overlap=0.01)
+    held = filled([view(0, z=3.0)], max_baseline=2.0, min_overlap=0.01)
     assert held.choose(view(9), DEPTH).refusal == 'not enough overlap'
 
 
@@ -200,4 +200,4 @@ def test_options_that_could_never_choose_are_refused():
     with pytest.raises(ValueError, match='capacity is 0 and sources 2'):
         history(capacity=0)
     with pytest.raises(ValueError, match='low 0.2, target 0.05, high 0.15: they must not fall'):
-        history(baseline_low=0.2)
+        history(min_baseline=0.2)

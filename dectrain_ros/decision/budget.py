@@ -6,10 +6,10 @@ from collections import deque
 import math
 from typing import Any, Deque, Dict, NamedTuple, Optional, Tuple
 
-from dectrain_ros.decision.base import GainPredictor, Memory, Wish
 from dectrain_ros.decision.cost import StepAmounts
+from dectrain_ros.decision.policy import GainPredictor, Memory, Wish
 from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, Taken, WORTH
-from dectrain_ros.decision.purse import Purse
+from dectrain_ros.decision.token_bucket import Purse
 from dectrain_ros.frames import Action, Candidate, Costs, StepResult
 
 MAX_ALPHA = 1e9             # where any positive gain is worth a step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Dict
 
-from dectrain_ros.decision.base import GainPredictor, Memory, valid_alpha, Wish
+from dectrain_ros.decision.policy import GainPredictor, Memory, valid_alpha, Wish
 from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, WORTH
 from dectrain_ros.frames import Action, Candidate, Costs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dectrain_ros.decision.base import Policy, Wish
+from dectrain_ros.decision.policy import Policy, Wish
 from dectrain_ros.frames import Action
 import numpy as np
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict
 
-from dectrain_ros.decision.base import Memory
 from dectrain_ros.decision.dectrain import DecTrain
+from dectrain_ros.decision.policy import Memory
 from dectrain_ros.decision.predicted import Step
 from dectrain_ros.frames import Action, Candidate, Costs
 

@@ -1,67 +1,110 @@
-"""The policies there are, by name: which frames are worth a training step."""
+"""What every policy does, and what it may ask a predictor of gain."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional
+from abc import ABC, abstractmethod
+import math
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Protocol, Sequence
 
-from dectrain_ros.decision.base import GainPredictor, Policy
-from dectrain_ros.decision.budget import Budget, parse_target
-from dectrain_ros.decision.dectrain import DecTrain
-from dectrain_ros.decision.fixed import AlwaysTrain, NeverTrain, Pattern, Periodic, Random
-from dectrain_ros.decision.oracle import Oracle
-from dectrain_ros.decision.paced import Paced
+from dectrain_ros.frames import Action, Candidate, Decision, StepResult
 
-__all__ = ['BY_ALPHA', 'GainPredictor', 'make_policy', 'Policy', 'PREDICTING']
-
-BY_ALPHA = ('dectrain', 'paced')        # names of the policies that alpha steers
-PREDICTING = (*BY_ALPHA, 'budget')      # ... that need a predictor of gain
-_OFFLINE = ('oracle',)
-_FIXED: Dict[str, Callable[[str, int], Policy]] = {
-    'never': lambda argument, seed: NeverTrain(),
-    'always': lambda argument, seed: AlwaysTrain(),
-    'periodic': lambda argument, seed: Periodic(int(argument)),
-    'random': lambda argument, seed: Random(float(argument), seed),
-    'pattern': lambda argument, seed: Pattern(argument),
-}
-_NAMES = (*_FIXED, *PREDICTING, *_OFFLINE)
-_WITH_ARGUMENT = ('periodic', 'random', 'pattern', 'budget')
-_FORMS = ('never, always, periodic:K (K at least 1), random:P (P between 0 and 1), pattern:1100, '
-          'dectrain, paced, or budget:B with B like 0.25 (share of frames), 120ms/s (device time) '
-          'or 1.5W; offline also oracle')
+Memory = Mapping[str, Any]      # what was learnt, by name: arrays, and plain values as in JSON
 
 
-def make_policy(
-    text: str, seed: int = 0, *, make_gain: Optional[Callable[[], GainPredictor]] = None,
-    alpha: float = 500.0, offline: bool = False, **options: Any
-) -> Policy:
+class GainPredictor(Protocol):
     """
-    Make the policy a text names.
+    Predicts what a full step on a frame gains: how far it lowers the target loss, relatively.
 
-    :param text: 'never', 'always', 'periodic:K', 'random:P', 'pattern:1100', 'dectrain',
-        'paced', 'budget:0.25', 'budget:120ms/s', 'budget:1.5W' or 'oracle'.
-    :param seed: seed of policies that draw.
-    :param make_gain: makes the predictor of gain; called for the policies that need one.
-    :param alpha: steps that a predicted gain of 1 is worth, of policies that go by it.
-    :param offline: whether steps can be taken back, as the oracle asks.
-    :param options: epsilon, of policies that go by predicted gain.
-    :raises ValueError: if the text names no policy, its number is malformed, alpha or an option
-        is out of range, or what the policy needs is missing.
+    trusted says whether its predictions may decide, reason why they may not. learns: whether what
+    steps change teaches it anything. light_share: of a full step's gain that a light one brings;
+    nan if not known, and no light step is taken. basis, memory and remember are as for Policy.
     """
-    name, colon, argument = text.partition(':')
-    if name not in _NAMES or (name in _WITH_ARGUMENT) != bool(colon):
-        raise ValueError(f'{text!r} is not a policy: use {_FORMS}')
-    try:
-        if name in _FIXED:
-            return _FIXED[name](argument, seed)
-        target = parse_target(argument) if name == 'budget' else None
-    except ValueError as error:
-        raise ValueError(f'{text!r} is not a policy: use {_FORMS}') from error
-    if name == 'oracle':
-        if not offline:
-            raise ValueError("policy 'oracle' runs offline only: it takes steps back")
-        return Oracle(alpha)
-    if make_gain is None:
-        raise ValueError(f'policy {text!r} needs a predictor of gain, and none was given')
-    if target is not None:
-        return Budget(make_gain(), target, seed=seed, **options)
-    return (Paced if name == 'paced' else DecTrain)(make_gain(), alpha, seed=seed, **options)
+
+    trusted: bool
+    reason: str
+    learns: bool
+    light_share: float
+    basis: Mapping[str, str]
+
+    def predict(self, features: Sequence[float]) -> float:
+        """Give the gain, positive is good; nan where there is none to give."""
+
+    def learn(self, features: Sequence[float], change: float) -> None:
+        """Take note of what a full step changed, (after - before) / before, negative is good."""
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, for keeping."""
+
+    def remember(self, memory: Memory) -> None:
+        """Take what memory gave."""
+
+
+class Wish(NamedTuple):
+    """What a policy wants of a frame that may be trained on, as a Decision has it."""
+
+    action: Action
+    reason: str
+    predicted_gain: float = math.nan
+    cost: float = math.nan
+    alpha: float = math.nan
+
+
+class Policy(ABC):
+    """
+    Decides about every candidate in stream order; one that must not be trained on never is.
+
+    takes_back says whether keeps must be asked after every step; looks, whether the policy goes by
+    features; learns, whether what becomes of its decisions matters to it. predictor is that of
+    gain, if there is one. basis says by name what the memory builds on, so that none is taken that
+    builds on anything else; a policy with nothing to remember has none.
+    """
+
+    takes_back = False
+    looks = False
+    learns = False
+    predictor: Optional[GainPredictor] = None
+    basis: Mapping[str, str] = {}
+
+    def decide(self, candidate: Candidate) -> Decision:
+        """Decide what to do with the candidate; called once for every frame."""
+        wish = self._wants(candidate)
+        if not candidate.trainable:
+            wish = Wish(Action.SKIP, candidate.refusal)
+        return Decision(candidate.stamp_ns, *wish)
+
+    def learn(self, result: StepResult) -> None:
+        """Take note of what became of a decision; policies that adapt override this."""
+
+    def keeps(self, result: StepResult) -> bool:
+        """Say whether a step just taken stays; one that does not is taken back, offline only."""
+        return True
+
+    def take_alpha(self, alpha: float) -> None:
+        """Go on with another value of gain, keeping what was learned; most policies have none."""
+
+    def memory(self) -> Dict[str, Any]:
+        """Give what was learnt, for keeping; what waits for an outcome is not part of it."""
+        return {}
+
+    def remember(self, memory: Memory) -> None:
+        """
+        Take what memory gave.
+
+        :raises KeyError, TypeError, ValueError: if it gave something else; half of it may then
+            be taken.
+        """
+
+    @abstractmethod
+    def _wants(self, candidate: Candidate) -> Wish:
+        """Say what to do were the candidate trainable; called for every frame."""
+
+
+def valid_alpha(alpha: float) -> float:
+    """
+    Give alpha, the steps that a predicted gain of 1 is worth.
+
+    :raises ValueError: if it is negative, infinite or not a number.
+    """
+    if not (alpha >= 0.0 and math.isfinite(alpha)):
+        raise ValueError(f'alpha is {alpha}: it must be a finite number of at least 0')
+    return float(alpha)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 import math
 from typing import Any, Dict, Mapping, NamedTuple, Sequence
 
-from dectrain_ros.decision.base import GainPredictor, Memory, Policy, Wish
+from dectrain_ros.decision.policy import GainPredictor, Memory, Policy, Wish
 from dectrain_ros.frames import Action, Candidate, Costs, StepResult
 import numpy as np
 

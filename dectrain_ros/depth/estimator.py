@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Sequence
 
 import cv2
-from dectrain_ros.depth.network import DepthNetwork, ModelCard
+from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard
 from dectrain_ros.frames import DepthPrediction, Frame
 import numpy as np
 import torch

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Optional, Sequence, Tuple
 
 from dectrain_ros.depth.geometry import relative_transform
-from dectrain_ros.depth.network import DepthNetwork
+from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.frames import Intrinsics
 import numpy as np
 import torch

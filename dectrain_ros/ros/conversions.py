@@ -13,7 +13,7 @@ from typing import Callable, Tuple, Union
 
 import cv2
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.poses import rigid_transform
+from dectrain_ros.sensing.pose_track import rigid_transform
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
 from nav_msgs.msg import Odometry
 import numpy as np

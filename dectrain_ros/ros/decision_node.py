@@ -6,16 +6,16 @@ from dataclasses import asdict, replace
 import math
 from typing import Callable, List, Optional
 
-from dectrain_ros.config import CheckpointsConfig, Config, DecisionConfig
-from dectrain_ros.decision.gain import load_gain
-from dectrain_ros.decision.kept import Kept
-from dectrain_ros.decision.policy import GainPredictor, make_policy
-from dectrain_ros.ros import diagnosis, messages
-from dectrain_ros.ros.answers import carried_out, loaded
+from dectrain_ros.config import Config
+from dectrain_ros.decision.persistent import Kept
+from dectrain_ros.decision.policies import GainPredictor, make_policy
+from dectrain_ros.decision.published.gain_network import load_gain
+from dectrain_ros.ros import diagnostics, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
-from dectrain_ros.ros.health import Health
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.parameters import Parameters, with_own_checkpoints
+from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.ros.service_answers import carried_out, loaded
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.subscription import Subscription
@@ -43,7 +43,7 @@ class DecisionNode(ManagedNode):
         self._alpha = math.nan                          # of the newest decision
         self._heard: List[Subscription] = []
         self._config: Config
-        self._options = Parameters(self, (DecisionConfig, CheckpointsConfig), self._change)
+        self._options = Parameters(self, 'decision_node', self._change)
         self._decision = self.create_publisher(DiagnosticArray, messages.DECISION, 50)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -157,21 +157,21 @@ class DecisionNode(ManagedNode):
         health, numbers, note = self._health, {}, ''
         if self._policy is not None:
             note = f'OK, policy {self._config.decision.policy}'
-            numbers = {**diagnosis.decision_numbers(health), 'alpha': self._alpha,
-                       **diagnosis.kept_numbers(self._policy)}
+            numbers = {**diagnostics.decision_numbers(health), 'alpha': self._alpha,
+                       **diagnostics.kept_numbers(self._policy)}
         if self.state == ACTIVE:
             policy = self._policy
-            causes = [*diagnosis.decision_causes(self, health, policy.predictor),
-                      *diagnosis.unsaved_causes(policy.save_failures)]
+            causes = [*diagnostics.decision_causes(self, health, policy.predictor),
+                      *diagnostics.unsaved_causes(policy.save_failures)]
         else:
-            causes = [diagnosis.lifecycle_cause(self.state, self.problem, self.address)]
-        status = health.status(diagnosis.status_name(self, 'decisions'), causes, note, **numbers)
-        self._diagnostics.publish(diagnosis.report(self, status))
+            causes = [diagnostics.lifecycle_cause(self.state, self.problem, self.address)]
+        status = health.status(diagnostics.status_name(self, 'decisions'), causes, note, **numbers)
+        self._diagnostics.publish(diagnostics.report(self, status))
 
 
 def _gain(config: Config) -> GainPredictor:
     """Give the predictor of gain; what adapts it, torch, is imported only if it is asked for."""
-    from dectrain_ros.decision.online import OnlineGain
+    from dectrain_ros.decision.published.online import OnlineGain
     return OnlineGain(load_gain(config.decision.gain_file), seed=config.seed)
 
 

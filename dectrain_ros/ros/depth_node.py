@@ -5,29 +5,25 @@ from __future__ import annotations
 import time
 from typing import Awaitable, Callable, List, Optional
 
-from dectrain_ros.config import (
-    CheckpointsConfig, Config, DepthConfig, LimitsConfig, PoseConfig, SafetyConfig,
-    TrainingConfig)
+from dectrain_ros.config import Config
 from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.ros import diagnosis, messages
-from dectrain_ros.ros.answers import Answer
+from dectrain_ros.ros import diagnostics, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
-from dectrain_ros.ros.health import Health
-from dectrain_ros.ros.inference import Inference
+from dectrain_ros.ros.inbox import Inbox, Received
+from dectrain_ros.ros.inference_thread import Inference
 from dectrain_ros.ros.inputs import Inputs, patience_clock
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.outputs import Outputs
-from dectrain_ros.ros.parameters import ImageConfig, Parameters, with_own_checkpoints
-from dectrain_ros.ros.sync import Inbox, Received
-from dectrain_ros.ros.training import OFF, Training
+from dectrain_ros.ros.parameters import Parameters, with_own_checkpoints
+from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.ros.service_answers import Answer
+from dectrain_ros.ros.training_thread import OFF, Training
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool, Trigger
 
-_ROOMS = (DepthConfig, TrainingConfig, SafetyConfig, CheckpointsConfig, LimitsConfig, PoseConfig,
-          ImageConfig)
 _END_S = 1.0            # threads have so long to end with the process
 _NO_MODEL = 'no model is loaded: configure the node first'
 
@@ -46,13 +42,13 @@ class DepthNode(ManagedNode):
     def __init__(self, **ros):
         """Declare parameters, offer services and report; start does the rest."""
         super().__init__('depth_node', **ros)
-        self._health = Health(self.get_logger(), unremarkable=diagnosis.UNREMARKABLE)
+        self._health = Health(self.get_logger(), unremarkable=diagnostics.UNREMARKABLE)
         self._pipeline: Optional[Pipeline] = None
         self._training: Optional[Training] = None
         self._outputs: Optional[Outputs] = None
         self._inputs: Optional[Inputs] = None
         self._inference: Optional[Inference] = None
-        self._options = Parameters(self, _ROOMS, self._change)
+        self._options = Parameters(self, 'depth_node', self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
         # In a group of their own: what waits for a step must not hold up images.
@@ -116,8 +112,8 @@ class DepthNode(ManagedNode):
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
-            if self._pipeline.cost != config.training.cost:     # first: it may be refused
-                self._pipeline.cost = config.training.cost
+            if self._pipeline.cost != config.decision.cost:     # first: it may be refused
+                self._pipeline.cost = config.decision.cost
             self._pipeline.learning_rate = config.training.learning_rate
             self._pipeline.anchor = config.safety.anchor
 
@@ -156,18 +152,18 @@ class DepthNode(ManagedNode):
         if self._pipeline is not None:
             device = str(self._pipeline.device)
             note = '' if self._training.is_on else OFF
-            numbers = {**diagnosis.depth_numbers(health), 'loss': self._training.loss,
+            numbers = {**diagnostics.depth_numbers(health), 'loss': self._training.loss,
                        'weight_version': self._pipeline.weight_version,
-                       **diagnosis.safety_numbers(self._pipeline.safety),
+                       **diagnostics.safety_numbers(self._pipeline.safety),
                        'training': int(self._training.is_on)}
         if self.state == ACTIVE:
-            causes = [*diagnosis.depth_causes(
+            causes = [*diagnostics.depth_causes(
                 self, health, self._topics(), self._training.is_on),
-                *diagnosis.safety_causes(self._pipeline.safety)]
+                *diagnostics.safety_causes(self._pipeline.safety)]
         else:
-            causes = [diagnosis.lifecycle_cause(self.state, self.problem, self.address)]
-        status = health.status(diagnosis.status_name(self, 'depth'), causes, note, **numbers)
-        self._diagnostics.publish(diagnosis.report(self, status, device))
+            causes = [diagnostics.lifecycle_cause(self.state, self.problem, self.address)]
+        status = health.status(diagnostics.status_name(self, 'depth'), causes, note, **numbers)
+        self._diagnostics.publish(diagnostics.report(self, status, device))
 
     def _topics(self) -> dict:
         """Give the names, as remapped, of what is waited for."""

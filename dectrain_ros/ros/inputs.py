@@ -7,12 +7,12 @@ from typing import Callable
 
 from dectrain_ros.config import PoseConfig
 from dectrain_ros.ros import conversions
-from dectrain_ros.ros.health import Health
+from dectrain_ros.ros.inbox import Inbox
 from dectrain_ros.ros.parameters import ImageConfig
 from dectrain_ros.ros.pose_sources import make_pose_source
-from dectrain_ros.ros.rectify import lens_from_camera_info
-from dectrain_ros.ros.subscribing import sensor, subscribe
-from dectrain_ros.ros.sync import Inbox
+from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.ros.subscriptions import sensor, subscribe
+from dectrain_ros.sensing.lens import lens_from_camera_info
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node

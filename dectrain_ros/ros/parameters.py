@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import difflib
 from pathlib import Path
 import sys
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Type
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
-from dectrain_ros.config import Config, Option, option, options, Room, ROOMS
+from dectrain_ros.config import Config, Option, option, options, RENAMED, Room, ROOMS
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -37,13 +37,23 @@ def with_own_checkpoints(config: Config, node: Node) -> Config:
     return config.replaced('checkpoints.folder', str(Path(folder) / namespace))
 
 
-SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False)
+NODES = ('depth_node', 'decision_node')
+SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False, NODES)
 AUTOSTART = Option(
     'autostart', True, 'Configure and activate when started; else wait for lifecycle transitions.',
-    None, None, (), False)
+    None, None, (), False, NODES)
 PLAIN = (AUTOSTART, SEED)               # options of no room, of every node
 _OF_ROS = ('use_sim_time', 'start_type_description_service')
-_ALL_ROOMS = (*ROOMS, ImageConfig)
+ALL_ROOMS = (*ROOMS, ImageConfig)
+
+
+def options_of(kind: str) -> Iterator[Option]:
+    """
+    List the options that a node has as parameters, in declaration order.
+
+    :param kind: one of NODES.
+    """
+    return (o for o in (*options(ALL_ROOMS), *PLAIN) if kind in o.nodes)
 
 
 class Parameters:
@@ -51,22 +61,23 @@ class Parameters:
     The parameters of a node made with automatically_declare_parameters_from_overrides=True.
 
     :param node: where they are declared.
-    :param rooms: the rooms whose options the node takes; an override for another room is left
-        alone, so that nodes can share a parameter file.
+    :param kind: one of NODES, whose options the node has; an override for the other is left alone,
+        so that nodes can share a parameter file.
     :param changed: called with the new configuration when a live option is set, and only then; a
         ValueError it raises rejects the set. Without it every parameter is read-only.
     :raises ValueError: if an override names no option, or its value is out of range.
     """
 
-    def __init__(self, node: Node, rooms: Sequence[Type[Room]],
+    def __init__(self, node: Node, kind: str,
                  changed: Optional[Callable[[Config], None]] = None):
         """Check the overrides, then declare every option."""
-        known = [*options(rooms), *PLAIN]
+        known = list(options_of(kind))
         given = {name: p.value for name, p in node.get_parameters_by_prefix('').items()}
-        _refuse_unknown(given, [o.name for o in (*options(_ALL_ROOMS), *PLAIN)])
+        _refuse_unknown(given, [o.name for o in (*options(ALL_ROOMS), *PLAIN)])
         values = {o.name: given[o.name] for o in known if o.name in given}
         self.rooms: Dict[str, Room] = {
-            room.room: room(**_of_room(room.room, values)) for room in rooms}
+            room.room: room(**_of_room(room.room, values)) for room in ALL_ROOMS
+            if any(o.name.startswith(f'{room.room}.') for o in known)}
         self.autostart = _autostart(values.get(AUTOSTART.name, AUTOSTART.default))
         self.config = Config(
             seed=_seed(values.get(SEED.name, SEED.default)),
@@ -128,6 +139,8 @@ def _refuse_unknown(given: Iterable[str], known: List[str]) -> None:
     for name in sorted(given):
         if name in known or name in _OF_ROS or name.startswith('qos_overrides.'):
             continue
+        if name in RENAMED:
+            raise ValueError(f'parameter {name!r} is now called {RENAMED[name]!r}: use that name')
         close = difflib.get_close_matches(name, known, n=3)
         hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
         raise ValueError(f'there is no parameter {name!r}: {hint}')

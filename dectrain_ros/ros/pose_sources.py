@@ -6,14 +6,14 @@ import importlib.util
 from typing import Optional
 
 from dectrain_ros.config import PoseConfig
-from dectrain_ros.poses import PoseLookup, rigid_transform
 from dectrain_ros.ros import conversions
-from dectrain_ros.ros.health import Health
+from dectrain_ros.ros.inbox import Inbox
 from dectrain_ros.ros.messages import ns_from_stamp
-from dectrain_ros.ros.pose_stream import Limits, PoseEvent, PoseStream
-from dectrain_ros.ros.subscribing import sensor, subscribe
-from dectrain_ros.ros.sync import Inbox
-from dectrain_ros.ros.transforms import TransformTree
+from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.ros.subscriptions import sensor, subscribe
+from dectrain_ros.sensing.pose_stream import Limits, PoseEvent, PoseStream
+from dectrain_ros.sensing.pose_track import PoseLookup, rigid_transform
+from dectrain_ros.sensing.transform_tree import TransformTree
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from dectrain_ros.training.samples import Sample
+from dectrain_ros.memory.samples import Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Reading, Trainer
 

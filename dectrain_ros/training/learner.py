@@ -7,9 +7,9 @@ import math
 from typing import Iterator, NamedTuple, Sequence
 
 from dectrain_ros.frames import ROLLED_BACK
+from dectrain_ros.memory.samples import Rehearsal, Sample
 from dectrain_ros.training.guard import FAILED, Guard
 from dectrain_ros.training.recovery import Recovery
-from dectrain_ros.training.samples import Rehearsal, Sample
 from dectrain_ros.training.snapshot import Snapshot
 from dectrain_ros.training.step import Outcome, Trainer
 from dectrain_ros.training.weights import WeightVersions

@@ -10,11 +10,11 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from dectrain_ros.depth.estimator import image_batch, network_image
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
-from dectrain_ros.depth.network import DepthNetwork
+from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.frames import Costs, Intrinsics
-from dectrain_ros.training.samples import Rehearsal, Sample
+from dectrain_ros.memory.samples import Rehearsal, Sample
+from dectrain_ros.memory.views import View
 from dectrain_ros.training.snapshot import Snapshot
-from dectrain_ros.training.views import View
 import numpy as np
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Trainer:
     changed between steps.
 
     rehearsal_factor: views rehearsed may come this many times further or nearer than they were.
-    max_step: no tensor steps further than this in the root mean square, in learning rates.
+    max_step_rms: no tensor steps further than this in the root mean square, in learning rates.
 
     :param network: what predicts; copied. A frozen encoder is shared with the copy.
     :param scope: 'decoder' or 'full'.
@@ -74,7 +74,7 @@ class Trainer:
 
     def __init__(
         self, network: DepthNetwork, *, scope: str, learning_rate: float, max_grad_norm: float,
-        anchor: float = 0.0, rehearsal_factor: float = 2.0, max_step: float = 1.0,
+        anchor: float = 0.0, rehearsal_factor: float = 2.0, max_step_rms: float = 1.0,
         **loss_options: float
     ):
         """Copy what is trained and start Adam."""
@@ -90,7 +90,7 @@ class Trainer:
             self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
         self._max_grad_norm = max_grad_norm
         self._loss_options = loss_options
-        self._rehearsal_factor, self._max_step = rehearsal_factor, max_step
+        self._rehearsal_factor, self._max_step_rms = rehearsal_factor, max_step_rms
         self.anchor = anchor
         self._source = {p: p.detach().clone() for p in self._parameters}
         self._before = {p: torch.empty_like(p) for p in self._parameters}      # a step
@@ -245,7 +245,7 @@ class Trainer:
         torch._foreach_copy_(before, trained)
         self._optimizer.step()
         moved = torch._foreach_norm(torch._foreach_sub(trained, before))
-        most = [self._max_step * self.learning_rate * math.sqrt(p.numel()) for p in trained]
+        most = [self._max_step_rms * self.learning_rate * math.sqrt(p.numel()) for p in trained]
         for k, length in enumerate(torch.stack(moved).tolist()):
             if length > most[k]:
                 trained[k].copy_(torch.lerp(before[k], trained[k], most[k] / length))

@@ -1,0 +1,115 @@
+"""Keeping what is learnt: a checkpoint now and then, when asked for, and at the end."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Callable, Mapping, Optional
+
+from dectrain_ros.checkpoints.checkpoint import Checkpoints, Contents, Found, read, write
+
+_logger = logging.getLogger(__name__)
+
+
+class Keeper:
+    """
+    Keeps what somebody learns by steps: now and then, when asked to, and at the end.
+
+    To be used by the thread that learns. has_news: whether something changed since what is on
+    disk; who changes it otherwise than by a step sets it. saved counts the checkpoints written by
+    themselves, failures those that could not be; they may be read by any thread.
+
+    :param name: of the files, as for Checkpoints.
+    :param model: as for write.
+    :param folder: '' for none.
+    :param save_every: steps between checkpoints; 0 for none but the last.
+    :param resume: whether to start with what there is.
+    :raises ValueError: if the folder cannot be used.
+    """
+
+    def __init__(
+        self, name: str, model: Mapping[str, str], *, folder: str, save_every: int, keep: int,
+        resume: bool
+    ):
+        """Make the folder; nothing is read yet."""
+        self._model, self._every, self._resumes = model, save_every, resume
+        self.saved = self.failures = 0
+        self.has_news = False
+        self._checkpoints: Optional[Checkpoints] = None
+        if folder:
+            try:
+                self._checkpoints = Checkpoints(Path(folder), keep, name, model)
+            except OSError as error:
+                raise ValueError(
+                    f'checkpoints.folder {folder} cannot be used: {error}') from error
+
+    def save(self, contents: Contents, path: Optional[Path] = None) -> Path:
+        """
+        Write a checkpoint.
+
+        :param path: of the file; None writes the next of the folder.
+        :raises ValueError: if there is no folder.
+        :raises OSError: if it cannot be written; older files are then as they were.
+        """
+        if path is not None:
+            write(path, self._model, contents)
+            return path
+        path = self._folder().save(contents)
+        self.has_news = False
+        return path
+
+    def find(self, path: Optional[Path] = None) -> Found:
+        """
+        Read a checkpoint that is to be taken up.
+
+        :param path: of the file; None takes the newest usable one of the folder.
+        :raises ValueError: if there is none, with what is wrong with each.
+        """
+        return self._folder().newest() if path is None else Found(read(path, self._model), path)
+
+    def start(self) -> Optional[Found]:
+        """
+        Give what to start with: the newest usable checkpoint, if there is one and it is wanted.
+
+        :raises ValueError: if there are checkpoints, and none can be used.
+        """
+        if not self._resumes:
+            return None
+        try:
+            found = self.find()
+        except ValueError as error:
+            if self._folder().paths():
+                raise ValueError(
+                    f'checkpoints.resume: no checkpoint can be used: {error}; name another '
+                    'checkpoints.folder, or start without checkpoints.resume') from error
+            _logger.info('nothing to resume from yet: %s', error)
+            return None
+        for reason in found.refused:
+            _logger.warning('not resumed from, an older one is: %s', reason)
+        _logger.info('resumed from %s', found.path)
+        return found
+
+    def stepped(self, steps: int, contents: Callable[[], Contents]) -> None:
+        """Save after one more step, if it is time; a full disk must not end training."""
+        self.has_news = True
+        if self._checkpoints and self._every and steps % self._every == 0:
+            self._autosave(contents)
+
+    def end(self, contents: Callable[[], Contents]) -> None:
+        """Save a last time, where there is a folder and news."""
+        if self._checkpoints and self.has_news:
+            self._autosave(contents)
+
+    def _autosave(self, contents: Callable[[], Contents]) -> None:
+        try:
+            self.save(contents())
+            self.saved += 1
+        except OSError as error:
+            self.failures += 1
+            if self.failures == 1:
+                _logger.warning('no checkpoint could be written (said once, counted): %s', error)
+
+    def _folder(self) -> Checkpoints:
+        if self._checkpoints is None:
+            raise ValueError('there is no folder of checkpoints: set checkpoints.folder')
+        return self._checkpoints

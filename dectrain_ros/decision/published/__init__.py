@@ -1,0 +1,1 @@
+"""The published decision (DecTrain): its features, its gain network and its oracle."""

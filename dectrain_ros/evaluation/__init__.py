@@ -1,0 +1,1 @@
+"""Policies run over recordings: measured, compared and reported."""

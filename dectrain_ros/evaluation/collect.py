@@ -1,0 +1,169 @@
+"""Collect what training steps bring, and what was known before each: the gain network's lesson."""
+
+from __future__ import annotations
+
+from collections import deque
+import math
+from pathlib import Path
+from typing import Deque, Dict, Iterator, List, NamedTuple, Tuple
+
+from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.config import Config
+from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.decision.published.features import FEATURE_SETS
+from dectrain_ros.decision.published.statistics import FULL, LIGHT, Statistics
+from dectrain_ros.evaluation.measure import measure
+from dectrain_ros.evaluation.results import versions
+from dectrain_ros.evaluation.run import Watcher
+from dectrain_ros.frames import Action
+from dectrain_ros.pipeline import Pipeline
+import numpy as np
+
+DEPTH, LOSS = 'depth', 'loss'
+TARGETS = {
+    DEPTH: 'relative change of the depth error (AbsRel) of later frames, by a step of a trial',
+    LOSS: "relative change of the frame's own loss by one step"}
+REPLAY = 'loss_replay'  # column: what a robot is told of a step
+_LATER = 5              # frames looked at after a trial
+_LIGHT_EVERY = 3        # trials between those that try light steps too
+
+
+class Collection(NamedTuple):
+    """
+    What to collect from.
+
+    policies: what trains meanwhile, so that networks of different maturity are seen. every:
+    frames between trials. steps: of a trial, as one alone is lost in noise. horizon: frames after
+    it by which the error is told. target: 'depth', against true depth, or 'loss', as published.
+    """
+
+    bags: Tuple[Path, ...]
+    policies: Tuple[str, ...] = ('periodic:10', 'periodic:3', 'always')
+    loops: int = 1
+    every: int = 8
+    steps: int = 4
+    horizon: int = 30
+    target: str = DEPTH
+
+
+class _Row(NamedTuple):
+    """One trial."""
+
+    features: tuple
+    action: int
+    now: float
+    later: float
+    loss: float
+    replay: float
+
+
+def collect(plan: Collection, config: Config, watcher: Watcher, command: str) -> Statistics:
+    """
+    Go through every bag under every policy, and try steps on the way (ALGORITHMS.md 5.3, 5.6).
+
+    [ours] The published target is the loss that was just trained on: it flatters, and one step is
+    close to noise. Ours is what several steps do to the depth of frames to come.
+
+    :param command: as the user would type it again.
+    :raises ValueError: if a bag, policy or number is not usable, or a bag has no ground truth and
+        the target needs it.
+    """
+    for name in ('loops', 'every', 'steps', 'horizon'):
+        if getattr(plan, name) < 1:
+            raise ValueError(f'{name} is {getattr(plan, name)}: it must be at least 1')
+    feature_set = config.decision.features
+    names = FEATURE_SETS[feature_set]._fields
+    if not names:
+        raise ValueError('decision.features is none: nothing would be known before a step')
+    for policy in plan.policies:
+        make_policy(policy)
+    bags = [Bag(path, max_gap_s=config.pose.max_gap_s) for path in plan.bags]
+    if plan.target == DEPTH:
+        for bag in bags:
+            if not bag.topics.ground_truth:
+                raise ValueError(f'{bag.path} has no true depth to tell the error by: give bags '
+                                 'that have, or --target loss')
+    rows: List[_Row] = []
+    sequence: List[int] = []
+    for number, bag in enumerate(bags):
+        for policy in plan.policies:
+            watcher.start(f'{bag.path.name} {policy}', len(bag) * plan.loops)
+            found = list(_Walk(plan, config, policy).over(bag, watcher))
+            rows += found
+            sequence += [number] * len(found)
+    return _statistics(rows, sequence, plan, feature_set, command)
+
+
+def _statistics(rows, sequence, plan: Collection, feature_set: str, command: str) -> Statistics:
+    """Put rows into columns; those whose target is not known are left out."""
+    columns = {name: np.array([getattr(row, name) for row in rows], np.float32)
+               for name in ('now', 'later', 'loss', 'replay')}
+    change = columns['later' if plan.target == DEPTH else 'loss']
+    names = FEATURE_SETS[feature_set]._fields
+    features = np.array([row.features for row in rows], np.float32).reshape(-1, len(names))
+    everything = Statistics(
+        features, np.nan_to_num(change), np.array(sequence, np.int64),
+        np.array([row.action for row in rows], np.int64), feature_set, names,
+        tuple(Path(path).name for path in plan.bags), TARGETS[plan.target],
+        {'absrel_now': columns['now'], 'absrel_later': columns['later'],
+         'loss_frame': columns['loss'], REPLAY: columns['replay']}, command, versions())
+    return everything.rows(np.isfinite(change))
+
+
+class _Walk:
+    """One bag under one policy, with trials on the way."""
+
+    def __init__(self, plan: Collection, config: Config, policy: str):
+        self._plan = plan
+        self._pipeline = Pipeline(config)
+        self._policy = make_policy(policy, config.seed)
+        self._rng = np.random.default_rng((config.seed, 2))
+        self._since, self._trials = 0, 0
+
+    def over(self, bag: Bag, watcher: Watcher) -> Iterator[_Row]:
+        """Go through the bag; gives the trials."""
+        for _ in range(self._plan.loops):
+            ahead: Deque[Recorded] = deque()
+            for recorded in bag.frames():
+                ahead.append(recorded)
+                if len(ahead) > self._plan.horizon:
+                    yield from self._frame(ahead.popleft(), ahead)
+                    watcher.advance()
+            for recorded in ahead:              # nothing later tells what these would bring
+                yield from self._frame(recorded, deque())
+                watcher.advance()
+            self._pipeline.forget_views()
+
+    def _frame(self, recorded: Recorded, ahead: Deque[Recorded]) -> Iterator[_Row]:
+        """Try steps where it is time to and frames ahead can tell; then go by the policy."""
+        candidate = self._pipeline.observe(recorded.frame).candidate
+        self._since += bool(ahead)
+        if ahead and candidate.trainable and self._since >= self._plan.every:
+            self._since = 0
+            yield from self._tried(recorded, candidate, ahead)
+        self._policy.learn(self._pipeline.train(self._policy.decide(candidate)))
+
+    def _tried(self, recorded: Recorded, candidate, ahead: Deque[Recorded]) -> Iterator[_Row]:
+        """Try full steps on a frame, now and then light ones too."""
+        stride = max(len(ahead) // _LATER, 1)
+        frames = [recorded, *list(ahead)[stride - 1::stride]]
+        before = self._errors(frames)
+        actions: Dict[int, Action] = {FULL: Action.FULL}
+        if self._trials % _LIGHT_EVERY == 0:
+            actions[LIGHT] = Action.LIGHT
+        self._trials += 1
+        for code, action in actions.items():
+            with self._pipeline.trial(
+                    candidate.stamp_ns, action, self._plan.steps, self._rng) as trial:
+                change = (self._errors(frames) / before - 1) / self._plan.steps
+            later = change[1:][np.isfinite(change[1:])]
+            yield _Row(tuple(candidate.features), code, change[0],
+                       float(later.mean()) if len(later) else math.nan, *trial)
+
+    def _errors(self, frames: List[Recorded]) -> np.ndarray:
+        """Give the AbsRel of frames with the newest weights, nan where truth is not known."""
+        if self._plan.target == LOSS and frames[0].ground_truth is None:
+            return np.full(len(frames), np.nan)
+        return np.array([
+            measure(self._pipeline.predict(recorded.frame).depth, recorded.ground_truth).absrel
+            for recorded in frames])

@@ -1,0 +1,85 @@
+"""Fit the decision's gain network to a statistics file, and show what it is worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+from dectrain_ros.decision.published.features import FEATURE_SETS
+from dectrain_ros.decision.published.fit import fit, FitReport
+from dectrain_ros.decision.published.statistics import Statistics
+from dectrain_ros.evaluation.collect import DEPTH, REPLAY, TARGETS
+from dectrain_ros.evaluation.results import versions
+from rich.table import Table
+
+
+def read_statistics(paths: Sequence[Path]) -> Statistics:
+    """
+    Read statistics of one of this version's feature sets, from one file or several.
+
+    :raises ValueError: if a file is missing or damaged, of other features or another target.
+    """
+    return Statistics.joined([_read(path) for path in paths])
+
+
+def _read(path: Path) -> Statistics:
+    statistics = Statistics.read(path)
+    names = {name: kind._fields for name, kind in FEATURE_SETS.items() if kind._fields}
+    if statistics.feature_set not in names:
+        raise ValueError(
+            f'{path} is of feature set {statistics.feature_set!r}: this version fits '
+            f'{" or ".join(names)}; make it anew with `dectrain collect`')
+    try:
+        statistics.require(statistics.feature_set, names[statistics.feature_set])
+    except ValueError as error:
+        raise ValueError(f'{path}: {error}') from error
+    return statistics
+
+
+def fit_decision(
+    statistics: Statistics, out: Path, command: str, *, seed: int, restarts: int,
+    advance: Callable[[], None]
+) -> FitReport:
+    """
+    Fit a gain network and write it with a card that says how.
+
+    :param command: as the user would type it again, for the card.
+    :param advance: called after each restart.
+    :raises ValueError: if the statistics do not suffice.
+    """
+    told_by = REPLAY if statistics.target == TARGETS[DEPTH] else ''
+    fitted = fit(statistics, seed=seed, restarts=restarts, told_by=told_by, advance=advance)
+    fitted.network.replaced(story={
+        'command': command, 'collected_by': statistics.command, 'versions': versions(),
+        'report': fitted.report.as_dict()}).save(out)
+    return fitted.report
+
+
+def report_tables(report: FitReport) -> Iterator[Table]:
+    """Give how well gains are predicted on sequences never trained on, for a terminal."""
+    tested, signs = report.tested, report.signs
+    yield _table(('Held-out sequences', ''), [
+        ('sequences', ', '.join(report.sequences['test'])),
+        ('full steps trained on / chosen by / tested on', ' / '.join(
+            str(n) for n in report.rows.values())),
+        ('Pearson, predicted and realised gain', f'{tested.pearson:.3f}'),
+        ('Spearman', f'{tested.spearman:.3f}'),
+        ('Pearson on the rows trained on', f'{report.rehearsed.pearson:.3f}'),
+        *((f'Spearman, predicted and {name}', f'{found.spearman:.3f}')
+          for name, found in report.more.items()),
+        ('precision of the sign', f'{signs.precision:.3f}'),
+        ('recall of the sign', f'{signs.recall:.3f}'),
+        ('share of steps that gained', f'{signs.base:.3f}'),
+        ('w, b', f'{report.w:.4g}, {report.b:.4g}'),
+        ('gain of a light step, of a full one', f'{report.light_share:.3f}')])
+    yield _table(('Steps', 'Predicted gain', 'Realised gain'), [
+        (str(b.rows), f'{b.predicted:+.5f}', f'{b.realised:+.5f}') for b in report.bins])
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table()
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify='right' if place else 'left')
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -1,1 +1,0 @@
-"""Bags, synthetic places, evaluation and reports, without ROS."""

@@ -1,0 +1,126 @@
+"""The inference thread: newest image in, depth out, one problem never the last."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+import threading
+from typing import Callable, Deque, NamedTuple, Optional
+
+from dectrain_ros.frames import Candidate, DepthPrediction, Frame
+from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.ros.frame_builder import Dropped, Framing
+from dectrain_ros.ros.inbox import Asked, Inbox, Received
+from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
+from std_msgs.msg import Header
+
+# Frames that wait for their poses, 0.27 s at 30 Hz; each holds its image and encoder features.
+WAITING = 8
+CROWDED = f'pose later than {WAITING} more images'
+
+
+class _Predicted(NamedTuple):
+    """A frame whose depth is published and whose pose is waited for."""
+
+    asked: Asked
+    frame: Frame
+    prediction: DepthPrediction
+    header: Header
+    stretch: int            # see Framing.stretch
+
+
+class Inference:
+    """
+    Runs the pipeline on the newest image of the inbox until closed.
+
+    Depth is published as soon as it is there. The frame then waits for its pose, while the next
+    image has its turn; frames are considered in their order, one between two predictions.
+
+    :param publish_depth: takes an image as it was received, its frame, without a pose, and its
+        depth, on this thread.
+    :param publish_candidate: takes the image's header, the candidate it became and the version of
+        the weights that predicted, on this thread.
+    :param begin: called first of all on this thread.
+    """
+
+    def __init__(self, pipeline: Pipeline, inbox: Inbox, health: Health,
+                 publish_depth: Callable[[Received, Frame, DepthPrediction], None],
+                 publish_candidate: Callable[[Header, Candidate, int], None],
+                 begin: Callable[[], None] = lambda: None):
+        """Start the thread."""
+        self._begin = begin
+        self._pipeline = pipeline
+        self._inbox = inbox
+        self._health = health
+        self._publish_depth = publish_depth
+        self._publish_candidate = publish_candidate
+        self._predicted: Deque[_Predicted] = deque()
+        # A frame keeps its picture while it and as many as may wait, and one more, are there.
+        self._framing = Framing(inbox, health, pictures=WAITING + 2)
+        self._stretch = 0                       # of the views
+        self._view_ns: Optional[int] = None     # of the newest view
+        self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_s: float = 1.5) -> bool:
+        """End after the frame in work; returns whether the thread ended in time."""
+        self._inbox.close()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        self._begin()
+        while self._inbox.wait(self._predicted[0].asked if self._predicted else None):
+            received = self._inbox.take_image()
+            if received is not None:
+                self._predict(received)
+            if self._predicted and (len(self._predicted) > WAITING
+                                    or self._inbox.is_decided(self._predicted[0].asked)):
+                self._consider(self._predicted.popleft())
+
+    def _predict(self, received: Received) -> None:
+        """Publish the depth of an image, and let its frame wait."""
+        try:
+            frame = self._framing.frame(received)
+            prediction = self._pipeline.predict(frame)
+            self._publish_depth(received, frame, prediction)
+        except Dropped as dropped:
+            self._health.drop(*dropped.args)
+        except Exception as error:      # e.g. out of memory: the next frame may well fit
+            self._health.drop('inference failed', f'{type(error).__name__}: {error}')
+        else:
+            asked = Asked(frame.stamp_ns, frame.frame_id, self._inbox.now_s())
+            self._predicted.append(_Predicted(
+                asked, frame, prediction, received.message.header, self._framing.stretch))
+
+    def _consider(self, predicted: _Predicted) -> None:
+        """Publish what a frame may teach, with its pose or the reason why it has none."""
+        try:
+            pose = self._pose(predicted)
+            frame = replace(predicted.frame, world_from_camera=pose.matrix,
+                            pose_problem=pose.problem)
+            self._keep_views(predicted.stretch, frame)
+            candidate = self._pipeline.consider(frame, predicted.prediction)
+            self._publish_candidate(
+                predicted.header, candidate, predicted.prediction.weight_version)
+        except Exception as error:
+            self._health.problem('no candidate', f'{type(error).__name__}: {error}')
+
+    def _pose(self, predicted: _Predicted) -> PoseLookup:
+        pose = self._inbox.pose(predicted.asked)
+        if pose.problem == AFTER_LAST and len(self._predicted) >= WAITING:
+            pose = PoseLookup(None, CROWDED)
+        if pose.matrix is None:
+            self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
+        return pose
+
+    def _keep_views(self, stretch: int, frame: Frame) -> None:
+        """Start the views afresh where this frame must not be compared with them."""
+        jumped = (self._view_ns is not None and frame.world_from_camera is not None
+                  and self._inbox.jumped(self._view_ns, frame.stamp_ns))
+        if stretch != self._stretch or jumped:
+            self._pipeline.forget_views()
+            self._stretch = stretch
+        if frame.world_from_camera is not None:
+            self._view_ns = frame.stamp_ns

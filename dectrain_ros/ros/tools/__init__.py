@@ -1,0 +1,1 @@
+"""Tools around the nodes: play a bag, score live nodes, the demo, launch arguments."""

@@ -1,0 +1,271 @@
+"""What the launch files take and what they start, in plain values: they turn it into actions."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from dectrain_ros.bags.reader import Bag
+from dectrain_ros.bags.topics import is_static, Listed, Topics, TRANSFORMS
+from dectrain_ros.config import DepthConfig, options, PoseConfig
+from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.decision.policy import GainPredictor
+from dectrain_ros.ros.tools.playlist import kinds, LISTENER
+
+_CHOICES = {o.name: ('', *o.choices) for o in options((DepthConfig, PoseConfig)) if o.choices}
+_TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed',
+          'geometry_msgs/msg/PoseStamped': 'pose', 'nav_msgs/msg/Odometry': 'odometry',
+          'geometry_msgs/msg/PoseWithCovarianceStamped': 'pose_with_covariance',
+          TRANSFORMS: 'tf'}
+_OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # as ros2 launch itself adds them
+_TELLS_READY = ('debug', 'info')    # a player that does not wait itself is started by that line
+_TRUTH = ('true', 'false')
+
+
+class Argument(NamedTuple):
+    """One argument of a launch file; without choices any text is let pass."""
+
+    name: str
+    default: str
+    help: str       # noqa: A003
+    choices: Tuple[str, ...] = ()
+
+
+class Stream(NamedTuple):
+    """Where the depth node's input comes from; an empty type is left to the parameter file."""
+
+    image: str
+    camera_info: str
+    pose: str
+    image_transport: str
+    pose_source: str
+
+
+class Command(NamedTuple):
+    """One process to start: an executable of this package, or else a program."""
+
+    executable: str
+    arguments: List[str]
+    is_ours: bool = True
+
+
+STREAM = (
+    Argument('image', '', 'Topic of the image; else as in the bag, or image.'),
+    Argument('camera_info', '', 'Topic of its calibration; else likewise.'),
+    Argument('pose', '', 'Topic of the pose; else likewise. Not used where pose_source is tf.'),
+    Argument('image_transport', '', 'Type of the image topic: Image or CompressedImage.',
+             ('', 'raw', 'compressed')),
+    Argument('pose_source', '', 'Type of the pose topic, or tf.', _CHOICES['pose.source']))
+
+OF_A_CAMERA = (
+    Argument('network', '', 'Depth network.', _CHOICES['depth.network']),
+    Argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
+             'depth.pth.'),
+    Argument('policy', '', 'When to train: never, always, periodic:K, random:P, pattern:1100, '
+             'dectrain, paced, budget:B.'),
+    Argument('log_level', 'info', 'Least severity that is logged.',
+             ('debug', 'info', 'warn', 'error', 'fatal')))
+
+OF_A_BAG = (
+    Argument('bag', '', 'A recording to play; all ends when it has been played.'),
+    Argument('player', 'auto', 'Who plays it: rosbag2, ours (bag_player), or auto: rosbag2 where '
+             'it is installed and can do what is asked.', ('auto', 'rosbag2', 'ours')),
+    Argument('rate', '1.0', 'Times the recorded speed; 0: next image once depth arrived (ours).'),
+    Argument('loop', '1', 'Times through the bag; 0: for ever. Several times: ours.'),
+    Argument('start', '0.0', 'Where to start, s into the bag; later than 0: ours.'),
+    Argument('evaluate', 'false', 'Write the report of an evaluation when the bag has been played '
+             '(ours).', _TRUTH),
+    Argument('out', 'out/live', 'Folder of the report.'))
+
+
+def params_file(share: str) -> Argument:
+    """Give the argument that names the parameters' file; share is the package's."""
+    return Argument(
+        'params_file', os.path.join(share, 'config', 'dectrain.yaml'),
+        'Parameters of both nodes; beside the default: jetson.yaml and cpu.yaml.')
+
+
+def online_depth(share: str) -> List[Argument]:
+    """List what online_depth.launch.py takes; an empty one leaves what the file says."""
+    return [
+        *STREAM, params_file(share), Argument('namespace', '', 'Namespace of the nodes.'),
+        *OF_A_CAMERA,
+        Argument('use_sim_time', 'auto', 'Whether nodes follow /clock; auto: where a bag plays.',
+                 ('auto', *_TRUTH)),
+        *OF_A_BAG,
+        Argument('rviz', 'false', 'Show image, depth and points in RViz.', _TRUTH),
+        Argument('rviz_frame', '', "Fixed frame of RViz; else the images' of the bag, or map.")]
+
+
+def two_cameras(share: str) -> List[Argument]:
+    """List what two_cameras.launch.py takes; topics are relative to each camera's namespace."""
+    return [
+        Argument('first', 'left', 'Namespace of one camera, its nodes and topics.'),
+        Argument('second', 'right', 'Namespace of the other.'),
+        *STREAM, params_file(share), *OF_A_CAMERA,
+        Argument('use_sim_time', 'false', 'Whether nodes follow /clock.', _TRUTH)]
+
+
+def refuse_unknown(said: Iterable[str], known: Sequence[Argument]) -> None:
+    """
+    Refuse arguments that there are not, as `ros2 launch` lets any pass.
+
+    :param said: the command line's, name:=value.
+    :raises ValueError: naming one, and what was probably meant.
+    """
+    names = [argument.name for argument in known]
+    for name in (text.partition(':=')[0] for text in said):
+        if name not in names and name not in _OF_LAUNCH:
+            close = difflib.get_close_matches(name, names, n=2)
+            hint = f'did you mean {" or ".join(close)}?' if close else (
+                f'known: {", ".join(names)}')
+            raise ValueError(f'there is no argument {name!r}: {hint}')
+
+
+def refuse_unusable(given: Mapping[str, str]) -> None:
+    """
+    Refuse values that would only fail when nodes are running.
+
+    :param given: every argument of online_depth.launch.py.
+    :raises ValueError: naming argument, value and what it must be.
+    """
+    for name in ('bag', 'params_file', 'weights'):
+        if given[name] and not os.path.exists(given[name]):
+            raise ValueError(f'{name}:={given[name]} does not exist')
+    for name, kind, word in (('rate', float, 'number'), ('start', float, 'number'),
+                             ('loop', int, 'whole number')):
+        if not _is_at_least_0(given[name], kind):
+            raise ValueError(f'{name}:={given[name]} must be a {word} from 0 on')
+    if given['policy']:
+        try:
+            make_policy(given['policy'], make_gain=_NoGain)
+        except ValueError as error:
+            raise ValueError(f'policy:={given["policy"]}: {error}') from None
+    if given['evaluate'] == 'true' and (not given['bag'] or given['loop'] != '1'):
+        raise ValueError('evaluate:=true needs bag:=PATH and loop:=1')
+
+
+def stream_of(given: Mapping[str, str]) -> Stream:
+    """
+    Say where input comes from; what was not said are the usual names, or what the bag holds.
+
+    :param given: the arguments.
+    :raises BagError: if the bag cannot be read, or lacks a topic.
+    :raises ValueError: if the bag's poses are not of the pose_source that was said.
+    """
+    wanted = Stream(*(given[name] for name in Stream._fields))
+    if not given.get('bag'):
+        return wanted._replace(image=wanted.image or 'image', pose=wanted.pose or 'pose',
+                               camera_info=wanted.camera_info or 'camera_info')
+    recording = _PosedBag(given['bag'], Topics(*wanted[:3]), wanted.pose_source)
+    found = recording.topics
+    types = kinds(recording, [found.image, found.pose])
+    return Stream(found.image, found.camera_info, found.pose,
+                  wanted.image_transport or _TYPES.get(types[found.image], ''),
+                  wanted.pose_source or _TYPES.get(types[found.pose], ''))
+
+
+def parameters(given: Mapping[str, str], stream: Stream) -> Dict[str, Dict[str, str]]:
+    """Give what the arguments set of each node's parameters, by node and parameter."""
+    said = {
+        'depth_node': {
+            'depth.network': given['network'], 'depth.weights': given['weights'],
+            'pose.source': stream.pose_source, 'image.transport': stream.image_transport},
+        'decision_node': {'decision.policy': given['policy']}}
+    return {node: {name: text for name, text in values.items() if text}
+            for node, values in said.items()}
+
+
+def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Command:
+    """
+    Say how the bag is played.
+
+    :raises ValueError: if rosbag2 is asked for and not installed, or cannot do what is asked.
+    """
+    only_ours = _only_ours(given)
+    wants = given['player']
+    if wants == 'rosbag2' and (only_ours or not has_rosbag2):
+        reason = f'cannot do {only_ours}' if only_ours else (
+            'is not installed: install ros-$ROS_DISTRO-rosbag2')
+        raise ValueError(f'player:=rosbag2 {reason}; or say player:=ours')
+    if wants == 'ours' or only_ours or not has_rosbag2:
+        awaited = ['--listener', LISTENER] if given['evaluate'] == 'true' else []
+        return Command('bag_player', [
+            given['bag'], '--rate', given['rate'], '--loop', given['loop'], '--start',
+            given['start'], *_topics(stream), *awaited])
+    pose = '/tf' if stream.pose_source == 'tf' else stream.pose
+    return Command('ros2', [
+        'bag', 'play', given['bag'], '--clock', '200', '--rate', given['rate'],
+        *(['--loop'] if given['loop'] == '0' else []),
+        '--disable-keyboard-controls', '--topics', stream.image, stream.camera_info,
+        pose, '/tf_static'], is_ours=False)
+
+
+def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
+    """Say how the nodes are evaluated, if they are."""
+    if given['evaluate'] != 'true':
+        return None
+    return Command('live_evaluation', [
+        given['bag'], '--out', given['out'], *_topics(stream)])
+
+
+def fixed_frame(given: Mapping[str, str], stream: Stream) -> str:
+    """Give the frame in which RViz shows points: that of the bag's images where it is not said."""
+    if given['rviz_frame'] or not given['bag']:
+        return given['rviz_frame'] or 'map'
+    return next(Bag(given['bag'], Topics(*stream[:3])).frames(count=1)).frame.frame_id
+
+
+def _only_ours(given: Mapping[str, str]) -> str:
+    """Name what is asked for that rosbag2 cannot do; '' if it can do all."""
+    if given['evaluate'] == 'true':
+        return 'evaluate:=true'
+    if not float(given['rate']):
+        return 'rate:=0'
+    if float(given['start']):       # latched messages of before may be left out
+        return f'start:={given["start"]}'
+    if given['log_level'] not in _TELLS_READY:
+        return f'log_level:={given["log_level"]}'
+    return f'loop:={given["loop"]}' if given['loop'] not in ('0', '1') else ''
+
+
+def _topics(stream: Stream) -> List[str]:
+    return ['--image', stream.image, '--camera-info', stream.camera_info, '--pose', stream.pose]
+
+
+def _is_at_least_0(text: str, kind: type) -> bool:
+    try:
+        return 0 <= kind(text) < float('inf')
+    except ValueError:
+        return False
+
+
+class _PosedBag(Bag):
+    """A bag of which only those pose topics are seen that pose_source can read; '' reads all."""
+
+    def __init__(self, path, topics: Topics, pose_source: str):
+        self._source, self._pose = pose_source, topics.pose
+        super().__init__(path, topics)
+
+    def _list(self) -> Dict[str, Listed]:
+        listed = super()._list()
+        poses = {name: _TYPES[topic.msgtype] for name, topic in listed.items()
+                 if _TYPES.get(topic.msgtype) in _CHOICES['pose.source'] and not is_static(name)}
+        # Nodes hear of transforms on /tf alone.
+        fitting = {name for name, source in poses.items() if self._source in ('', source)
+                   and (self._source != 'tf' or name == '/tf')}
+        if self._pose in poses and self._pose not in fitting:
+            problem = f'is not the type of pose:={self._pose}'
+        elif self._source and not self._pose and not fitting:
+            problem = 'is the type of none'
+        else:
+            return {name: t for name, t in listed.items() if name not in poses or name in fitting}
+        has = ', '.join(f'{name} ({source})' for name, source in sorted(poses.items()))
+        raise ValueError(
+            f'pose_source:={self._source} {problem}; poses of {self.path}: {has or "none"}; '
+            'say pose:=TOPIC of one of them, and no other pose_source')
+
+
+class _NoGain(GainPredictor):
+    """Stands for a predictor of gain where only a policy's name is in question."""

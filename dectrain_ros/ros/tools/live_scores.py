@@ -1,0 +1,224 @@
+"""Measures live nodes against the bag they are fed from."""
+
+from __future__ import annotations
+
+from collections import Counter
+import math
+import time
+from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.evaluation.measure import measure, picture
+from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
+from dectrain_ros.frames import Decision, StepResult
+from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.ros import messages
+from dectrain_ros.ros.tools.node_parameters import Settings
+from dectrain_ros.ros.tools.playlist import LISTENER
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+
+NO_DEPTH = 'no depth received'
+NO_FRAME = 'depth of no recorded frame, or twice of one'
+_NAN = math.nan
+_UNMEASURED = Amounts(_NAN, _NAN, _NAN)
+_PICTURES = 4
+_SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
+_OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
+_DEPTH_NODE, _DECISION_NODE = 'depth_node', 'decision_node'
+# Keys of /diagnostics: what those start with that count images without depth, and memory.
+_DROPPED, _MEMORY = 'dropped: ', 'memory_mb'
+
+
+class _Seen(NamedTuple):
+    """A frame to look at, and the depth that came."""
+
+    index: int
+    recorded: Recorded
+    depth: np.ndarray
+
+
+class LiveEvaluation(Node):
+    """
+    Listens to a depth node and a decision node that are fed from a bag, and keeps score.
+
+    A depth image is compared with the ground truth of its stamp as it comes; depth is published
+    before any training on its frame, so the score is prequential.
+
+    :param bag: what the nodes are fed from, once; its images must come in recorded order.
+    :param ros: rclpy.node.Node's keyword arguments.
+    """
+
+    def __init__(self, bag: Bag, **ros):
+        """Listen."""
+        super().__init__(LISTENER, **ros)
+        self._recorded: Iterator[Tuple[int, Recorded]] = enumerate(bag.frames())
+        self._next: Optional[Tuple[int, Recorded]] = None       # read and not yet used
+        last = len(bag) - 1
+        self._wanted = [int(k) for k in np.linspace(last / _PICTURES, last, _PICTURES)]
+        self._seen: List[_Seen] = []
+        self._records: List[FrameRecord] = []
+        self._versions: Dict[int, int] = {}     # that predicted, by the stamp of the candidate
+        self._decisions: Dict[int, Decision] = {}
+        self._outcomes: Dict[int, StepResult] = {}
+        self._skipped: Counter = Counter()
+        self._drops: Counter = Counter()        # as the depth node counts them
+        self._peak_bytes = 0
+        self._bag = bag
+        self._played = False
+        self._heard_s = time.monotonic()        # when depth came last
+        self._settings = Settings(self, (_DEPTH_NODE, _DECISION_NODE))
+        reliable = QoSProfile(depth=200)
+        self.create_subscription(Image, 'depth/image', self._on_depth, reliable)
+        for topic, callback in (
+                (messages.CANDIDATE, self._on_candidate), (messages.DECISION, self._on_decision),
+                (messages.OUTCOME, self._on_outcome), ('/diagnostics', self._on_diagnostics)):
+            self.create_subscription(DiagnosticArray, topic, callback, reliable)
+
+    def close(self) -> bool:
+        """Do nothing: there are no threads."""
+        return True
+
+    @property
+    def played(self) -> bool:
+        """Whether the player has been there."""
+        self._played |= self.count_publishers(self._bag.topics.image) > 0
+        return self._played
+
+    @property
+    def finished(self) -> bool:
+        """Whether the player has come and gone, and all that its images led to is there."""
+        if not self.played or self.count_publishers(self._bag.topics.image):
+            return False
+        silent_s = time.monotonic() - self._heard_s
+        all_came = self.settled and self._settings.are_told and (
+            self.frames == len(self._bag) or silent_s > _SILENCE_S)
+        return all_came or silent_s > _OUTCOME_S
+
+    @property
+    def frames(self) -> int:
+        """Count depth images received."""
+        return len(self._records)
+
+    @property
+    def trained(self) -> int:
+        """Count training steps reported."""
+        return sum(outcome.trained for outcome in self._outcomes.values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every depth image's candidate came, and every candidate's outcome."""
+        return (len(self._versions) >= len(self._records)
+                and self._versions.keys() <= self._outcomes.keys())
+
+    @property
+    def config(self):
+        """Give the nodes' configuration; raises ValueError if one did not tell it."""
+        return self._settings.config
+
+    def result(self, name: str) -> RunResult:
+        """
+        Give the score; what the nodes' work costs is not seen from here and stays nan.
+
+        The most memory held is that of the depth node as it told once a second.
+
+        :param name: of the bag, for the report.
+        :raises ValueError: if a node did not tell its parameters.
+        """
+        config = self.config
+        silent = self._skipped[NO_DEPTH] + (self._next is not None) + sum(
+            1 for _ in self._recorded)
+        self._next = None
+        skipped = self._skipped + Counter(self._bag.skipped)
+        skipped[NO_DEPTH] = silent
+        for reason, count in self._drops.items():       # the depth node knows why
+            known = min(count, skipped[NO_DEPTH])
+            skipped[f'{_DROPPED}{reason}'] += known
+            skipped[NO_DEPTH] -= known
+        return RunResult(
+            name, config.decision.policy, config.seed,
+            tuple(self._with_training(r) for r in self._records),
+            {reason: count for reason, count in skipped.items() if count}, _UNMEASURED,
+            _UNMEASURED, self._peak_bytes, self._pictures(config), dropped=silent)
+
+    def _pictures(self, config) -> Tuple[Picture, ...]:
+        """Put what came beside depth by the untouched weights."""
+        if not self._seen:
+            return ()
+        untouched = Pipeline(config.replaced('decision.features', 'none'))
+        return tuple(picture(
+            seen.index, seen.recorded.frame.image, untouched.depth_to_publish(
+                seen.recorded.frame, untouched.predict(seen.recorded.frame))[0],
+            seen.depth, seen.recorded.ground_truth) for seen in self._seen)
+
+    def _with_training(self, record: FrameRecord) -> FrameRecord:
+        """Add what was decided on a frame, and what came of it."""
+        record = record._replace(weight_version=self._versions.get(record.stamp_ns, 0))
+        decision, outcome = (
+            found.get(record.stamp_ns) for found in (self._decisions, self._outcomes))
+        if decision is not None:
+            record = record._replace(
+                action=decision.action.value, predicted_gain=decision.predicted_gain,
+                cost=decision.cost, alpha=decision.alpha)
+        if outcome is None:
+            return record
+        return record._replace(
+            trained=outcome.trained, reason=outcome.reason, loss_before=outcome.loss_before,
+            change=outcome.change)
+
+    def _on_depth(self, message: Image) -> None:
+        self._heard_s = time.monotonic()
+        stamp_ns = messages.ns_from_stamp(message.header.stamp)
+        found = self._find(stamp_ns)
+        if found is None:
+            self._skipped[NO_FRAME] += 1
+            return
+        index, recorded = found
+        depth = np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
+        metrics = measure(depth, recorded.ground_truth)
+        self._records.append(FrameRecord(
+            index, stamp_ns, False, 'no outcome received', *metrics[:3], _NAN, 0, _NAN, _NAN))
+        if self._wanted and index >= self._wanted[0]:       # or the next one that has depth
+            self._wanted = [wanted for wanted in self._wanted if wanted > index]
+            self._seen.append(_Seen(index, recorded, depth))
+
+    def _find(self, stamp_ns: int) -> Optional[Tuple[int, Recorded]]:
+        """Give number and recorded frame of a stamp; those before it got no depth."""
+        while True:
+            self._next = self._next or next(self._recorded, None)
+            if self._next is None or self._next[1].frame.stamp_ns > stamp_ns:
+                return None
+            found, self._next = self._next, None
+            if found[1].frame.stamp_ns == stamp_ns:
+                return found
+            self._skipped[NO_DEPTH] += 1
+
+    def _on_candidate(self, message: DiagnosticArray) -> None:
+        candidate = messages.candidate_from(message)
+        self._versions[candidate.stamp_ns] = messages.predicting_version(message)
+        if candidate.refusal:
+            self._skipped[candidate.refusal] += 1
+
+    def _on_decision(self, message: DiagnosticArray) -> None:
+        decision = messages.decision_from(message)
+        self._decisions[decision.stamp_ns] = decision
+
+    def _on_outcome(self, message: DiagnosticArray) -> None:
+        outcome = messages.outcome_from(message)
+        self._outcomes[outcome.stamp_ns] = outcome
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        """Take note of what the depth node says of itself; others are let pass."""
+        own = f'{self.get_namespace()}/{_DEPTH_NODE}'.lstrip('/')
+        for status in message.status:
+            if status.name.partition(':')[0] != own:
+                continue
+            values = {pair.key: pair.value for pair in status.values}
+            self._drops = Counter({key[len(_DROPPED):]: int(value)
+                                   for key, value in values.items() if key.startswith(_DROPPED)})
+            memory_mb = float(values.get(_MEMORY, 0.0))
+            if math.isfinite(memory_mb):
+                self._peak_bytes = max(self._peak_bytes, round(memory_mb * 1e6))

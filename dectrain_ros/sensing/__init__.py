@@ -1,0 +1,1 @@
+"""From a message to a Frame, without ROS: images, lenses, poses and transforms."""

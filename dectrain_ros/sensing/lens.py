@@ -1,0 +1,124 @@
+"""Distorted cameras: what camera_info says of the lens, and images as a pinhole would see them."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Dict, NamedTuple, Tuple
+
+import cv2
+from dectrain_ros.frames import Intrinsics
+import numpy as np
+
+_COEFFICIENTS: Dict[str, Tuple[int, ...]] = {       # how many a model has
+    'plumb_bob': (4, 5), 'rational_polynomial': (8,), 'equidistant': (4,), 'fisheye': (4,)}
+_FISHEYE = ('equidistant', 'fisheye')
+_ZOOM_STEP = 1.01
+_MOST_ZOOM = 2.0
+
+
+class Lens(NamedTuple):
+    """
+    A camera as calibrated: its pinhole and what bends the rays before it.
+
+    model and coefficients are CameraInfo's distortion_model and d; no coefficients, no distortion.
+    """
+
+    camera: Intrinsics
+    model: str = ''
+    coefficients: Tuple[float, ...] = ()
+
+    def resized(self, width: int, height: int) -> 'Lens':
+        """Give the lens of the same image resampled; its coefficients are of angles, and stay."""
+        return self._replace(camera=self.camera.resized(width, height))
+
+
+def lens_from_camera_info(message, rectified: bool = False) -> Lens:
+    """
+    Give the camera of a calibration.
+
+    :param rectified: the images are rectified, so P holds where there is one, and no distortion.
+    :raises ValueError: if it is not calibrated (zero focal lengths), has no size, or its images
+        cannot be rectified.
+    """
+    k, p = message.k, message.p
+    fx, cx, fy, cy = k[0], k[2], k[4], k[5]
+    if rectified and p[0] > 0:
+        fx, cx, fy, cy = p[0], p[2], p[5], p[6]
+    camera = Intrinsics(*map(float, (fx, fy, cx, cy)), message.width, message.height)
+    roi = message.roi
+    if roi.width and roi.height:        # the driver reads out a part of the sensor
+        camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
+    if rectified or not any(message.d):
+        return Lens(camera)
+    model, coefficients = message.distortion_model, tuple(map(float, message.d))
+    counts = _COEFFICIENTS.get(model)
+    if counts is None:
+        raise ValueError(
+            f'distortion_model is {model!r}: it must be one of {", ".join(_COEFFICIENTS)}; feed '
+            'rectified images on a topic named image_rect')
+    if len(coefficients) not in counts or not np.isfinite(coefficients).all():
+        raise ValueError(
+            f'd is {list(coefficients)}: {model} has {" or ".join(map(str, counts))} finite '
+            'coefficients; calibrate the camera')
+    return Lens(camera, model, coefficients)
+
+
+class Rectifier:
+    """
+    Turns images of a distorted camera into those of a pinhole in the same place, as large.
+
+    The pinhole's focal length is the lens's, or the least one above it that leaves no pixel
+    without a source: a blank border would get depth, and teach.
+
+    :param lens: with coefficients.
+    :param buffers: an image is overwritten when so many more were made.
+    :raises ValueError: if the coefficients bend so much that no such pinhole is near.
+    """
+
+    def __init__(self, lens: Lens, buffers: int):
+        """Make the maps."""
+        self._lens = lens
+        self.camera = self._pinhole()
+        size = self.camera.width, self.camera.height
+        distortion = np.array(lens.coefficients)
+        make = (cv2.fisheye.initUndistortRectifyMap if lens.model in _FISHEYE
+                else cv2.initUndistortRectifyMap)
+        # Fixed point: half the memory of two float maps, and the faster remap.
+        self._maps = make(lens.camera.matrix(), distortion, np.eye(3), self.camera.matrix(), size,
+                          cv2.CV_16SC2)
+        shape = lens.camera.height, lens.camera.width, 3
+        self._buffers = cycle([np.empty(shape, np.uint8) for _ in range(buffers)])
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Rectify uint8 RGB (H, W, 3)."""
+        return cv2.remap(image, *self._maps, cv2.INTER_LINEAR, dst=next(self._buffers),
+                         borderMode=cv2.BORDER_REPLICATE)
+
+    def _pinhole(self) -> Intrinsics:
+        camera, zoom = self._lens.camera, 1.0
+        while zoom <= _MOST_ZOOM:
+            pinhole = Intrinsics(camera.fx * zoom, camera.fy * zoom, camera.cx, camera.cy,
+                                 camera.width, camera.height)
+            if self._sees_only_sources(pinhole):
+                return pinhole
+            zoom *= _ZOOM_STEP
+        raise ValueError(
+            f'distortion {self._lens.model} {list(self._lens.coefficients)} bends rays beyond the '
+            f'image of {camera.width}x{camera.height}: calibrate the camera, or feed rectified '
+            'images on a topic named image_rect')
+
+    def _sees_only_sources(self, pinhole: Intrinsics) -> bool:
+        """Say whether every pixel of the pinhole's border lies in the distorted image."""
+        width, height = pinhole.width, pinhole.height
+        across, down = np.arange(width), np.arange(height)
+        u = np.concatenate([across, across, np.zeros(height), np.full(height, width - 1)])
+        v = np.concatenate([np.zeros(width), np.full(width, height - 1), down, down])
+        rays = np.stack([(u - pinhole.cx) / pinhole.fx, (v - pinhole.cy) / pinhole.fy,
+                         np.ones(u.size)], axis=-1)
+        project = (cv2.fisheye.projectPoints if self._lens.model in _FISHEYE
+                   else cv2.projectPoints)
+        landed, _ = project(rays[:, None], np.zeros(3), np.zeros(3), self._lens.camera.matrix(),
+                            np.array(self._lens.coefficients))
+        x, y = landed.reshape(-1, 2).T
+        # Half a pixel of slack: a border pixel reaches that far beyond its centre.
+        return bool(((x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)).all())
