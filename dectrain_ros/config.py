@@ -73,7 +73,7 @@ class DepthConfig(Room):
 
     room = 'depth'
     network: str = option(
-        'lite', 'Depth network.', choices=('lite', 'resnet18', 'resnet50'))
+        'lite', 'Depth network.', choices=('lite', 'elastic', 'resnet18', 'resnet50'))
     weights: str = option(
         '', 'Weights: a .safetensors file with its .json card, or a folder holding encoder.pth '
         'and depth.pth; empty takes the shipped ones.')

@@ -5,7 +5,7 @@ import json
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.synthetic.datasets import Views, ViewsSpec
 from dectrain_ros.synthetic.pretrain import (
-    _shaken, augmented, Batch, CARD, Pretraining, Recipe, supervised_loss)
+    _shaken, augmented, Batch, CARD, cooling, Pretraining, Recipe, supervised_loss)
 import numpy as np
 import pytest
 import torch
@@ -216,3 +216,52 @@ def test_the_callers_random_stream_is_left_alone(views, tmp_path):
     torch.manual_seed(123)
     Pretraining(tmp_path, views, RECIPE, 'cpu')
     assert torch.equal(torch.rand(1), wanted)
+
+
+def elastic_run(folder, **changes):
+    """Return a short run of elastic on places that are rendered as it goes."""
+    size = {'height': 64, 'width': 96}
+    views = Views(folder / 'views', ViewsSpec(
+        7, 4, 2, place='varied', view_deg=(40, 110), **size))
+    recipe = RECIPE._replace(
+        network='elastic', ramp=2, grow=2, first_rooms=1, validate_every=2)
+    return Pretraining(folder, views, recipe._replace(**changes), 'cpu')
+
+
+def test_an_elastic_run_taken_up_while_shrinking_ends_where_a_whole_one_does(tmp_path):
+    whole = elastic_run(tmp_path / 'a')
+    begun = whole.network.encoder.stages[1][1].project.weight.detach().clone()
+    assert not whole.views.done.any()
+    list(whole.run())
+    assert list(whole.views.done) == [True, True, False, True]  # as needed; the last is held out
+    rows = [json.loads(s) for s in (tmp_path / 'a' / 'progress.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows] == [2, 4]
+    best = json.loads((tmp_path / 'a' / 'best.json').read_text())['training']
+    assert best == max(rows, key=lambda row: row['delta1'])
+    load_network('elastic', str(tmp_path / 'a' / 'best.safetensors'))
+    assert not torch.equal(whole.network.encoder.stages[1][1].project.weight, begun)
+    cut = elastic_run(tmp_path / 'b').run()
+    for _ in range(3):                  # the third step is lost: the checkpoint is of the second
+        next(cut)
+    again = elastic_run(tmp_path / 'b')
+    list(again.run())
+    for (name, one), two in zip(
+            whole.network.state_dict().items(), again.network.state_dict().values()):
+        assert torch.equal(one, two), name
+
+
+def test_a_cool_down_leaves_the_run_as_it_is(tmp_path):
+    run = elastic_run(tmp_path)
+    for _ in zip(range(2), run.run()):
+        pass
+    kept = (tmp_path / 'checkpoint.safetensors').read_bytes()
+    recipe, beside = cooling(tmp_path, run.recipe, 2)
+    assert recipe.end == 4 and [recipe.rate(k) for k in (2, 3)] == pytest.approx(
+        [recipe.rate(1), recipe.rate(1) / 2])
+    assert recipe.is_full_size(2) and not run.recipe.is_full_size(2)
+    cooled = Pretraining(beside, run.views, recipe, 'cpu')
+    assert cooled.step == 2
+    list(cooled.run())
+    assert (tmp_path / 'checkpoint.safetensors').read_bytes() == kept
+    with pytest.raises(ValueError, match='no checkpoint to cool down from'):
+        cooling(tmp_path / 'none', run.recipe, 2)

@@ -243,7 +243,7 @@ def test_the_warehouse_is_another_kind_of_place():
 
 def test_no_place_serves_two_purposes():
     groups = (PRETRAINING, DEMO, FITTING, EVALUATION)
-    assert sum(map(len, groups)) == len(PLACES) == 8 and min(map(len, groups[2:])) == 3
+    assert sum(map(len, groups)) == len(PLACES) == 9 and min(map(len, groups[2:])) == 3
 
 
 @pytest.mark.parametrize('name', [*FITTING, *EVALUATION])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.synthetic.place import Place
 import numpy as np
@@ -9,9 +11,11 @@ import numpy as np
 _CLEARANCE_M = 0.25
 
 
-def drawn_intrinsics(rng: np.random.Generator, width: int, height: int) -> Intrinsics:
-    """Draw a camera with a horizontal field of view between 45 and 85 degrees."""
-    fx = width / 2 / np.tan(np.radians(rng.uniform(45, 85)) / 2)
+def drawn_intrinsics(
+    rng: np.random.Generator, width: int, height: int, view_deg: Tuple[float, float] = (45, 85)
+) -> Intrinsics:
+    """Draw a camera with a horizontal field of view in this range."""
+    fx = width / 2 / np.tan(np.radians(rng.uniform(*view_deg)) / 2)
     fy = fx * rng.uniform(0.94, 1.06)
     cx, cy = (np.array([width, height]) - 1) / 2 + rng.uniform(-0.03, 0.03, 2) * [width, height]
     return Intrinsics(fx, fy, cx, cy, width, height)

