@@ -6,14 +6,15 @@ from collections import Counter, deque
 import logging
 from pathlib import Path
 import struct
-from typing import Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from dectrain_ros.bags.images import depth_metres, encoding_of, ImageProblem, rgb_image
 from dectrain_ros.bags.poses import Chain, PoseSource, read_poses
 from dectrain_ros.bags.topics import (
-    BagError, base_name, choose, IMAGES, is_static, Listed, Topics, TRANSFORMS)
+    BagError, base_name, CAMERA_INFO, choose, IMAGES, is_static, Listed, POSES, Topics, TRANSFORMS)
 from dectrain_ros.bags.writer import BagWriter
 from dectrain_ros.frames import Frame, Intrinsics
+from dectrain_ros.sensing.images import (
+    depth_metres, encoding_of, ImageProblem, PictureDecoder, unlikely_unit)
 import numpy as np
 from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
@@ -55,18 +56,22 @@ class Bag:
     :param path: a rosbag2 folder, or one of its .mcap or .db3 files.
     :param topics: names of topics; empty ones are found by type, and `topics` tells which.
     :param max_gap_s: poses further apart than this are not interpolated, s.
+    :param ground_truth_unit_m: metres of one count of true depth in 16 bits.
     :raises BagError: if there is no readable bag, or it lacks images, poses or a calibration.
     """
 
-    def __init__(self, path, topics: Topics = Topics(), max_gap_s: float = 0.25):
+    def __init__(self, path, topics: Topics = Topics(), max_gap_s: float = 0.25,
+                 ground_truth_unit_m: float = 0.001):
         """Open the bag, choose its topics and read its calibration and poses."""
         self.path = Path(path)
         self.skipped: Counter = Counter()
         self._warned: set = set()
+        self._details: Dict[str, str] = {}      # the first of each reason
+        self._truth_unit_m = ground_truth_unit_m
         self._types = get_typestore(Stores.ROS2_JAZZY)
         self._storage = _storage(self.path)
         self._listed = self._list()
-        self.topics = choose(self.path, list(self._listed.values()), topics)
+        self.topics = choose(self.path, list(self._listed.values()), topics, self._spans)
         image_header = self._first(self.topics.image).header
         self._calibration = self._read_calibration()
         self._poses = self._read_poses(image_header.frame_id.lstrip('/'), max_gap_s)
@@ -99,6 +104,7 @@ class Bag:
                 f'{self.path}: frames {start} to {"the end" if count is None else start + count} '
                 f'asked of {len(self)} images on {self.topics.image}; ask for some it has')
         self.skipped.clear()
+        self._pictures = PictureDecoder()
         seen, previous = 0, None
         stop = len(self) if count is None else start + count
         for stamp_ns, data, depth_data in self._paired(start, stop):
@@ -109,9 +115,11 @@ class Bag:
                 yield Recorded(frame, self._ground_truth(depth_data))
         if previous is None:
             reason, times = (self.skipped.most_common(1) or [('no readable message', seen)])[0]
+            detail = self._details.get(reason, '')
             raise BagError(
                 f'{self.path}: none of {seen} images on {self.topics.image} can be used: '
-                f'{reason} ({times} times); name another image topic or record it anew')
+                f'{reason} ({times} times){": " if detail else ""}{detail}; name another image '
+                'topic or record it anew')
 
     def messages(self, topics: Sequence[str] = ()) -> Iterator[RawMessage]:
         """
@@ -164,9 +172,34 @@ class Bag:
         except Exception as error:      # noqa: B902 damaged storage raises almost anything
             raise _unreadable(self.path, error) from error
         return {
-            topic: Listed(topic, kind, count,
-                          encoding_of(self._first(topic)) if kind in IMAGES else '')
+            topic: self._described(topic, kind, count)
             for (topic, kind), count in counts.items() if count}
+
+    def _described(self, topic: str, kind: str, count: int) -> Listed:
+        """List a topic with what its first message says, as far as it is readable."""
+        listed = Listed(topic, kind, count)
+        if kind not in (*IMAGES, CAMERA_INFO, *POSES):
+            return listed
+        message = next((m for _, m in self._decoded((topic,))), None)
+        if message is None:
+            return listed
+        listed = listed._replace(frame_id=message.header.frame_id.lstrip('/'))
+        if kind in IMAGES:
+            listed = listed._replace(encoding=encoding_of(message))
+        if kind == CAMERA_INFO:
+            k = message.k
+            listed = listed._replace(matrix=tuple(map(float, (k[0], k[4], k[2], k[5]))))
+        return listed._replace(
+            width=getattr(message, 'width', 0), height=getattr(message, 'height', 0))
+
+    def _spans(self, names: Sequence[str]) -> List[float]:
+        """Return the seconds from the first to the last message of topics, as logged."""
+        first: Dict[str, int] = {}
+        last: Dict[str, int] = {}
+        for connection, stamp_ns, _ in self._stream(tuple(names)):
+            first.setdefault(connection.topic, stamp_ns)
+            last[connection.topic] = stamp_ns
+        return [(last.get(name, 0) - first.get(name, 0)) * 1e-9 for name in names]
 
     def _read_calibration(self) -> Intrinsics:
         """Read the pinhole camera from the first CameraInfo."""
@@ -237,11 +270,11 @@ class Bag:
             return self._count('image stamp not after the one before')
         try:
             message = self._types.deserialize_cdr(data, self._listed[self.topics.image].msgtype)
-            image = rgb_image(message)
+            image = self._pictures.rgb(message)
         except SerdeError as error:
             return self._count(f'unreadable message on {self.topics.image}', str(error))
         except ImageProblem as error:
-            return self._count(str(error))
+            return self._count(error.reason, error.detail)
         if previous is not None and image.shape != previous.image.shape:
             return self._count('image size changed')
         intrinsics = previous.intrinsics if previous else self._intrinsics(image)
@@ -268,13 +301,23 @@ class Bag:
         if data is None:
             return self._count('no depth image near the stamp')
         try:
-            return depth_metres(self._types.deserialize_cdr(data, self._listed[topic].msgtype))
+            truth = depth_metres(
+                self._types.deserialize_cdr(data, self._listed[topic].msgtype), self._truth_unit_m)
         except (SerdeError, ImageProblem) as error:
             return self._count('unusable depth image', str(error))
+        doubt = unlikely_unit(truth)
+        if doubt:
+            self._warn_once('unlikely true depth', f'{topic}: {doubt}')
+        return truth
 
     def _count(self, reason: str, detail: str = '') -> None:
         """Count a reason; it is logged the first time."""
         self.skipped[reason] += 1
+        self._details.setdefault(reason, detail)
+        self._warn_once(reason, detail)
+
+    def _warn_once(self, reason: str, detail: str) -> None:
+        """Log a reason the first time."""
         if reason not in self._warned:
             self._warned.add(reason)
             logger.warning('%s: %s%s', self.path, reason, f': {detail}' if detail else '')

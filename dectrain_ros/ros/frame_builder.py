@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Optional
 
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.ros.conversions import rgb_from_image
 from dectrain_ros.ros.inbox import Inbox, Received
 from dectrain_ros.ros.messages import ns_from_stamp
 from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.sensing.images import ImageProblem, PictureDecoder
 from dectrain_ros.sensing.lens import Lens, Rectifier
 from dectrain_ros.sensing.pose_stream import JUMP_NS
 import numpy as np
@@ -33,6 +33,7 @@ class Framing:
     def __init__(self, inbox: Inbox, health: Health, pictures: int):
         """Start before the first image."""
         self._inbox, self._health, self._pictures = inbox, health, pictures
+        self._decoder = PictureDecoder()
         self.stretch = 0        # of the newest image; those of two are no views of each other
         self._stamp_ns: Optional[int] = None            # of the newest image
         self._camera: Optional[Intrinsics] = None       # of the newest image
@@ -53,9 +54,9 @@ class Framing:
         if lens is None:
             raise Dropped('no camera_info yet')
         try:
-            image = rgb_from_image(message)
-        except ValueError as error:
-            raise Dropped('unreadable image', str(error)) from error
+            image = self._decoder.rgb(message)
+        except ImageProblem as error:
+            raise Dropped(error.reason, error.detail) from error
         lens = _fitted(lens, *image.shape[1::-1])
         camera = lens.camera
         if lens.coefficients:
