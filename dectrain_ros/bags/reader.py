@@ -9,6 +9,7 @@ import struct
 from typing import Deque, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.bags.poses import Chain, PoseSource, read_poses
+from dectrain_ros.bags.storage import Storage
 from dectrain_ros.bags.topics import (
     BagError, base_name, CAMERA_INFO, choose, IMAGES, is_static, Listed, POSES, Topics, TRANSFORMS)
 from dectrain_ros.bags.writer import BagWriter
@@ -16,7 +17,6 @@ from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.sensing.images import (
     depth_metres, encoding_of, ImageProblem, PictureDecoder, unlikely_unit)
 import numpy as np
-from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
@@ -69,7 +69,8 @@ class Bag:
         self._details: Dict[str, str] = {}      # the first of each reason
         self._truth_unit_m = ground_truth_unit_m
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        self._storage = _storage(self.path)
+        self._storage = Storage(self.path)
+        self.duration_ns = self._storage.duration_ns
         self._listed = self._list()
         self.topics = choose(self.path, list(self._listed.values()), topics, self._spans)
         image_header = self._first(self.topics.image).header
@@ -133,20 +134,12 @@ class Bag:
             raise BagError(
                 f'{self.path}: no messages on {", ".join(missing)}; it has '
                 f'{", ".join(self._listed)}')
-        for connection, stamp_ns, data in self._stream(tuple(topics) or tuple(self._listed)):
+        for connection, stamp_ns, data in self._storage.messages(topics or self._listed):
             yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
-
-    def _stream(self, topics: Tuple[str, ...]) -> Iterator[tuple]:
-        """Read (connection, log time in ns, data) of topics from the start."""
-        try:
-            with Reader(self._storage) as reader:
-                yield from reader.messages([c for c in reader.connections if c.topic in topics])
-        except Exception as error:      # noqa: B902 damaged storage raises almost anything
-            raise _unreadable(self.path, error) from error
 
     def _decoded(self, topics: Tuple[str, ...]) -> Iterator[tuple]:
         """Read (topic, message) of topics from the start."""
-        for connection, _, data in self._stream(topics):
+        for connection, _, data in self._storage.messages(topics):
             try:
                 message = self._types.deserialize_cdr(data, connection.msgtype)
             except SerdeError as error:
@@ -162,18 +155,9 @@ class Bag:
 
     def _list(self) -> Dict[str, Listed]:
         """List the topics that have messages."""
-        try:
-            with Reader(self._storage) as reader:
-                self.duration_ns = reader.duration
-                counts: Dict[Tuple[str, str], int] = {}
-                for c in reader.connections:
-                    key = (c.topic, c.msgtype)
-                    counts[key] = counts.get(key, 0) + c.msgcount
-        except Exception as error:      # noqa: B902 damaged storage raises almost anything
-            raise _unreadable(self.path, error) from error
         return {
             topic: self._described(topic, kind, count)
-            for (topic, kind), count in counts.items() if count}
+            for (topic, kind), count in self._storage.counts.items() if count}
 
     def _described(self, topic: str, kind: str, count: int) -> Listed:
         """List a topic with what its first message says, as far as it is readable."""
@@ -196,7 +180,7 @@ class Bag:
         """Return the seconds from the first to the last message of topics, as logged."""
         first: Dict[str, int] = {}
         last: Dict[str, int] = {}
-        for connection, stamp_ns, _ in self._stream(tuple(names)):
+        for connection, stamp_ns, _ in self._storage.messages(names):
             first.setdefault(connection.topic, stamp_ns)
             last[connection.topic] = stamp_ns
         return [(last.get(name, 0) - first.get(name, 0)) * 1e-9 for name in names]
@@ -243,7 +227,8 @@ class Bag:
         depths: Deque[tuple] = deque(maxlen=_LOOKAHEAD)
         truth = self.topics.ground_truth
         number = 0
-        for connection, _, data in self._stream(tuple(filter(None, (self.topics.image, truth)))):
+        topics = tuple(filter(None, (self.topics.image, truth)))
+        for connection, _, data in self._storage.messages(topics):
             try:
                 stamped = header_stamp_ns(data), data
             except ValueError as error:
@@ -339,28 +324,3 @@ def _nearest(depths: Deque[tuple], stamp_ns: int) -> Optional[bytes]:
     """Give the depth image nearest to a stamp, None if it is too far."""
     stamp, data = min(depths, key=lambda d: abs(d[0] - stamp_ns), default=(0, None))
     return data if abs(stamp - stamp_ns) <= _DEPTH_TOLERANCE_NS else None
-
-
-def _storage(path: Path) -> Path:
-    """Give what rosbags can open: the folder, or the one file in a folder without metadata."""
-    if not path.exists():
-        raise BagError(f'{path} does not exist: give a rosbag2 folder, or an .mcap or .db3 file')
-    if path.is_dir() and not (path / 'metadata.yaml').exists():
-        files = sorted(p for p in path.iterdir() if p.suffix in ('.mcap', '.db3'))
-        if len(files) != 1:
-            raise BagError(
-                f'{path} is no rosbag2 folder: it has no metadata.yaml and {len(files)} .mcap or '
-                '.db3 files; name one file, or run: ros2 bag reindex')
-        return files[0]
-    if path.is_file() and path.suffix not in ('.mcap', '.db3'):
-        raise BagError(
-            f'{path} is no rosbag2 file (.mcap or .db3); convert a ROS 1 bag with rosbags-convert')
-    return path
-
-
-def _unreadable(path: Path, error: Exception) -> BagError:
-    """Say in one line that storage is damaged."""
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return BagError(
-        f'{path} cannot be read, it is damaged or incomplete ({reason}); record or copy it anew, '
-        'or try: mcap recover, ros2 bag reindex')
