@@ -4,7 +4,8 @@ from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.elastic import (
     ElasticConv2d, ElasticDecoder, ElasticEncoder, ElasticNetwork, imagenet_encoder,
     importance_order, LARGEST, reordered, SMALLEST, Subnet, SUBNETS)
-from dectrain_ros.depth.networks.loading import load_network, save_network
+from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.depth.networks.weights_file import save_network
 import pytest
 import torch
 

@@ -16,8 +16,8 @@ from dectrain_ros.depth.networks.elastic import (
     DepthwiseStatistics, ElasticNetwork, imagenet_encoder, importance_order, LARGEST, MEAN,
     reordered, SMALLEST, STD, SUBNETS)
 from dectrain_ros.depth.networks.lite import LiteNetwork
-from dectrain_ros.depth.networks.loading import (
-    fill, load_network, resolve_device, save_network, write_tensors)
+from dectrain_ros.depth.networks.loading import load_network, resolve_device
+from dectrain_ros.depth.networks.weights_file import fill, save_network, write_tensors
 from dectrain_ros.synthetic.datasets import Views
 import numpy as np
 import torch
