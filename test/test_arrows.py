@@ -12,7 +12,7 @@ NOUNS = {'frames', 'config'}
 # What each room may import of the others. Nouns know nothing of ours.
 ARROWS = {
     'frames': set(), 'config': set(), 'assets': set(), 'checkpoints': set(),
-    'sensing': {'frames'},
+    'sensing': NOUNS,
     'depth': {'frames', 'assets', 'checkpoints'},
     'memory': {'depth', 'frames'},
     'decision': {'frames', 'checkpoints'},
@@ -21,7 +21,7 @@ ARROWS = {
     'adaptation': {'depth', 'training', 'memory', 'decision_features', 'checkpoints'} | NOUNS,
     'pipeline': {'adaptation', 'checkpoints', 'depth', 'decision', 'memory', 'training',
                  'decision_features'} | NOUNS,
-    'bags': {'sensing', 'frames'},
+    'bags': {'sensing'} | NOUNS,
     'evaluation': {'pipeline', 'decision', 'depth', 'bags', 'checkpoints', 'assets'} | NOUNS,
     'synthetic': {'bags', 'depth', 'training', 'checkpoints', 'frames'},
     'cli': {'evaluation', 'synthetic', 'bags', 'decision'} | NOUNS,

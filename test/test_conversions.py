@@ -6,6 +6,8 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import conversions                # noqa: E402,I100,I202
+from dectrain_ros.sensing.camera_poses import pose_matrix       # noqa: E402
+from dectrain_ros.sensing.lens import is_rectified              # noqa: E402
 from geometry_msgs.msg import (                         # noqa: E402
     PoseStamped, PoseWithCovarianceStamped, TransformStamped)
 from nav_msgs.msg import Odometry                       # noqa: E402
@@ -14,9 +16,11 @@ from std_msgs.msg import Header                         # noqa: E402
 
 @pytest.mark.parametrize('topic, rectified', [
     ('/camera/image_rect', True), ('/camera/image_rect_color/compressed', True),
-    ('/camera/image_raw/compressed', False), ('/rectangle/image_raw', False)])
+    ('/camera/image_raw/compressed', False), ('/rectangle/image_raw', False),
+    ('/camera/image_rectified', True), ('/camera/image_unrectified', False),
+    ('/camera/direct', False)])
 def test_rectified_images_are_known_by_their_topics_name(topic, rectified):
-    assert conversions.is_rectified(topic) == rectified
+    assert is_rectified(topic) == rectified
 
 
 @pytest.mark.parametrize('kind', [
@@ -30,11 +34,11 @@ def test_a_pose_of_every_kind_becomes_a_transform(kind):
         place, turn = pose.position, pose.orientation
     place.x, place.y, place.z = 1.0, 2.0, 3.0
     turn.z, turn.w = np.sqrt(0.5), np.sqrt(0.5)             # 90 degrees about z
-    np.testing.assert_allclose(conversions.pose_matrix(message), [
+    np.testing.assert_allclose(pose_matrix(message), [
         [0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], atol=1e-12)
     turn.z = turn.w = 0.0
     with pytest.raises(ValueError, match='it must have length 1'):
-        conversions.pose_matrix(message)
+        pose_matrix(message)
 
 
 def test_depth_becomes_32fc1_with_the_same_bytes():

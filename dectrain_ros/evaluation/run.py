@@ -100,7 +100,7 @@ def opened(plan: Plan, config: Config) -> List[Bag]:
     if not 0.0 < plan.ground_truth_unit_m < math.inf:
         raise ValueError(f'the unit of true depth is {plan.ground_truth_unit_m} m: it must be '
                          'positive and finite, 0.001 for mm')
-    bags = [Bag(path, plan.topics, config.pose.max_gap_s, plan.ground_truth_unit_m)
+    bags = [Bag(path, plan.topics, config.pose, plan.ground_truth_unit_m)
             for path in plan.bags]
     for bag in bags:
         if not 0 <= plan.start < len(bag) or (plan.frames is not None and plan.frames < 1):
@@ -252,6 +252,8 @@ class _Run:
         index = len(self._records)
         inference, deciding, training = self._costs
         frame = recorded.frame
+        if recorded.begins_stretch:
+            self._pipeline.forget_views()
         prediction, depth = inference.charge(0, lambda: self._inferred(frame))
         candidate: Candidate = deciding.charge(
             self._considering, lambda: self._pipeline.consider(frame, prediction))

@@ -5,37 +5,12 @@ from __future__ import annotations
 import array
 import math
 import sys
-from typing import Tuple, Union
+from typing import Tuple
 
 from dectrain_ros.frames import Intrinsics
-from dectrain_ros.sensing.pose_track import rigid_transform
-from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped, TransformStamped
-from nav_msgs.msg import Odometry
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-
-
-def is_rectified(image_topic: str) -> bool:
-    """Return by ROS' naming whether a topic's images are rectified: .../image_rect_color."""
-    return 'rect' in image_topic.removesuffix('/compressed').rpartition('/')[2]
-
-
-def pose_matrix(
-    message: Union[PoseStamped, PoseWithCovarianceStamped, Odometry, TransformStamped]
-) -> np.ndarray:
-    """
-    Return the rigid transform a message carries, (4, 4), m.
-
-    :raises ValueError: if a number is not finite or the quaternion is not of unit length.
-    """
-    if isinstance(message, TransformStamped):
-        position, turn = message.transform.translation, message.transform.rotation
-    else:
-        pose = message.pose if isinstance(message, PoseStamped) else message.pose.pose
-        position, turn = pose.position, pose.orientation
-    return rigid_transform(
-        (position.x, position.y, position.z), (turn.x, turn.y, turn.z, turn.w))
 
 
 class ImageBuffer:
