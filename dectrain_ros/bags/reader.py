@@ -87,7 +87,7 @@ class Bag:
 
     def frames(self, start: int = 0, count: Optional[int] = None) -> Iterator[Recorded]:
         """
-        Give the usable frames in the order they were recorded.
+        Return the usable frames in the order they were recorded.
 
         `skipped` then counts, for the latest call, frames left out and frames without pose or
         ground truth, each by its reason.
@@ -128,7 +128,7 @@ class Bag:
 
     def messages(self, topics: Sequence[str] = ()) -> Iterator[RawMessage]:
         """
-        Give raw messages in the order they were logged, to be published as they are.
+        Return raw messages in the order they were logged, to be published as they are.
 
         :param topics: names of topics; all if empty.
         :raises BagError: if there is no such topic.
@@ -164,7 +164,7 @@ class Bag:
             yield connection.topic, log_ns, message
 
     def _first(self, topic: str):
-        """Give the first message of a topic."""
+        """Return the first readable message of a topic."""
         for _, _, message in self._decoded((topic,)):
             if message is not None:
                 return message
