@@ -302,9 +302,9 @@ PLUGINS = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
 def test_the_one_file_of_a_bag_is_read_where_its_metadata_does_not_fit(
         tmp_path, plugin, change, why, caplog):
     path = record(tmp_path / 'bag', scene(shots(0, 50)), plugin, offered_qos_profiles=[QOS])
-    assert len(Bag(path)) == 2 and not caplog.records
+    assert len(opened(path)) == 2 and not caplog.records
     changed_metadata(path, change)
-    assert len(list(Bag(path).frames())) == 2
+    assert len(list(opened(path).frames())) == 2
     assert 'metadata.yaml does not fit' in caplog.text and why in caplog.text
     assert 'is read alone; ros2 bag reindex mends it' in caplog.text
 
@@ -314,15 +314,15 @@ def test_metadata_that_does_not_fit_many_files_or_compressed_messages_is_an_erro
     changed_metadata(path, lambda text: text.replace('/cam/image_raw', '/old/image_raw'))
     (path / 'more.mcap').write_bytes(b'')
     with pytest.raises(BagError, match='it lacks /cam/image_raw.*: run ros2 bag reindex'):
-        Bag(path)
+        opened(path)
     (path / 'more.mcap').unlink()
     with (path / 'metadata.yaml').open('a') as file:
         file.write('# compression_mode: MESSAGE')
     with pytest.raises(BagError, match='it lacks /cam/image_raw'):
-        Bag(path)
+        opened(path)
     changed_metadata(path, lambda text: text.replace('version: 8', 'version: 10'))
     with pytest.raises(BagError, match='metadata.yaml is newer than this rosbags knows.*update'):
-        Bag(path)
+        opened(path)
 
 
 def test_files_that_are_whole_but_not_ours_are_named_as_what_they_are(tmp_path):
@@ -334,19 +334,19 @@ def test_files_that_are_whole_but_not_ours_are_named_as_what_they_are(tmp_path):
                           (b'ros3', "bag.mcap is of profile 'ros3', not ros2")):
         file.write_bytes(whole[:place] + profile + whole[place + 4:])
         with pytest.raises(BagError, match=text):
-            Bag(path)
+            opened(path)
     file.unlink()
     (path / 'x.db3.zstd').write_bytes(b'')
     for named in (path, path / 'x.db3.zstd'):
         with pytest.raises(BagError, match='x.db3.zstd is compressed: .* zstd -d x.db3.zstd'):
-            Bag(named)
+            opened(named)
     (path / 'x.db3.zstd').rename(path / 'run.bag')
     for named in (path, path / 'run.bag'):
         with pytest.raises(BagError, match='run.bag is a ROS 1 bag: convert it: rosbags-convert '):
-            Bag(named)
+            opened(named)
     (path / 'run.bag').rename(path / 'run.txt')
     with pytest.raises(BagError, match='run.txt is no rosbag2 file'):
-        Bag(path / 'run.txt')
+        opened(path / 'run.txt')
 
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
