@@ -151,7 +151,7 @@ def test_rviz_shows_topics_the_nodes_have_relative_to_its_namespace():
 
 
 def test_foxglove_shows_topics_the_nodes_have_and_numbers_they_send():
-    from dectrain_ros.frames import Action, Decision, StepResult
+    from dectrain_ros.frames import Decision, StepResult
     from dectrain_ros.ros import messages
     layout = json.loads((ROOT / 'views' / 'foxglove.json').read_text())
     panels = layout['configById']
@@ -160,7 +160,7 @@ def test_foxglove_shows_topics_the_nodes_have_and_numbers_they_send():
     assert {'/image', '/depth/color', '/depth/points', '/diagnostics', '/training/decision',
             '/training/outcome'} <= shown <= topics()
     sent = {
-        '/training/decision': messages.decision_message(Decision(1, Action.FULL, '', 1., 1., 1.)),
+        '/training/decision': messages.decision_message(Decision(1, True, '', 1., 1., 1.)),
         '/training/outcome': messages.outcome_message(StepResult(1, True, '', 1, 1., 1.))}
     plotted = set()
     for path in (path['value'] for plot in values(panels, 'paths') for path in plot):

@@ -5,7 +5,7 @@ import signal
 
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.decision.published.features import NoFeatures
-from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics, StepResult
+from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics, StepResult
 import numpy as np
 import pytest
 
@@ -111,15 +111,15 @@ def test_a_record_has_what_predicted_what_was_decided_and_what_came_of_it(live):
     live._on_candidate(messages.candidate_message(
         Candidate(T0, NoFeatures()), 'cam', 4))
     live._on_decision(messages.decision_message(
-        Decision(T0, Action.FULL, 'gain', 0.25, 1.0, 130.0)))
+        Decision(T0, True, 'gain', 0.25, 1.0, 130.0)))
     assert not live.settled                 # nor is it carried out
     live._on_outcome(messages.outcome_message(
         StepResult(T0, True, 'gain', 6, 0.5, 1.0, change=-0.125)))
     assert live.settled
     record, = live.result('bag').records
     assert record.weight_version == 4 and record.trained and record.loss_before == 0.5
-    assert (record.action, record.predicted_gain, record.cost, record.alpha, record.change) == (
-        'full', 0.25, 1.0, 130.0, -0.125)
+    assert (record.predicted_gain, record.cost, record.alpha, record.change) == (
+        0.25, 1.0, 130.0, -0.125)
     assert record.delta1 == 1.0 and record.absrel == 0.0
 
 

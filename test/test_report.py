@@ -65,12 +65,11 @@ def test_a_summary_has_exactly_the_documented_keys():
         'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame', 'peak_bytes']
 
 
-def test_predicted_and_realised_gain_are_compared_over_full_steps_that_were_judged():
-    def step(index, gain, change, trained=True, action='full'):
-        return record(index, 0.5, trained, predicted_gain=gain, change=change, action=action)
+def test_predicted_and_realised_gain_are_compared_over_steps_that_were_judged():
+    def step(index, gain, change, trained=True):
+        return record(index, 0.5, trained, predicted_gain=gain, change=change)
     records = (step(0, 0.1, -0.1), step(1, 0.2, -0.3), step(2, -0.1, 0.1), step(3, 0.1, 0.2),
-               step(4, 0.5, NAN), step(5, 0.9, -0.9, action='light'),
-               step(6, 0.3, NAN, trained=False, action='skip'))
+               step(4, 0.5, NAN), step(6, 0.3, NAN, trained=False))
     gain = dataclasses.replace(run('dectrain', ()), records=records).summary()['gain']
     # Predicted .1 .2 -.1 .1 and realised .1 .3 -.1 -.2: three predicted to gain, two did.
     # Less their means, .025 .125 -.175 .025 and .075 .275 -.125 -.225: the products sum to .0525,
@@ -81,7 +80,7 @@ def test_predicted_and_realised_gain_are_compared_over_full_steps_that_were_judg
 
 
 def test_a_report_shows_predicted_and_realised_gain_where_there_is_some(tmp_path):
-    records = tuple(record(k, 0.5, True, predicted_gain=0.1 * k, change=-0.2 * k, action='full')
+    records = tuple(record(k, 0.5, True, predicted_gain=0.1 * k, change=-0.2 * k)
                     for k in range(12))
     runs = [run('never', [0.5] * 12), dataclasses.replace(run('dectrain', ()), records=records)]
     page = Report(tmp_path, Config()).write(runs).read_text()

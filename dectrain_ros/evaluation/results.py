@@ -11,7 +11,6 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 from dectrain_ros.config import Config
 from dectrain_ros.decision.published.agreement import agreement, assess
 from dectrain_ros.depth.metrics import recovery as kept
-from dectrain_ros.frames import Action
 import numpy as np
 
 METRICS = ('delta1', 'absrel', 'rmse')
@@ -25,7 +24,7 @@ class FrameRecord(NamedTuple):
 
     index counts frames from 0. delta1, absrel and rmse (m) are of the prediction made before any
     training on the frame, nan without ground truth. loss_before is nan where no step was taken.
-    action, predicted_gain, cost and alpha are the decision's; change is what the step brought.
+    predicted_gain, cost and alpha are the decision's; change is what the step brought.
     """
 
     index: int
@@ -39,7 +38,6 @@ class FrameRecord(NamedTuple):
     weight_version: int
     inference_ms: float
     training_ms: float
-    action: str = 'skip'
     predicted_gain: float = math.nan
     cost: float = math.nan
     alpha: float = math.nan
@@ -116,9 +114,8 @@ class RunResult:
             'peak_bytes': int(self.peak_bytes), **({'gain': gain} if gain else {})}
 
     def gains(self) -> np.ndarray:
-        """Give predicted and realised gain of every full step that was judged, (N, 2)."""
-        pairs = [(r.predicted_gain, -r.change) for r in self.records
-                 if r.trained and r.action == Action.FULL.value]
+        """Give predicted and realised gain of every step that was judged, (N, 2)."""
+        pairs = [(r.predicted_gain, -r.change) for r in self.records if r.trained]
         found = np.array(pairs, float).reshape(-1, 2)
         return found[np.isfinite(found).all(1)]
 

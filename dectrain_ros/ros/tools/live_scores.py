@@ -161,8 +161,7 @@ class LiveEvaluation(Node):
             found.get(record.stamp_ns) for found in (self._decisions, self._outcomes))
         if decision is not None:
             record = record._replace(
-                action=decision.action.value, predicted_gain=decision.predicted_gain,
-                cost=decision.cost, alpha=decision.alpha)
+                predicted_gain=decision.predicted_gain, cost=decision.cost, alpha=decision.alpha)
         if outcome is None:
             return record
         return record._replace(
