@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
+from dectrain_ros.ros.tools import live_evaluation      # noqa: E402
 from dectrain_ros.ros.tools.demo import main                  # noqa: E402
 from dectrain_ros.ros.tools.live_scores import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue     # noqa: E402,I100
@@ -234,6 +235,16 @@ def test_interrupted_it_writes_no_report_and_says_so(ros, bag, tmp_path):
     status, errors = output(process)
     assert status == 1 and not (tmp_path / 'out').exists() and 'Traceback' not in errors
     assert 'ended before the bag was played to its end: no report is written' in errors
+
+
+def test_a_bag_that_cannot_be_read_to_its_end_is_one_line_and_no_traceback(
+        bag, tmp_path, monkeypatch, capfd):
+    def broken(*_):
+        raise ValueError(f'{bag.path} is damaged at message 3: record it anew')
+    monkeypatch.setattr(live_evaluation, 'run', broken)
+    assert live_evaluation.main(['', str(bag.path), '--out', str(tmp_path / 'out')]) == 1
+    told = ''.join(capfd.readouterr())
+    assert 'is damaged at message 3: record it anew' in told and 'Traceback' not in told
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(bag, tmp_path):
