@@ -15,6 +15,8 @@ from dectrain_ros.sensing.pose_track import (
     AFTER_LAST, BEFORE_FIRST, INVALID, LONG_GAP, rigid_transform)
 import numpy as np
 import pytest
+from rosbags.interfaces import (
+    Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime)
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import get_typestore, Stores
 
@@ -111,7 +113,7 @@ def tf(stamp_ns, *edges):
                  rotation=bare_pose(0, turn).orientation)) for parent, child, x, turn in edges])
 
 
-def record(path, messages, plugin=StoragePlugin.MCAP):
+def record(path, messages, plugin=StoragePlugin.MCAP, **options):
     """Write (topic, log time, message or (type, bytes)) into a bag."""
     with Writer(path, version=8, storage_plugin=plugin) as writer:
         connections = {}
@@ -119,7 +121,8 @@ def record(path, messages, plugin=StoragePlugin.MCAP):
             raw = isinstance(message, tuple)
             kind = message[0] if raw else message.__msgtype__
             if topic not in connections:
-                connections[topic] = writer.add_connection(topic, kind, typestore=TYPES)
+                connections[topic] = writer.add_connection(
+                    topic, kind, typestore=TYPES, **options)
             writer.write(connections[topic], log_ns,
                          message[1] if raw else TYPES.serialize_cdr(message, kind))
     return path
@@ -274,11 +277,76 @@ def test_damage_inside_an_mcap_is_an_error_when_it_is_met(tmp_path):
         list(bag.frames())
 
 
-def test_broken_metadata_is_an_error(tmp_path):
-    record(tmp_path / 'bag', scene(shots(0)))
-    (tmp_path / 'bag' / 'metadata.yaml').write_text('rosbag2_bagfile_information: 3')
-    with pytest.raises(BagError, match='bag cannot be read'):
-        opened(tmp_path / 'bag')
+def changed_metadata(path, change):
+    """Change the text of a bag's metadata.yaml."""
+    file = path / 'metadata.yaml'
+    text = change(file.read_text())
+    assert text != file.read_text()
+    file.write_text(text)
+
+
+FOREVER = QosTime(9223372036, 854775807)
+QOS = Qos(
+    QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, QosDurability.VOLATILE, FOREVER, FOREVER,
+    QosLiveliness.AUTOMATIC, FOREVER, False)
+PLUGINS = [StoragePlugin.MCAP, StoragePlugin.SQLITE3]
+
+
+@pytest.mark.parametrize('plugin', PLUGINS)
+@pytest.mark.parametrize('change, why', [
+    (lambda text: 'rosbag2_bagfile_information: 3', 'Invalid bag metadata'),
+    (lambda text: text.replace('version: 8', 'version: 10'), 'version 10 not supported'),
+    (lambda text: text.replace('depth: 10', 'depth: 5'), 'another quality of service of'),
+    (lambda text: text.replace('/cam/image_raw', '/old/image_raw'), 'it lacks /cam/image_raw'),
+    (lambda text: text.replace('bag.', 'old.'), 'files are missing')])
+def test_the_one_file_of_a_bag_is_read_where_its_metadata_does_not_fit(
+        tmp_path, plugin, change, why, caplog):
+    path = record(tmp_path / 'bag', scene(shots(0, 50)), plugin, offered_qos_profiles=[QOS])
+    assert len(opened(path)) == 2 and not caplog.records
+    changed_metadata(path, change)
+    assert len(list(opened(path).frames())) == 2
+    assert 'metadata.yaml does not fit' in caplog.text and why in caplog.text
+    assert 'is read alone; ros2 bag reindex mends it' in caplog.text
+
+
+def test_metadata_that_does_not_fit_many_files_or_compressed_messages_is_an_error(tmp_path):
+    path = record(tmp_path / 'bag', scene(shots(0, 50)))
+    changed_metadata(path, lambda text: text.replace('/cam/image_raw', '/old/image_raw'))
+    (path / 'more.mcap').write_bytes(b'')
+    with pytest.raises(BagError, match='it lacks /cam/image_raw.*: run ros2 bag reindex'):
+        opened(path)
+    (path / 'more.mcap').unlink()
+    with (path / 'metadata.yaml').open('a') as file:
+        file.write('# compression_mode: MESSAGE')
+    with pytest.raises(BagError, match='it lacks /cam/image_raw'):
+        opened(path)
+    changed_metadata(path, lambda text: text.replace('version: 8', 'version: 10'))
+    with pytest.raises(BagError, match='metadata.yaml is newer than this rosbags knows.*update'):
+        opened(path)
+
+
+def test_files_that_are_whole_but_not_ours_are_named_as_what_they_are(tmp_path):
+    path = record(tmp_path / 'bag', scene(shots(0)))
+    (path / 'metadata.yaml').unlink()
+    file, whole = path / 'bag.mcap', (path / 'bag.mcap').read_bytes()
+    place = whole.index(b'ros2', 8)
+    for profile, text in ((b'ros1', 'bag.mcap holds ROS 1 messages: convert the .bag'),
+                          (b'ros3', "bag.mcap is of profile 'ros3', not ros2")):
+        file.write_bytes(whole[:place] + profile + whole[place + 4:])
+        with pytest.raises(BagError, match=text):
+            opened(path)
+    file.unlink()
+    (path / 'x.db3.zstd').write_bytes(b'')
+    for named in (path, path / 'x.db3.zstd'):
+        with pytest.raises(BagError, match='x.db3.zstd is compressed: .* zstd -d x.db3.zstd'):
+            opened(named)
+    (path / 'x.db3.zstd').rename(path / 'run.bag')
+    for named in (path, path / 'run.bag'):
+        with pytest.raises(BagError, match='run.bag is a ROS 1 bag: convert it: rosbags-convert '):
+            opened(named)
+    (path / 'run.bag').rename(path / 'run.txt')
+    with pytest.raises(BagError, match='run.txt is no rosbag2 file'):
+        opened(path / 'run.txt')
 
 
 @pytest.mark.parametrize('plugin', [StoragePlugin.MCAP, StoragePlugin.SQLITE3])

@@ -8,7 +8,7 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import diagnostics, messages  # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
-from dectrain_ros.ros.inbox import Inbox, Received  # noqa: E402
+from dectrain_ros.ros.inbox import Inbox  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
 from dectrain_ros.sensing.frame_builder import Dropped, FrameBuilder    # noqa: E402
 from dectrain_ros.sensing.lens import Lens  # noqa: E402

@@ -1,7 +1,6 @@
 """Pixels of messages, whoever deserialised them."""
 
 import array
-import logging
 import struct
 from types import SimpleNamespace
 
@@ -157,11 +156,12 @@ def test_nv21_has_red_first_and_nv12_blue():
 
 
 def test_what_an_encoding_without_colours_means_is_logged_once(caplog):
-    caplog.set_level(logging.INFO)
-    decoder = PictureDecoder()
+    # An encoding of no other test: it is logged once a process.
+    bgra = np.concatenate([RGB[..., ::-1], ALPHA], -1)
     for _ in range(2):
-        decoder.rgb(image('8UC3', RGB))
-    assert [r.message for r in caplog.records] == ['images of encoding 8UC3 are read as bgr8']
+        np.testing.assert_array_equal(rgb_image(image('8UC4', bgra)), RGB)
+    logged, = (r.message for r in caplog.records)
+    assert 'images of encoding 8UC4 are read as bgra8' in logged
 
 
 @pytest.mark.parametrize('encoding', ['nonsense', '', '32FC1'])

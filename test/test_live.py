@@ -149,8 +149,8 @@ def test_pictures_are_spread_over_the_frames_that_have_depth(live):
 
 def test_pictures_of_the_shipped_weights_show_them_where_the_nodes_resumed(ros, tmp_path):
     path = write_bag(tmp_path / 'walk', 6)
-    values = {'depth.weights': str(write_lite(tmp_path)), 'depth.device': 'cpu', 'safety.check_every': 0,
-              'checkpoints.folder': str(tmp_path / 'kept'), 'checkpoints.resume': True}
+    values = {'depth.weights': str(write_lite(tmp_path)), 'depth.device': 'cpu',
+              'safety.check_every': 0, 'checkpoints.folder': str(tmp_path / 'kept'), 'checkpoints.resume': True}
     config = Config()
     for name, value in values.items():
         config = config.replaced(name, value)
@@ -200,7 +200,8 @@ def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
                    f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
                    f'pose:={topics.pose}'),
              start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
-             start('tools.bag_player', str(bag.path), '--rate', '0', '--listener', 'live_evaluation')]
+             start('tools.bag_player', str(bag.path), '--rate', '0', '--listener',
+                   'live_evaluation')]
     try:
         status, errors = output(start(
             'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out')))

@@ -10,6 +10,7 @@ import struct
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.bags.frames import FrameStream, Recorded
+from dectrain_ros.bags.storage import Storage
 from dectrain_ros.bags.topics import (
     BagError, CAMERA_INFO, choose, IMAGES, is_static, Listed, ODOMETRY, POSE,
     POSE_WITH_COVARIANCE, POSES, Topics, TRANSFORMS)
@@ -21,7 +22,6 @@ from dectrain_ros.sensing.images import depth_metres, encoding_of, ImageProblem,
 from dectrain_ros.sensing.lens import is_rectified, Lens, lens_from_camera_info
 from dectrain_ros.sensing.stamps import stamp_ns_of
 import numpy as np
-from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
@@ -64,7 +64,8 @@ class Bag:
         self._details: Dict[str, str] = {}      # the first of each reason
         self._truth_unit_m = ground_truth_unit_m
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        self._storage = _storage(self.path)
+        self._storage = Storage(self.path)
+        self.duration_ns = self._storage.duration_ns
         self._listed = self._list()
         self.topics = choose(self.path, list(self._listed.values()), topics, self._spans)
         self._pose = pose
@@ -136,18 +137,8 @@ class Bag:
             raise BagError(
                 f'{self.path}: no messages on {", ".join(missing)}; it has '
                 f'{", ".join(self._listed)}')
-        for connection, stamp_ns, data in self._stream(tuple(topics) or tuple(self._listed)):
+        for connection, stamp_ns, data in self._storage.messages(topics or self._listed):
             yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
-
-    def _stream(self, topics: Tuple[str, ...]) -> Iterator[tuple]:
-        """Read (connection, log time in ns, data) of topics from the start."""
-        if not topics:
-            return              # rosbags would read all of them
-        try:
-            with Reader(self._storage) as reader:
-                yield from reader.messages([c for c in reader.connections if c.topic in topics])
-        except Exception as error:      # noqa: B902 damaged storage raises almost anything
-            raise _unreadable(self.path, error) from error
 
     def _decoded(
         self, topics: Tuple[str, ...], start: int = 0, stop: Optional[int] = None
@@ -158,7 +149,7 @@ class Bag:
         :param start, stop: numbers of images; the message of one outside is None.
         """
         number = -1
-        for connection, log_ns, data in self._stream(topics):
+        for connection, log_ns, data in self._storage.messages(topics):
             if stop is not None and connection.topic == self.topics.image:
                 number += 1
                 if not start <= number < stop:
@@ -180,18 +171,9 @@ class Bag:
 
     def _list(self) -> Dict[str, Listed]:
         """List the topics that have messages."""
-        try:
-            with Reader(self._storage) as reader:
-                self.duration_ns = reader.duration
-                counts: Dict[Tuple[str, str], int] = {}
-                for c in reader.connections:
-                    key = (c.topic, c.msgtype)
-                    counts[key] = counts.get(key, 0) + c.msgcount
-        except Exception as error:      # noqa: B902 damaged storage raises almost anything
-            raise _unreadable(self.path, error) from error
         return {
             topic: self._described(topic, kind, count)
-            for (topic, kind), count in counts.items() if count}
+            for (topic, kind), count in self._storage.counts.items() if count}
 
     def _described(self, topic: str, kind: str, count: int) -> Listed:
         """List a topic with what its first message says, as far as it is readable."""
@@ -214,7 +196,7 @@ class Bag:
         """Return the seconds from the first to the last message of topics, as logged."""
         first: Dict[str, int] = {}
         last: Dict[str, int] = {}
-        for connection, stamp_ns, _ in self._stream(tuple(names)):
+        for connection, stamp_ns, _ in self._storage.messages(names):
             first.setdefault(connection.topic, stamp_ns)
             last[connection.topic] = stamp_ns
         return [(last.get(name, 0) - first.get(name, 0)) * 1e-9 for name in names]
@@ -344,28 +326,3 @@ def header_stamp_ns(data) -> int:
         raise ValueError(f'message has {len(data)} bytes: one with a header has at least 12')
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return seconds * 10**9 + nanoseconds
-
-
-def _storage(path: Path) -> Path:
-    """Give what rosbags can open: the folder, or the one file in a folder without metadata."""
-    if not path.exists():
-        raise BagError(f'{path} does not exist: give a rosbag2 folder, or an .mcap or .db3 file')
-    if path.is_dir() and not (path / 'metadata.yaml').exists():
-        files = sorted(p for p in path.iterdir() if p.suffix in ('.mcap', '.db3'))
-        if len(files) != 1:
-            raise BagError(
-                f'{path} is no rosbag2 folder: it has no metadata.yaml and {len(files)} .mcap or '
-                '.db3 files; name one file, or run: ros2 bag reindex')
-        return files[0]
-    if path.is_file() and path.suffix not in ('.mcap', '.db3'):
-        raise BagError(
-            f'{path} is no rosbag2 file (.mcap or .db3); convert a ROS 1 bag with rosbags-convert')
-    return path
-
-
-def _unreadable(path: Path, error: Exception) -> BagError:
-    """Say in one line that storage is damaged."""
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return BagError(
-        f'{path} cannot be read, it is damaged or incomplete ({reason}); record or copy it anew, '
-        'or try: mcap recover, ros2 bag reindex')

@@ -7,11 +7,12 @@ encoding means the same pixels whatever else is installed.
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import struct
 import sys
-from typing import NamedTuple, Set
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -89,7 +90,6 @@ class PictureDecoder:
     def __init__(self):
         """Start before the first image."""
         self._bits = _CAMERA_BITS[0]
-        self._named: Set[str] = set()
 
     def rgb(self, message) -> np.ndarray:
         """
@@ -135,15 +135,14 @@ class PictureDecoder:
         return self._rgb(picture, _Encoding(kind, 8 * picture.itemsize, 1 if grey else 3))
 
     def _encoding(self, name: str) -> _Encoding:
-        """Look an encoding up; logged where its colours are not in its name."""
+        """Look an encoding up."""
         meaning = _MEANINGS.get(name, name)
         known = _COUNTS.fullmatch(meaning)
         if not known:
             raise ImageProblem(UNKNOWN_ENCODING, f'image encoding {name!r} cannot be turned into '
                                'rgb8: publish rgb8, bgr8 or mono8')
-        if meaning != name and name not in self._named:
-            self._named.add(name)
-            logger.info('images of encoding %s are read as %s', name, meaning)
+        if meaning != name:
+            _log_meaning(name, meaning)
         return _Encoding(known[1], int(known[2]), _CHANNELS.get(known[1], 1))
 
     def _rgb(self, pixels: np.ndarray, encoding: _Encoding) -> np.ndarray:
@@ -162,6 +161,13 @@ class PictureDecoder:
                 self._bits = _CAMERA_BITS[_CAMERA_BITS.index(self._bits) + 1]
             bits = self._bits
         return (np.minimum(counts, (1 << bits) - 1) >> (bits - 8)).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=None)
+def _log_meaning(name: str, meaning: str) -> None:
+    """Log, once a process, what an encoding without a colour order stands for."""
+    logger.warning('images of encoding %s are read as %s: publish an encoding that names its '
+                   'colours if that is wrong', name, meaning)
 
 
 def rgb_image(message) -> np.ndarray:
