@@ -150,7 +150,8 @@ def test_pictures_are_spread_over_the_frames_that_have_depth(live):
 def test_pictures_of_the_shipped_weights_show_them_where_the_nodes_resumed(ros, tmp_path):
     path = write_bag(tmp_path / 'walk', 6)
     values = {'depth.weights': str(write_lite(tmp_path)), 'depth.device': 'cpu',
-              'safety.check_every': 0, 'checkpoints.folder': str(tmp_path / 'kept'), 'checkpoints.resume': True}
+              'safety.check_every': 0, 'checkpoints.folder': str(tmp_path / 'kept'),
+              'checkpoints.resume': True}
     config = Config()
     for name, value in values.items():
         config = config.replaced(name, value)
