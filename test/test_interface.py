@@ -1,4 +1,4 @@
-"""What the README says of topics and services, and what views show, is what the nodes have."""
+"""What docs/TOPICS.md says of topics and services, and what views show, is what the nodes have."""
 
 import importlib
 import itertools
@@ -28,7 +28,7 @@ OF_EVERY_NODE = re.compile(
 
 
 class Row(NamedTuple):
-    """A line of the README's table."""
+    """A line of the table of docs/TOPICS.md."""
 
     node: str
     direction: str
@@ -37,8 +37,8 @@ class Row(NamedTuple):
 
 
 def table():
-    """Give the README's table, a line of both nodes as two."""
-    text = (ROOT / 'README.md').read_text()
+    """Return the table of docs/TOPICS.md, a line of both nodes as two."""
+    text = (ROOT / 'docs' / 'TOPICS.md').read_text()
     text = text.partition('<!-- interface')[2].partition('<!-- end of interface -->')[0]
     found = []
     for line in text.splitlines()[3:]:
