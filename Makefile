@@ -25,7 +25,7 @@ test: $(VENV)/ready  ## Run the whole suite.
 bench: $(VENV)/ready  ## Measure speed on this machine.
 	@set -e; for file in benchmarks/*.py; do $(RUN) $$file; done
 
-docs: $(VENV)/ready  ## Write config/dectrain.yaml and README.md's table anew from the options.
+docs: $(VENV)/ready  ## Write config/dectrain.yaml and docs/OPTIONS.md's table anew from the options.
 	$(RUN) config/generate.py
 
 lint: $(VENV)/lint-ready  ## Check style as ament_flake8 does.

@@ -20,7 +20,7 @@ from typing import Dict, List
 
 from dectrain_ros.decision.published.features import LeanFeatures
 from dectrain_ros.decision.published.gain_network import load_gain, Told
-from dectrain_ros.frames import Candidate, Costs, StepResult
+from dectrain_ros.frames import Candidate, StepResult
 from dectrain_ros.ros import messages
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -57,7 +57,7 @@ class DepthStandIn(Node):
         self._stamp_ns += 33_333_333
         features = LeanFeatures(*map(float, self._rng.random(len(LeanFeatures._fields))))
         self._candidates.publish(messages.candidate_message(
-            Candidate(self._stamp_ns, features, '', 3, 0, Costs(0.3, 1.0))))
+            Candidate(self._stamp_ns, features, '', 3, 0)))
 
     def _on_decision(self, message: DiagnosticArray) -> None:
         decision = messages.decision_from(message)

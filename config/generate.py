@@ -1,4 +1,4 @@
-"""Write dectrain.yaml and README.md's table of options from the declared options: `make docs`."""
+"""Write dectrain.yaml and docs/OPTIONS.md from the declared options: `make docs`."""
 
 from pathlib import Path
 import textwrap
@@ -34,7 +34,7 @@ def _room(room: type, node: str) -> Iterator[str]:
 
 
 def parameters_yaml() -> str:
-    """Give the text of dectrain.yaml."""
+    """Return the text of dectrain.yaml."""
     lines = []
     for node in NODES:
         lines += ['', f'/**/{node}:', '  ros__parameters:']
@@ -48,7 +48,7 @@ def parameters_yaml() -> str:
 
 
 def options_table() -> str:
-    """Give README.md's table of options."""
+    """Give docs/OPTIONS.md."""
     lines = ['| option | default | range | meaning |', '|---|---|---|---|']
     for o in options(ALL_ROOMS):
         default = f'`{o.default}`' if o.default != '' else ''
@@ -57,24 +57,24 @@ def options_table() -> str:
     return '\n'.join(lines)
 
 
-def with_table(readme: str) -> str:
+def with_table(page: str) -> str:
     """
-    Give README.md's text with the table of today's options.
+    Return the text of docs/OPTIONS.md with the table of today's options.
 
     :raises ValueError: if the marks around the table are missing.
     """
-    before, start, rest = readme.partition(TABLE_START)
+    before, start, rest = page.partition(TABLE_START)
     _, end, after = rest.partition(TABLE_END)
     if not end:
-        raise ValueError(f'README.md lacks {TABLE_START} or {TABLE_END} around its table')
+        raise ValueError(f'docs/OPTIONS.md lacks {TABLE_START} or {TABLE_END} around its table')
     return f'{before}{start}\n{options_table()}\n{end}{after}'
 
 
 def main() -> None:
     """Write both files."""
     (HERE / 'dectrain.yaml').write_text(parameters_yaml())
-    readme = HERE.parent / 'README.md'
-    readme.write_text(with_table(readme.read_text()))
+    page = HERE.parent / 'docs' / 'OPTIONS.md'
+    page.write_text(with_table(page.read_text()))
 
 
 if __name__ == '__main__':

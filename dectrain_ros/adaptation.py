@@ -117,7 +117,7 @@ class Adaptation:
             torch.set_num_threads(bound if trains else others)
 
     def step(
-        self, batch: Sequence[Sample], light: bool, judged_by: Sequence[Sample],
+        self, batch: Sequence[Sample], judged_by: Sequence[Sample],
         fresh: Sequence[Sample], rehearsed: Sequence[Rehearsal] = ()
     ) -> Taken:
         """
@@ -125,7 +125,7 @@ class Adaptation:
 
         At its end the device has done it, so that who times it times all of it.
         """
-        taken = self.learner.step(batch, light, judged_by, fresh, rehearsed)
+        taken = self.learner.step(batch, judged_by, fresh, rehearsed)
         streams.finish(self._device)
         if not taken.problem:
             steps = self.learner.steps

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import NamedTuple, Optional, Tuple, TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Optional, Tuple, TYPE_CHECKING
 
 import numpy as np
 
@@ -97,25 +96,6 @@ class DepthPrediction:
     weight_version: int
 
 
-class Action(str, Enum):
-    """What may be done with a frame; a light step trains the last decoder stages only."""
-
-    SKIP = 'skip'
-    LIGHT = 'light'
-    FULL = 'full'
-
-
-class Costs(NamedTuple):
-    """
-    What a step of each action costs, in full steps as first measured.
-
-    light is nan where there is no light step, or its cost is not known.
-    """
-
-    light: float
-    full: float
-
-
 @dataclass(frozen=True)
 class Candidate:
     """
@@ -123,8 +103,8 @@ class Candidate:
 
     features is a NamedTuple of floats, one of decision.features. refusal says why the frame must
     not be trained on, '' if it may. batch_size: samples a step on it would be taken on, the frame
-    itself and those replayed; judges: those that would tell what it brought, 0 for none. costs:
-    what such a step costs.
+    itself and those replayed; judges: those that would tell what it brought, 0 for none. cost: of
+    such a step, in steps as first measured.
     """
 
     stamp_ns: int
@@ -132,7 +112,7 @@ class Candidate:
     refusal: str = ''
     batch_size: int = 0
     judges: int = 0
-    costs: Costs = Costs(float('nan'), 1.0)
+    cost: float = 1.0
 
     @property
     def trainable(self) -> bool:
@@ -143,29 +123,18 @@ class Candidate:
 @dataclass(frozen=True)
 class Decision:
     """
-    What to do with the frame of stamp_ns, and why.
+    Whether to train on the frame of stamp_ns, and why.
 
-    predicted_gain is of the action, or of a full step where it is skipped; cost is in full steps;
-    a step is worth it where alpha * predicted_gain > cost. Each is nan where unused.
-
-    :raises ValueError: if action is none.
+    predicted_gain is of a step on the frame, cost in steps as first measured; a step is worth it
+    where alpha * predicted_gain > cost. Each is nan where unused.
     """
 
     stamp_ns: int
-    action: Action
+    train: bool
     reason: str
     predicted_gain: float = float('nan')
     cost: float = float('nan')
     alpha: float = float('nan')
-
-    def __post_init__(self):
-        """Take no yes or no for an action."""
-        object.__setattr__(self, 'action', Action(self.action))
-
-    @property
-    def train(self) -> bool:
-        """Whether a training step is to be taken."""
-        return self.action is not Action.SKIP
 
 
 @dataclass(frozen=True)
@@ -190,8 +159,3 @@ class StepResult:
     change: float = float('nan')
     seconds: float = float('nan')
     joules: float = float('nan')
-
-
-def with_pose_problem(frame: Frame, problem: str) -> Frame:
-    """Give the frame without its pose, and the reason why."""
-    return replace(frame, world_from_camera=None, pose_problem=problem)

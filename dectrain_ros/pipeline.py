@@ -20,7 +20,7 @@ from dectrain_ros.depth.estimator import Estimator, pooled_feature
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.networks.loading import load_network, resolve_device
 from dectrain_ros.frames import (
-    Action, Candidate, Costs, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
+    Candidate, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
 from dectrain_ros.memory.rehearsal import Rehearsals
 from dectrain_ros.memory.replay_buffer import ReplayBuffer
 from dectrain_ros.memory.samples import Rehearsal, Sample
@@ -101,7 +101,7 @@ class Pipeline:
             **loss)
         self._features = make_feature_set(config.decision.features, network, seed=config.seed, **loss)
         self._flops = (self._trainer.flops(1 + training.replay_frames)
-                       if config.decision.features != 'none' else Costs(math.nan, math.nan))
+                       if config.decision.features != 'none' else math.nan)
         self.cost = config.decision.cost
         self._history = ViewHistory(
             capacity=training.history_frames, sources=training.source_views,
@@ -201,7 +201,7 @@ class Pipeline:
             Considered(frame, prediction, batch, feature, novelty))
         return Candidate(
             frame.stamp_ns, features, choice.refusal, len(batch), len(judged_by),
-            self._cost.costs())
+            self._cost.cost())
 
     def train(self, decision: Decision) -> StepResult:
         """
@@ -220,11 +220,10 @@ class Pipeline:
             return StepResult(decision.stamp_ns, False, yields, self._weights.newest)
         started = time.perf_counter()
         outcome, version, problem = self._adaptation.step(
-            waiting.batch, decision.action is Action.LIGHT, waiting.judged_by, waiting.fresh,
-            waiting.rehearsed)
+            waiting.batch, waiting.judged_by, waiting.fresh, waiting.rehearsed)
         elapsed_s = time.perf_counter() - started
         self._limits.stepped(elapsed_s)
-        spent = self._cost.observe(decision.action, elapsed_s)
+        spent = self._cost.observe(elapsed_s)
         change = math.nan if problem else outcome.change
         result = StepResult(
             decision.stamp_ns, not problem, problem or decision.reason, version, outcome.loss,
@@ -234,7 +233,7 @@ class Pipeline:
 
     @contextmanager
     def trial(
-        self, stamp_ns: int, action: Action, steps: int, rng: np.random.Generator
+        self, stamp_ns: int, steps: int, rng: np.random.Generator
     ) -> Iterator[Trial]:
         """
         Try what several steps on a considered frame would do; they are taken back at the end.
@@ -248,7 +247,7 @@ class Pipeline:
         """
         with self._lock:
             frame, *_ = self._waiting[stamp_ns].batch
-        before, light = self._trainer.snapshot(), action is Action.LIGHT
+        before = self._trainer.snapshot()
         judges = self._replay.draw(_JUDGES, rng, but=(frame,))
         changes = {'frame': math.nan, 'replay': math.nan}
         try:
@@ -257,7 +256,7 @@ class Pipeline:
                     self._config.training.replay_frames, rng, but=(frame, *judges))
                 told = {'frame': (frame,), 'replay': judges} if not step else {}
                 losses = {name: self._trainer.loss_of(by) for name, by in told.items() if by}
-                self._trainer.step((frame, *replayed), light)
+                self._trainer.step((frame, *replayed))
                 changes.update({name: self._trainer.loss_of(told[name]) / loss - 1
                                 for name, loss in losses.items() if loss > 0})
             self._weights.commit(self._trainer.parameters)

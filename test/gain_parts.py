@@ -1,7 +1,7 @@
 """Statistics whose gain is known by construction, and a network worked out by hand."""
 
 from dectrain_ros.decision.published.gain_network import GainNetwork, HIDDEN, Layers, Scaling
-from dectrain_ros.decision.published.statistics import FULL, Statistics
+from dectrain_ros.decision.published.statistics import Statistics
 import numpy as np
 
 NAMES = ('loss', 'parallax', 'novelty')
@@ -37,5 +37,5 @@ def linear_statistics(*, noise=0.0, signal=1.0, sequences=10, rows=100, seed=0, 
     gain = signal * truth(features) + 0.01 * noise * rng.normal(size=count)
     return Statistics(
         features, -gain.astype(np.float32), np.repeat(np.arange(sequences), rows),
-        np.full(count, FULL), 'toy', names, tuple(f'place {k}' for k in range(sequences)),
+        'toy', names, tuple(f'place {k}' for k in range(sequences)),
         'a change made by hand')

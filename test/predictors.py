@@ -1,11 +1,8 @@
 """Predictors of gain that are known to the last digit, and streams of candidates for them."""
 
-import math
 from typing import NamedTuple
 
-from dectrain_ros.frames import Candidate, Costs, StepResult
-
-NO_LIGHT = Costs(math.nan, 1.0)
+from dectrain_ros.frames import Candidate, StepResult
 
 
 class Told(NamedTuple):
@@ -17,9 +14,9 @@ class Told(NamedTuple):
 class Telling:
     """Predicts the gain that the features tell, and keeps what it is taught."""
 
-    def __init__(self, light_share=0.5):
+    def __init__(self):
         """Start trusted."""
-        self.light_share, self.learns = light_share, True
+        self.learns = True
         self.trusted, self.reason, self.taught, self.asked = True, '', [], 0
 
     def predict(self, features):
@@ -32,9 +29,9 @@ class Telling:
         self.taught.append((features.gain, change))
 
 
-def candidate(stamp_ns, gain, refusal='', costs=NO_LIGHT):
+def candidate(stamp_ns, gain, refusal='', cost=1.0):
     """Give a candidate of known gain."""
-    return Candidate(stamp_ns, Told(gain), refusal, 3, 0, costs)
+    return Candidate(stamp_ns, Told(gain), refusal, 3, 0, cost)
 
 
 def outcome(decision, trained=True, **measured):

@@ -422,8 +422,8 @@ def test_the_calibration_of_another_camera_is_not_guessed(tmp_path):
     infos = [('/x/camera_info', T0, info(T0)), ('/y/camera_info', T0, info(T0))]
     with pytest.raises(BagError, match='none of its CameraInfo topics belongs to /cam/image_raw'):
         opened(record(tmp_path / 'two', scene(shots(0), infos=infos)))
-    assert opened(record(tmp_path / 'one', scene(shots(0), infos=infos[:1]))).topics.camera_info == (
-        '/x/camera_info')
+    bag = opened(record(tmp_path / 'one', scene(shots(0), infos=infos[:1])))
+    assert bag.topics.camera_info == '/x/camera_info'
 
 
 # Calibration
@@ -600,7 +600,8 @@ def test_every_frame_has_the_camera_that_took_it(tmp_path):
     zoomed = Intrinsics(16.0, 17.0, 3.5, 2.5, 8, 6)
     infos = [('/cam/camera_info', T0, info(T0)),
              ('/cam/camera_info', T0 + 50 * MS, info(T0 + 50 * MS, zoomed))]
-    read = list(opened(record(tmp_path / 'bag', scene(shots(0, 40, 60, 80), infos=infos))).frames())
+    bag = opened(record(tmp_path / 'bag', scene(shots(0, 40, 60, 80), infos=infos)))
+    read = list(bag.frames())
     assert [r.frame.intrinsics.fx for r in read] == [8.0, 8.0, 16.0, 16.0]
     assert [r.begins_stretch for r in read] == [False, False, True, False]
 
@@ -638,7 +639,8 @@ def test_transforms_start_at_the_world_frame(tmp_path):
     [('/tf', ('odom', 'base', 0, STILL))]])
 def test_transforms_that_do_not_reach_the_camera_are_an_error(tmp_path, edges):
     messages = scene(shots(0), [(topic, T0, tf(T0, edge)) for topic, edge in edges])
-    with pytest.raises(BagError, match="no moving transform from 'odom' down to the camera frame 'camera'"):
+    with pytest.raises(BagError, match="no moving transform from 'odom' down to "
+                                       "the camera frame 'camera'"):
         opened(record(tmp_path / 'bag', messages))
 
 
@@ -860,7 +862,7 @@ def test_depth_is_in_metres_and_nan_where_invalid(
         tmp_path, array, encoding, big, expected, padding):
     depth = image(T0, array, encoding, padding, big=big)
     bag = opened(record(tmp_path / 'bag', scene(shots(0) + [('/depth', T0, depth)])),
-              Topics(ground_truth='/depth'))
+                 Topics(ground_truth='/depth'))
     truth = next(bag.frames()).ground_truth
     assert truth.dtype == np.float32
     np.testing.assert_allclose(truth[0], expected, rtol=1e-6)
@@ -871,7 +873,7 @@ def test_quantised_float_depth_is_decoded(tmp_path):
     data = struct.pack('<iff', 0, 100.0, 10.0) + png(np.array([[0, 60, 110]], np.uint16))
     depth = packed(T0, data, '32FC1; compressedDepth png')
     bag = opened(record(tmp_path / 'bag', scene(shots(0) + [('/depth', T0, depth)])),
-              Topics(ground_truth='/depth'))
+                 Topics(ground_truth='/depth'))
     np.testing.assert_allclose(next(bag.frames()).ground_truth, [[NAN, 2.0, 1.0]], rtol=1e-6)
 
 
@@ -881,7 +883,7 @@ def test_quantised_float_depth_is_decoded(tmp_path):
     packed(T0, bytes(12) + b'rvl', '16UC1; compressedDepth rvl')])
 def test_unusable_depth_costs_the_truth_but_not_the_frame(tmp_path, depth):
     bag = opened(record(tmp_path / 'bag', scene(shots(0) + [('/depth', T0, depth)])),
-              Topics(ground_truth='/depth'))
+                 Topics(ground_truth='/depth'))
     assert next(bag.frames()).ground_truth is None
     assert bag.skipped == {'unusable depth image': 1}
 

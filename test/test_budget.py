@@ -5,9 +5,8 @@ import math
 from dectrain_ros.decision.budget import Budget, MAX_ALPHA, parse_target, Target
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.token_bucket import Purse
-from dectrain_ros.frames import Action, Costs
 import numpy as np
-from predictors import candidate, NO_LIGHT, outcome, Telling
+from predictors import candidate, outcome, Telling
 import pytest
 
 FRAME_NS = 40_000_000           # 25 frames a second
@@ -29,12 +28,12 @@ def gains_of(kind, frames=1500):
     }[kind]
 
 
-def run(policy, gains, refused=(), costs=NO_LIGHT, **measured):
+def run(policy, gains, refused=(), **measured):
     """Give the decisions, every step being taken at once."""
     made = []
     for k, gain in enumerate(gains):
         refusal = 'no parallax' if k in refused else ''
-        made.append(policy.decide(candidate(k * FRAME_NS, float(gain), refusal, costs)))
+        made.append(policy.decide(candidate(k * FRAME_NS, float(gain), refusal)))
         if made[-1].train:
             policy.learn(outcome(made[-1], change=-float(gain), **measured))
     return made
@@ -100,10 +99,10 @@ def test_the_reserve_is_full_after_a_stretch_without_a_better_frame(quiet):
     assert sum(d.train for d in made[500:530]) >= 9
 
 
-def test_steps_forced_by_the_budget_are_full_and_say_so():
-    made = run(budget(0.25, epsilon=0.0), gains_of('negative', 100), costs=Costs(0.1, 1.0))
-    assert {(d.action.value, d.reason) for d in made} == {
-        ('full', 'the budget would be left over'), ('skip', 'not worth its cost')}
+def test_steps_forced_by_the_budget_say_so():
+    made = run(budget(0.25, epsilon=0.0), gains_of('negative', 100))
+    assert {(d.train, d.reason) for d in made} == {
+        (True, 'the budget would be left over'), (False, 'not worth its cost')}
     assert [k for k, d in enumerate(made[:12]) if d.train] == [0, 4, 8]
 
 
@@ -120,7 +119,7 @@ def test_every_decision_follows_from_alpha_unless_the_budget_says_otherwise():
 def test_frames_are_explored_as_far_as_the_budget_holds():
     made = run(budget(0.25, epsilon=0.1), gains_of('noise'))
     explored = [d for d in made if d.reason == 'explored']
-    assert explored and all(d.action is Action.FULL for d in explored)
+    assert explored and all(d.train for d in explored)
     assert not any(d.reason == 'explored'
                    for d in run(budget(0.25, epsilon=0.0), gains_of('noise')))
 
@@ -181,40 +180,6 @@ def test_energy_is_met_within_five_percent_over_any_window():
     assert np.abs(windows - 18.0).max() <= 0.9 + 1e-9
 
 
-def test_a_light_step_takes_less_of_the_device_time():
-    # Light gives half of the gain for a tenth of the time, so the budget goes to light steps
-    policy, made = budget('120ms/s', epsilon=0.0), []
-    for k, gain in enumerate(gains_of('noise')):
-        made.append(policy.decide(candidate(k * FRAME_NS, gain, costs=Costs(0.1, 1.0))))
-        if made[-1].train:
-            took = 0.03 if made[-1].action is Action.FULL else 0.003
-            policy.learn(outcome(made[-1], seconds=took))
-    late = made[300:]
-    # Ideally all frames light, 3 of 4.8 ms, and 1.8 / 27 full, one frame in 15
-    assert sum(d.action is Action.LIGHT for d in late) > 0.5 * len(late)
-    assert sum(d.action is Action.FULL for d in late) < 0.12 * len(late)
-    spent = sum(0.03 if d.action is Action.FULL else 0.003 * d.train for d in late)
-    assert spent == pytest.approx(0.12 * 1200 * 0.04, rel=0.05)
-    assert [d.cost for d in late if d.action is Action.LIGHT] == pytest.approx(
-        [0.1] * sum(d.action is Action.LIGHT for d in late))
-
-
-def test_where_no_full_step_can_be_afforded_a_light_one_is_taken():
-    policy = budget('120ms/s', epsilon=0.0)
-    run(policy, gains_of('noise', 300), seconds=0.03)       # without light steps
-    actions = []
-    for k in range(300, 310):           # each better than all before; 0.16 full steps a frame
-        decision = policy.decide(candidate(k * FRAME_NS, 10.0 ** (k - 290), costs=Costs(0.1, 1.0)))
-        policy.learn(outcome(decision, seconds=0.03 if decision.action is Action.FULL else 0.003))
-        actions.append(decision.action)
-    assert set(actions) == {Action.FULL, Action.LIGHT}
-
-
-def test_of_a_share_of_frames_a_light_step_takes_as_much_as_a_full_one():
-    made = run(budget(0.25), gains_of('noise', 300), costs=Costs(0.1, 1.0))
-    assert {d.action for d in made} == {Action.FULL, Action.SKIP}
-
-
 def test_a_step_is_taken_now_and_then_until_it_is_known_what_one_takes():
     made = run(budget('1.5W'), [1.0] * 70)                      # nobody tells joules
     assert [k for k, d in enumerate(made) if d.train] == [0, 30, 60]
@@ -233,25 +198,29 @@ def test_a_clock_that_jumps_back_allows_nothing_and_ends_nothing():
 
 def test_a_purse_holds_the_tolerance_and_is_due_before_it_overflows():
     purse = Purse(window=300, tolerance=0.05)
-    assert not purse.is_due and not purse.holds_steps(1) and purse.fullness() == 0.0
+    assert not purse.is_due and not purse.holds_step and purse.fullness == 0.0
     purse.fill(0.25, step=1.0)
     # Holds 0.05 * 75 = 3.75, due four frames of 0.25 earlier
-    assert purse.is_due and purse.fullness() == 1.0 and purse.steps_per_frame == 0.25
-    assert purse.holds_steps(2.75) and not purse.holds_steps(2.76)
+    assert purse.is_due and purse.fullness == 1.0 and purse.steps_per_frame == 0.25
     for _ in range(10):
         purse.fill(0.25, step=1.0)
-    assert purse.holds_steps(3.75) and not purse.holds_steps(3.76)
-    purse.spend(1.875)                          # 1.875 left, midway between 1 and 2.75
-    assert purse.fullness() == pytest.approx(0.5) and not purse.is_due
-    assert purse.fullness(0.125) == pytest.approx(1.75 / 2.625)
+    purse.spend(2.75)
+    assert purse.holds_step                     # 3.75 were held: 1 is left
+    purse.spend(0.01)
+    assert not purse.holds_step
+    purse.spend(-0.885)                          # 1.875 left, midway between 1 and 2.75
+    assert purse.fullness == pytest.approx(0.5) and not purse.is_due
     purse.spend(100.0)                          # debt is as limited: 3.75
     for _ in range(18):
         purse.fill(0.25, step=1.0)
-    assert not purse.holds_steps(1)
+    assert not purse.holds_step
     purse.fill(0.25, step=1.0)
-    assert purse.holds_steps(1)
+    assert purse.holds_step
     purse.spend(-100.0)
-    assert purse.holds_steps(3.75) and not purse.holds_steps(3.76)
+    purse.spend(2.75)
+    assert purse.holds_step
+    purse.spend(0.01)
+    assert not purse.holds_step
 
 
 @pytest.mark.parametrize('window, tolerance', [(0, 0.05), (300, 0.0), (300, math.nan)])

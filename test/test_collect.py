@@ -3,7 +3,7 @@
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.cli import main
 from dectrain_ros.decision.published.features import LeanFeatures, ReferenceFeatures
-from dectrain_ros.decision.published.statistics import FULL, LIGHT, Statistics
+from dectrain_ros.decision.published.statistics import Statistics
 from dectrain_ros.evaluation.collect import collect, Collection
 from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.pipeline import Pipeline
@@ -51,14 +51,13 @@ def gathered(bag, settings, **changes):
     return collect(plan, settings, Silent(), 'dectrain collect')
 
 
-def test_trials_are_taken_on_the_way_of_full_steps_and_now_and_then_of_light_ones(bag, settings):
+def test_trials_are_taken_on_the_way(bag, settings):
     found = gathered(bag, settings)
     # Frame 0 has no views; then every fourth, as long as five frames are left to tell by.
-    assert found.action.tolist() == [FULL, LIGHT, FULL]
     assert (found.feature_set, found.feature_names) == ('lean', LeanFeatures._fields)
-    assert found.sequences == ('wall',) and found.sequence.tolist() == [0] * 3
+    assert found.sequences == ('wall',) and found.sequence.tolist() == [0] * 2
     visits = found.features[:, LeanFeatures._fields.index('visits_around')]
-    assert visits.tolist() == [0, 0, 0]     # under never, no step is ever counted
+    assert visits.tolist() == [0, 0]     # under never, no step is ever counted
 
 
 def test_the_target_is_the_change_of_later_error_by_a_step(bag, settings):
@@ -71,18 +70,13 @@ def test_the_target_is_the_change_of_later_error_by_a_step(bag, settings):
         return np.array([measure(pipeline.predict(f.frame).depth, f.ground_truth).absrel
                          for f in frames[4:9]])
     before = errors()
-    with pipeline.trial(stamp_ns, action_of(found, 0), 2,
-                        np.random.default_rng((settings.seed, 2))) as trial:
+    with pipeline.trial(
+            stamp_ns, 2, np.random.default_rng((settings.seed, 2))) as trial:
         expected = np.mean((errors() / before - 1) / 2)
     assert found.change[0] == pytest.approx(expected, rel=1e-4)
     assert found.change.tolist() == found.more['absrel_later'].tolist()
     assert found.more['loss_frame'][0] == pytest.approx(trial.frame, rel=1e-4)
     assert found.change[0] < 0 and found.more['loss_frame'][0] < 0
-
-
-def action_of(statistics, row):
-    from dectrain_ros.frames import Action
-    return {FULL: Action.FULL, LIGHT: Action.LIGHT}[statistics.action[row]]
 
 
 def test_policies_and_loops_are_gone_through_and_show_other_maturity(bag, settings):
@@ -129,4 +123,4 @@ def test_the_command_writes_statistics_that_fit_decision_reads(bag, settings, tm
     assert f'{len(Statistics.read(out))} trials' in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(['fit-decision', str(out), str(out), '--out', str(tmp_path / 'gain.safetensors')])
-    assert 'hold full steps of 1 sequences: at least 3' in capsys.readouterr().err
+    assert 'hold steps of 1 sequences: at least 3' in capsys.readouterr().err

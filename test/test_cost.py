@@ -1,4 +1,4 @@
-"""Costs: counted or measured, in full steps as first measured."""
+"""Cost of a step: counted or measured, in steps as first measured."""
 
 import importlib.util
 import math
@@ -6,10 +6,7 @@ import math
 from dectrain_ros.decision.cost import (
     EnergyCost, FlopCost, make_cost_model, SOURCES, Spent, StepAmounts, TimeCost)
 from dectrain_ros.decision.power import find_sensor, InaSensor
-from dectrain_ros.frames import Action, Costs
 import pytest
-
-UNKNOWN = Costs(math.nan, math.nan)
 
 
 def chip(root, number, name, *rails):
@@ -24,78 +21,58 @@ def chip(root, number, name, *rails):
     return folder
 
 
-def same(costs, light, full):
-    """Compare costs, nan being nan."""
-    return costs == pytest.approx((light, full), nan_ok=True)
+def test_flops_give_the_same_cost_whatever_is_measured():
+    model = FlopCost(60e9)
+    assert model.observe(100.0) == pytest.approx((100.0, math.nan), nan_ok=True)
+    assert (model.cost(), model.amount(), model.unit) == (1.0, 60e9, 'FLOP')
 
 
-def test_flops_give_the_same_costs_whatever_is_measured():
-    model = FlopCost(Costs(24e9, 60e9))
-    assert model.observe(Action.FULL, 100.0) == pytest.approx((100.0, math.nan), nan_ok=True)
-    assert model.costs() == Costs(0.4, 1.0)
-    assert (model.amounts(), model.unit) == (Costs(24e9, 60e9), 'FLOP')
+def test_without_a_count_a_step_costs_one():
+    assert FlopCost().cost() == 1.0 and math.isnan(FlopCost().amount())
 
 
-def test_without_a_count_a_full_step_costs_one_and_a_light_one_is_unknown():
-    assert same(FlopCost().costs(), math.nan, 1.0)
-    assert same(FlopCost(Costs(math.nan, 60e9)).costs(), math.nan, 1.0)
-
-
-@pytest.mark.parametrize('flops', [Costs(0.0, 1.0), Costs(1.0, -1.0), Costs(1.0, math.inf)])
-@pytest.mark.parametrize('source', ['flops', 'milliseconds'])
-def test_a_step_without_flops_is_refused(source, flops):
-    with pytest.raises(ValueError, match='FLOPs light and .* full: both must be positive'):
-        make_cost_model(source, flops)
+@pytest.mark.parametrize('flops', [0.0, -1.0, math.inf])
+def test_a_step_without_flops_is_refused(flops):
+    with pytest.raises(ValueError, match=f'a step is counted at {flops} FLOPs: it must be posit'):
+        make_cost_model('flops', flops)
 
 
 def test_milliseconds_are_a_running_median_in_steps_as_first_measured():
     model = TimeCost()
-    assert same(model.costs(), math.nan, 1.0) and same(model.amounts(), math.nan, math.nan)
+    assert model.cost() == 1.0 and math.isnan(model.amount())
     for seconds in (5.0, 0.1, 0.1, 0.1, 0.2):           # the first one warms up
-        assert model.observe(Action.FULL, seconds).seconds == seconds
-        assert model.costs().full == 1.0
-    model.observe(Action.LIGHT, 0.04)
-    assert same(model.amounts(), 40.0, 100.0) and model.unit == 'ms'
-    assert same(model.costs(), 0.4, 1.0)
+        assert model.observe(seconds).seconds == seconds
+        assert model.cost() == 1.0
+    assert (model.amount(), model.unit) == (pytest.approx(100.0), 'ms')
     for _ in range(31):                                 # the device slows down by half
-        model.observe(Action.FULL, 0.15)
-    assert same(model.amounts(), 40.0, 150.0) and same(model.costs(), 0.4, 1.5)
-
-
-def test_a_light_step_is_taken_by_its_share_of_flops_until_both_were_measured():
-    model = TimeCost(Costs(24e9, 60e9))
-    assert same(model.costs(), 0.4, 1.0)
-    model.observe(Action.FULL, 0.1)
-    assert same(model.amounts(), 40.0, 100.0) and same(model.costs(), 0.4, 1.0)
-    model.observe(Action.LIGHT, 0.05)
-    assert same(model.costs(), 0.5, 1.0)
-    other = TimeCost(Costs(24e9, 60e9))
-    other.observe(Action.LIGHT, 0.05)
-    assert same(other.amounts(), 50.0, 125.0)
+        model.observe(0.15)
+    assert (model.amount(), model.cost()) == (pytest.approx(150.0), pytest.approx(1.5))
 
 
 def test_a_step_that_was_not_measured_changes_nothing():
     amounts = StepAmounts()
     for amount in (math.nan, -1.0, 0.0, math.inf):
-        amounts.add(Action.FULL, amount)
-    assert same(amounts.medians(), math.nan, math.nan) and amounts.count(Action.FULL) == 0
+        amounts.add(amount)
+    assert math.isnan(amounts.median) and len(amounts) == 0
 
 
 def test_a_median_goes_over_so_many_steps_and_no_more():
     amounts = StepAmounts(window=3)
     for amount in (9.0, 9.0, 9.0, 1.0, 2.0):
-        amounts.add(Action.FULL, amount)
-    assert amounts.medians().full == 2.0 and amounts.count(Action.FULL) == 3
+        amounts.add(amount)
+    assert amounts.median == 2.0 and len(amounts) == 3
 
 
 def test_joules_are_the_power_by_the_time(tmp_path):
     folder = chip(tmp_path, 0, 'ina3221', ('VDD_IN', 5000, 2000))        # 10 W
-    model = EnergyCost(find_sensor(tmp_path), Costs(24e9, 60e9))
-    assert model.observe(Action.FULL, 0.1) == Spent(0.1, pytest.approx(1.0))
+    model = EnergyCost(find_sensor(tmp_path))
+    for _ in range(5):
+        assert model.observe(0.1) == Spent(0.1, pytest.approx(1.0))
     (folder / 'curr1_input').write_text('1000\n')                        # 5 W
-    assert model.observe(Action.LIGHT, 0.1).joules == pytest.approx(0.5)
-    assert same(model.amounts(), 0.5, 1.0) and model.unit == 'J'
-    assert same(model.costs(), 0.5, 1.0)
+    for _ in range(6):
+        assert model.observe(0.1).joules == pytest.approx(0.5)
+    assert (model.amount(), model.unit) == (pytest.approx(0.5), 'J')
+    assert model.cost() == pytest.approx(0.5)
 
 
 def test_the_modules_input_is_read_before_a_rail_of_the_gpu(tmp_path):

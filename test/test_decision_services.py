@@ -11,7 +11,6 @@ from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from node_parts import decision_node, T0                # noqa: E402
-from predictors import NO_LIGHT                         # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
 from ros_parts import wait_until                        # noqa: E402
 from std_srvs.srv import Trigger                        # noqa: E402
@@ -38,7 +37,7 @@ def taught(ros, node, count):
     for k in range(count):
         features = LeanFeatures(*(0.1 * k for _ in LeanFeatures._fields))
         candidates.publish(messages.candidate_message(
-            Candidate(T0 + k, features, '', 3, 1, NO_LIGHT)))
+            Candidate(T0 + k, features, '', 3, 1)))
         decision = messages.decision_from(decisions.wait_for(k + 1)[-1])
         assert decision.train
         outcomes.publish(messages.outcome_message(

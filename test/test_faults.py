@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dectrain_ros.frames import Action, Decision
+from dectrain_ros.frames import Decision
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.worker import Worker
 import numpy as np
@@ -42,9 +42,8 @@ def learnt(weights, *assignments):
 def step(pipeline, seen):
     """Observe a frame, then train on it; gives the published depth and the result."""
     observed = pipeline.observe(seen)
-    action = Action.FULL if observed.candidate.trainable else Action.SKIP
     return observed.depth, pipeline.train(
-        Decision(observed.candidate.stamp_ns, action, 'so decided'))
+        Decision(observed.candidate.stamp_ns, observed.candidate.trainable, 'so decided'))
 
 
 def error(depths):
@@ -143,7 +142,7 @@ def test_an_exception_anywhere_in_a_step_is_reported_and_depth_and_worker_go_on(
             seen = pipeline.observe(frame(k))
             assert np.isfinite(seen.depth).all()
             if seen.candidate.trainable:
-                worker.submit(Decision(seen.candidate.stamp_ns, Action.FULL, 'so decided'))
+                worker.submit(Decision(seen.candidate.stamp_ns, True, 'so decided'))
                 worker.call(lambda: None).result(30)        # the step has ended
                 worker.call(lambda: None).result(30)
     finally:

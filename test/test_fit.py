@@ -12,7 +12,7 @@ from dectrain_ros.decision.published.fit import fit, split_sequences
 from dectrain_ros.decision.published.gain_network import GainNetwork
 from dectrain_ros.decision.published.learning import (
     calibrated, loss, loss_of, new_layers, regress, Rows, Schedule)
-from dectrain_ros.decision.published.statistics import LIGHT, Statistics
+from dectrain_ros.decision.published.statistics import Statistics
 from gain_parts import linear_statistics, NAMES, truth
 import numpy as np
 import pytest
@@ -130,21 +130,6 @@ def test_the_restart_best_on_validation_is_kept():
     assert fit(statistics, restarts=1, epochs=3).report.losses == report.losses[:1]
 
 
-def test_light_steps_teach_nothing_but_their_share(linear):
-    statistics, (network, report) = linear
-    assert math.isnan(report.light_share)
-    light = replace(statistics, change=statistics.change * np.float32(0.4),
-                    action=np.full(len(statistics), LIGHT))
-    both = Statistics(
-        *(np.concatenate((getattr(statistics, k), getattr(light, k)))
-          for k in ('features', 'change', 'sequence', 'action')),
-        'toy', NAMES, statistics.sequences)
-    found = fit(both, restarts=2)
-    assert all((a == b).all() for a, b in zip(found.network.layers, network.layers))
-    assert found.report.light_share == pytest.approx(0.4, abs=0.02)
-    assert found.network.light_share == found.report.light_share
-
-
 def test_further_columns_are_compared_with_the_predicted_change(linear):
     statistics, (network, _) = linear
     later = statistics.change * 2 + 1
@@ -157,7 +142,7 @@ def test_further_columns_are_compared_with_the_predicted_change(linear):
 def test_the_report_is_plain_json_without_nan(linear):
     report = linear[1].report.as_dict()
     text = json.dumps(report, allow_nan=False)
-    assert json.loads(text)['light_share'] is None
+    assert json.loads(text) == report
     assert report['tested']['rows'] == 200 and len(report['bins']) == 10
 
 
@@ -177,13 +162,10 @@ def test_a_column_constant_where_it_is_known_is_named():
 
 
 def test_too_little_to_fit_is_refused():
-    with pytest.raises(ValueError, match='hold full steps of 2 sequences: at least 3'):
+    with pytest.raises(ValueError, match='hold steps of 2 sequences: at least 3'):
         fit(linear_statistics(sequences=2))
-    with pytest.raises(ValueError, match='31 full steps to train, 31 to choose and 31 to test on'):
+    with pytest.raises(ValueError, match='31 steps to train, 31 to choose and 31 to test on'):
         fit(linear_statistics(sequences=3, rows=31))
-    light = replace(linear_statistics(), action=np.full(1000, LIGHT))
-    with pytest.raises(ValueError, match='full steps of 0 sequences'):
-        fit(light)
     with pytest.raises(ValueError, match='every step changed the target by 0: nothing'):
         fit(replace(linear_statistics(rows=40), change=np.zeros(400, np.float32)))
     with pytest.raises(ValueError, match='restarts 0 and epochs 20 must be at least 1'):
@@ -246,7 +228,7 @@ def test_statistics_come_back(tmp_path):
     statistics.features[4, 1] = math.nan
     statistics.write(tmp_path / 'stats.safetensors')
     back = Statistics.read(tmp_path / 'stats.safetensors')
-    for name in ('features', 'change', 'sequence', 'action'):
+    for name in ('features', 'change', 'sequence'):
         np.testing.assert_array_equal(getattr(back, name), getattr(statistics, name))
         assert getattr(back, name).dtype == getattr(statistics, name).dtype
     assert back.more['later'].tolist() == list(range(30))
@@ -258,12 +240,11 @@ def test_statistics_come_back(tmp_path):
 
 @pytest.mark.parametrize('change, problem', [
     ({'feature_names': NAMES[:2]}, r'features are \(30, 3\), but there are 30 changes and 2'),
-    ({'action': np.full(29, 2)}, r'column action is \(29,\): it must be \(30,\)'),
+    ({'sequence': np.zeros(29, int)}, r'column sequence is \(29,\): it must be \(30,\)'),
     ({'more': {'later': np.zeros(3)}}, r'column later is \(3,\)'),
     ({'change': np.full(30, math.nan)}, '30 of 30 changes are not finite: leave out those rows'),
     ({'sequences': ('one',)}, 'sequence counts from 0 to 9: it must point into the 1 named'),
-    ({'sequence': np.full(30, -1)}, 'sequence counts from -1'),
-    ({'action': np.zeros(30, int)}, r'action must be 1 \(light\) or 2 \(full\)')])
+    ({'sequence': np.full(30, -1)}, 'sequence counts from -1')])
 def test_columns_that_do_not_belong_together_are_refused(change, problem):
     with pytest.raises(ValueError, match=problem):
         replace(linear_statistics(rows=3), **change)

@@ -1,7 +1,6 @@
 """Cameras and the other nouns that cross between rooms."""
 
-from dectrain_ros.frames import (
-    Action, Candidate, Decision, Frame, Intrinsics, with_pose_problem)
+from dectrain_ros.frames import Candidate, Intrinsics
 import numpy as np
 import pytest
 
@@ -49,28 +48,7 @@ def test_a_camera_without_pixels_is_refused(width, height):
         Intrinsics(100.0, 100.0, 32.0, 20.0, width, height)
 
 
-def test_a_pose_problem_takes_the_pose_and_nothing_else():
-    image = np.zeros((40, 64, 3), np.uint8)
-    frame = with_pose_problem(Frame(7, image, CAMERA, np.eye(4), 'cam'), 'gap in poses')
-    assert frame.world_from_camera is None
-    assert (frame.stamp_ns, frame.intrinsics, frame.frame_id) == (7, CAMERA, 'cam')
-    assert frame.image is image
-    assert frame.pose_problem == 'gap in poses'
-
-
 def test_a_candidate_is_trainable_unless_refused():
     features = (0.1, 0.05)
     assert Candidate(1, features).trainable
     assert not Candidate(1, features, 'no pose').trainable
-
-
-@pytest.mark.parametrize('action, train', [('skip', False), ('light', True), ('full', True)])
-def test_a_decision_trains_unless_it_skips(action, train):
-    assert Decision(5, Action(action), 'x').train is train
-    assert Decision(5, action, 'x') == Decision(5, Action(action), 'x')
-
-
-@pytest.mark.parametrize('wrong', [True, False, 'train', None])
-def test_yes_and_no_are_no_action(wrong):
-    with pytest.raises(ValueError, match='is not a valid Action'):
-        Decision(5, wrong, 'x')

@@ -20,7 +20,7 @@ def random_network():
     rng = np.random.default_rng(3)
     return GainNetwork(
         'toy', ('a', 'b', 'c'), Scaling(rng.normal(size=3) * 100, rng.uniform(1, 9, 3), 0.1, 0.02),
-        new_layers(3, rng), 0.7, 0.001, 0.4,
+        new_layers(3, rng), 0.7, 0.001,
         Outcomes(np.float32([[1, 2, math.nan]]), np.float32([0.5])), {'command': 'none'})
 
 
@@ -98,8 +98,7 @@ def test_what_is_saved_comes_back(tmp_path):
     loaded = GainNetwork.load(path, ('a', 'b', 'c'))
     rows = np.random.default_rng(0).normal(size=(50, 3)) * 100
     np.testing.assert_array_equal(loaded.gains(rows), network.gains(rows))
-    assert (loaded.feature_set, loaded.light_share, loaded.story) == (
-        'toy', 0.4, {'command': 'none'})
+    assert (loaded.feature_set, loaded.story) == ('toy', {'command': 'none'})
     np.testing.assert_array_equal(loaded.stored.features, network.stored.features)
     assert loaded.stored.change.tolist() == [0.5]
     assert sorted(p.name for p in path.parent.iterdir()) == ['gain.json', 'gain.safetensors']
@@ -109,8 +108,6 @@ def test_the_card_says_in_plain_json_what_the_file_is(tmp_path):
     card = json.loads(saved(tmp_path).with_suffix('.json').read_text())
     assert (card['feature_set'], card['feature_names']) == ('toy', ['a', 'b'])
     assert (card['mean'], card['deviation'], card['w'], card['b']) == ([1, 10], [2, 5], 2, 0.3)
-    assert card['light_share'] is None
-    assert math.isnan(GainNetwork.load(tmp_path / 'gain.safetensors', NAMES).light_share)
 
 
 @pytest.mark.parametrize('names, problem', [

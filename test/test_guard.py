@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from dectrain_ros.frames import Action, Decision, ROLLED_BACK
+from dectrain_ros.frames import Decision, ROLLED_BACK
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.guard import (
     DEPTH, FAILED, Guard, HeldOutGuard, LOSS, NOT_FINITE, SPREAD, Tolerances, WORSE)
@@ -305,8 +305,8 @@ def make(weights, *assignments, seed=0):
 def step_on(pipeline, number, **changes):
     """Observe and train on a frame; gives its candidate and the result."""
     seen = pipeline.observe(dataclasses.replace(frame(number), **changes))
-    action = Action.FULL if seen.candidate.trainable else Action.SKIP
-    return seen, pipeline.train(Decision(seen.candidate.stamp_ns, action, 'so decided'))
+    return seen, pipeline.train(
+        Decision(seen.candidate.stamp_ns, seen.candidate.trainable, 'so decided'))
 
 
 def test_a_learning_rate_of_1000_does_no_harm_and_candidates_say_why_they_wait(weights):
@@ -332,7 +332,7 @@ def test_a_decision_that_comes_during_a_pause_is_answered_with_the_reason(weight
     for k in range(2):
         pipeline.observe(frame(k))
     pipeline._recovery.rolled_back(LOSS)
-    result = pipeline.train(Decision(frame(1).stamp_ns, Action.FULL, 'so decided'))
+    result = pipeline.train(Decision(frame(1).stamp_ns, True, 'so decided'))
     assert (result.trained, result.reason) == (False, COOLING)
 
 
@@ -375,7 +375,7 @@ def test_without_safety_batches_and_steps_are_those_of_a_bare_trainer(weights):
         assert [id(s) for s in batch[1:]] == [id(stored[d]) for d in drawn]
         stored = list(pipeline._replay._samples)
         loss = bare.step(batch).loss
-        result = pipeline.train(Decision(seen.candidate.stamp_ns, Action.FULL, 'so decided'))
+        result = pipeline.train(Decision(seen.candidate.stamp_ns, True, 'so decided'))
         assert result.trained and result.loss_before == loss
         assert equal(pipeline._trainer.parameters, bare.parameters)
     assert len(stored) == 7
@@ -394,16 +394,3 @@ def test_the_anchor_pulls_every_step_towards_the_source_and_0_is_none(network):
     held.anchor = 0.0
     before = values(held)
     assert held.step([wall]).applied and not equal(before, held.parameters)
-
-
-def test_a_light_step_pulls_what_it_trains_only(network):
-    trainer = trainer_of(network)
-    wall = sample(network)
-    trainer.step([wall])
-    before = values(trainer)
-    trainer.anchor = 1e4
-    trainer.step([wall], light=True)
-    last = {name for name, _ in network.trainable('light')}
-    for (name, source), old, new in zip(
-            network.trainable('decoder'), before, trainer.parameters):
-        torch.testing.assert_close(new, source if name in last else old)

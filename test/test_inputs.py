@@ -126,6 +126,15 @@ def test_a_lost_camera_info_costs_no_depth(ros, weights):
     assert look('frames') == 5
 
 
+def test_a_latched_camera_info_from_before_the_node_is_heard(ros):
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    speaker = ros.add(Node('speaker', context=ros.context))
+    infos = speaker.create_publisher(CameraInfo, 'camera_info', latched)
+    infos.publish(conversions.camera_info_message(header(1), CAMERA))
+    node = ros.add(Listening(ros))
+    assert node.inbox.lens() == Lens(CAMERA)
+
+
 def test_two_cameras_in_two_namespaces_know_nothing_of_each_other(ros, weights):
     parts = {}
     for name in ('left', 'right'):
@@ -309,8 +318,8 @@ def test_the_extrinsic_of_a_topics_body_comes_from_static_tf(ros):
 
 def test_inputs_that_are_closed_listen_no_more(ros):
     node = ros.add(Listening(ros))
-    topics = ('image', 'camera_info', 'pose')
-    wait_until(lambda: all(ros.tester.count_subscribers(t) == 1 for t in topics))
+    topics = {'image': 1, 'camera_info': 2, 'pose': 1}      # latched camera_info apart
+    wait_until(lambda: all(ros.tester.count_subscribers(t) == n for t, n in topics.items()))
     node.inputs.close()
     wait_until(lambda: not any(ros.tester.count_subscribers(t) for t in topics))
 

@@ -1,4 +1,4 @@
-"""What the README says of topics and services, and what views show, is what the nodes have."""
+"""What docs/TOPICS.md says of topics and services, and what views show, is what the nodes have."""
 
 import importlib
 import itertools
@@ -28,7 +28,7 @@ OF_EVERY_NODE = re.compile(
 
 
 class Row(NamedTuple):
-    """A line of the README's table."""
+    """A line of the table of docs/TOPICS.md."""
 
     node: str
     direction: str
@@ -37,8 +37,8 @@ class Row(NamedTuple):
 
 
 def table():
-    """Give the README's table, a line of both nodes as two."""
-    text = (ROOT / 'README.md').read_text()
+    """Return the table of docs/TOPICS.md, a line of both nodes as two."""
+    text = (ROOT / 'docs' / 'TOPICS.md').read_text()
     text = text.partition('<!-- interface')[2].partition('<!-- end of interface -->')[0]
     found = []
     for line in text.splitlines()[3:]:
@@ -151,7 +151,7 @@ def test_rviz_shows_topics_the_nodes_have_relative_to_its_namespace():
 
 
 def test_foxglove_shows_topics_the_nodes_have_and_numbers_they_send():
-    from dectrain_ros.frames import Action, Decision, StepResult
+    from dectrain_ros.frames import Decision, StepResult
     from dectrain_ros.ros import messages
     layout = json.loads((ROOT / 'views' / 'foxglove.json').read_text())
     panels = layout['configById']
@@ -160,7 +160,7 @@ def test_foxglove_shows_topics_the_nodes_have_and_numbers_they_send():
     assert {'/image', '/depth/color', '/depth/points', '/diagnostics', '/training/decision',
             '/training/outcome'} <= shown <= topics()
     sent = {
-        '/training/decision': messages.decision_message(Decision(1, Action.FULL, '', 1., 1., 1.)),
+        '/training/decision': messages.decision_message(Decision(1, True, '', 1., 1., 1.)),
         '/training/outcome': messages.outcome_message(StepResult(1, True, '', 1, 1., 1.))}
     plotted = set()
     for path in (path['value'] for plot in values(panels, 'paths') for path in plot):

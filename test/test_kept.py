@@ -6,7 +6,7 @@ from dectrain_ros.decision.persistent import Kept
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.published.fit import fit
 from dectrain_ros.decision.published.online import OnlineGain
-from dectrain_ros.frames import Candidate, Costs, StepResult
+from dectrain_ros.frames import Candidate, StepResult
 from gain_parts import linear_statistics, NAMES, truth
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def driven(policy, first, end, signal=1.0):
     for k in range(first, end):
         features = np.random.default_rng(k).normal((3, 100, 0), (2, 50, 1))
         decision = policy.decide(Candidate(
-            k * 33_333_333, Features(*features), '' if k % 7 else 'no', 3, 1, Costs(0.3, 1.0)))
+            k * 33_333_333, Features(*features), '' if k % 7 else 'no', 3, 1))
         policy.save_if_due()
         told.append(str(decision))          # as text, so that nan equals nan
         if decision.train:

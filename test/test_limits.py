@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 import math
 
-from dectrain_ros.frames import Action, Decision
+from dectrain_ros.frames import Decision
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.throttle import (
     DEPTH, HEAT, hottest_celsius, OperatingLimits, RATE, SHARE)
@@ -89,8 +89,8 @@ def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
     results = []
     for k in range(4):
         seen = pipeline.observe(frame(k))
-        action = Action.FULL if seen.candidate.trainable else Action.SKIP
-        results.append(pipeline.train(Decision(seen.candidate.stamp_ns, action, 'so decided')))
+        results.append(pipeline.train(
+            Decision(seen.candidate.stamp_ns, seen.candidate.trainable, 'so decided')))
     assert [r.trained for r in results] == [False, True, False, False]
     assert results[2].reason == results[3].reason == pipeline.safety.limit == RATE
 

@@ -4,14 +4,18 @@ import json
 import signal
 
 from dectrain_ros.bags.reader import Bag, BagWriter
+from dectrain_ros.config import Config
 from dectrain_ros.decision.published.features import NoFeatures
-from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics, StepResult
+from dectrain_ros.evaluation.run import evaluate, Plan
+from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics, StepResult
+from lite_parts import write_bag, write_lite
 import numpy as np
 import pytest
 
 pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import messages                   # noqa: E402,I100,I202
+from dectrain_ros.ros.tools import live_evaluation      # noqa: E402
 from dectrain_ros.ros.tools.demo import main                  # noqa: E402
 from dectrain_ros.ros.tools.live_scores import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue     # noqa: E402,I100
@@ -36,9 +40,19 @@ def bag(tmp_path):
     return Bag(tmp_path / 'bag')
 
 
-def set_nodes(ros):
-    """Start nodes that do nothing but tell how they are set: to train at random with seed 3."""
-    for name, own in (('depth_node', {'training.learning_rate': 1e-3}),
+class Unwatched:
+    """Shows nothing of a run."""
+
+    def start(self, name, frames):
+        """Show nothing."""
+
+    def advance(self):
+        """Show nothing."""
+
+
+def set_nodes(ros, of_depth_node=()):
+    """Start nodes that only have parameters: to train at random with seed 3."""
+    for name, own in (('depth_node', {'training.learning_rate': 1e-3, **dict(of_depth_node)}),
                       ('decision_node', {'decision.policy': 'random:0.5'})):
         node = ros.add(Node(name, context=ros.context))
         for key, value in {'seed': 3, 'use_sim_time_of_mine': 1, **own}.items():
@@ -50,14 +64,16 @@ def live(ros, bag):
     """Keep score of the frames of such nodes."""
     set_nodes(ros)
     live = ros.add(LiveEvaluation(bag, context=ros.context))
-
-    def told():
-        try:
-            return live.config
-        except ValueError:
-            return None
-    wait_until(told)
+    wait_until(lambda: configured(live))
     return live
+
+
+def configured(live):
+    """Return the nodes' configuration, or None while a node has not answered."""
+    try:
+        return live.config
+    except ValueError:
+        return None
 
 
 def depth(live, stamp_ns):
@@ -111,15 +127,15 @@ def test_a_record_has_what_predicted_what_was_decided_and_what_came_of_it(live):
     live._on_candidate(messages.candidate_message(
         Candidate(T0, NoFeatures()), 'cam', 4))
     live._on_decision(messages.decision_message(
-        Decision(T0, Action.FULL, 'gain', 0.25, 1.0, 130.0)))
+        Decision(T0, True, 'gain', 0.25, 1.0, 130.0)))
     assert not live.settled                 # nor is it carried out
     live._on_outcome(messages.outcome_message(
         StepResult(T0, True, 'gain', 6, 0.5, 1.0, change=-0.125)))
     assert live.settled
     record, = live.result('bag').records
     assert record.weight_version == 4 and record.trained and record.loss_before == 0.5
-    assert (record.action, record.predicted_gain, record.cost, record.alpha, record.change) == (
-        'full', 0.25, 1.0, 130.0, -0.125)
+    assert (record.predicted_gain, record.cost, record.alpha, record.change) == (
+        0.25, 1.0, 130.0, -0.125)
     assert record.delta1 == 1.0 and record.absrel == 0.0
 
 
@@ -129,6 +145,24 @@ def test_pictures_are_spread_over_the_frames_that_have_depth(live):
     result = live.result('bag')
     assert [p.index for p in result.pictures] == [2, 3]
     assert all(np.ptp(p.depth_before) > 0 and np.ptp(p.depth_after) == 0 for p in result.pictures)
+
+
+def test_pictures_of_the_shipped_weights_show_them_where_the_nodes_resumed(ros, tmp_path):
+    path = write_bag(tmp_path / 'walk', 6)
+    values = {'depth.weights': str(write_lite(tmp_path)), 'depth.device': 'cpu',
+              'safety.check_every': 0, 'checkpoints.folder': str(tmp_path / 'kept'),
+              'checkpoints.resume': True}
+    config = Config()
+    for name, value in values.items():
+        config = config.replaced(name, value)
+    adapted, = evaluate(Plan((path,), ('always',)), config, Unwatched())
+    assert any(r.trained for r in adapted.records) and any((tmp_path / 'kept').iterdir())
+    set_nodes(ros, values)
+    live = ros.add(LiveEvaluation(Bag(path), context=ros.context))
+    wait_until(lambda: configured(live))
+    depth(live, adapted.records[-1].stamp_ns)
+    shown, = live.result('walk').pictures
+    np.testing.assert_allclose(shown.depth_before, adapted.pictures[-1].depth_before, rtol=1e-5)
 
 
 def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag):
@@ -167,7 +201,8 @@ def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
                    f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
                    f'pose:={topics.pose}'),
              start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
-             start('tools.bag_player', str(bag.path), '--rate', '0', '--listener', 'live_evaluation')]
+             start('tools.bag_player', str(bag.path), '--rate', '0', '--listener',
+                   'live_evaluation')]
     try:
         status, errors = output(start(
             'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out')))
@@ -202,6 +237,16 @@ def test_interrupted_it_writes_no_report_and_says_so(ros, bag, tmp_path):
     status, errors = output(process)
     assert status == 1 and not (tmp_path / 'out').exists() and 'Traceback' not in errors
     assert 'ended before the bag was played to its end: no report is written' in errors
+
+
+def test_a_bag_that_cannot_be_read_to_its_end_is_one_line_and_no_traceback(
+        bag, tmp_path, monkeypatch, capfd):
+    def broken(*_):
+        raise ValueError(f'{bag.path} is damaged at message 3: record it anew')
+    monkeypatch.setattr(live_evaluation, 'run', broken)
+    assert live_evaluation.main(['', str(bag.path), '--out', str(tmp_path / 'out')]) == 1
+    told = ''.join(capfd.readouterr())
+    assert 'is damaged at message 3: record it anew' in told and 'Traceback' not in told
 
 
 def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(bag, tmp_path):

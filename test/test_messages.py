@@ -7,13 +7,13 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures     # noqa: E402,I100
-from dectrain_ros.frames import Action, Candidate, Costs, Decision, StepResult       # noqa: E402
+from dectrain_ros.frames import Candidate, Decision, StepResult       # noqa: E402
 from dectrain_ros.ros import messages                                   # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402
 
 CANDIDATE = Candidate(
     1_700_000_000_123_456_789, LeanFeatures(1 / 3, 1e-300, 2.0 ** 40),
-    'no pose: gap "too" long', 3, 2, Costs(1 / 7, 1.0))
+    'no pose: gap "too" long', 3, 2, 1 / 7)
 
 
 def over_the_wire(message):
@@ -38,9 +38,9 @@ def test_a_candidate_without_features_comes_back_and_one_of_unknown_features_is_
         messages.candidate_from(sent)
 
 
-@pytest.mark.parametrize('action', Action)
-def test_a_decision_comes_back_exactly(action):
-    decision = Decision(5, action, 'worth it', 0.1 + 0.2, float('inf'), -0.0)
+@pytest.mark.parametrize('train', [True, False])
+def test_a_decision_comes_back_exactly(train):
+    decision = Decision(5, train, 'worth it', 0.1 + 0.2, float('inf'), -0.0)
     assert messages.decision_from(over_the_wire(messages.decision_message(decision))) == decision
 
 
@@ -56,17 +56,17 @@ def test_an_outcome_comes_back_exactly_and_nan_stays_nan():
 
 def test_numbers_of_numpy_and_torch_are_written_as_plain_numbers():
     np = pytest.importorskip('numpy')
-    decision = Decision(5, Action.FULL, 'x', np.float32(0.5), np.float64(2.0))
+    decision = Decision(5, True, 'x', np.float32(0.5), np.float64(2.0))
     texts = {v.key: v.value for v in messages.decision_message(decision).status[0].values}
-    assert texts == {'action': '2', 'predicted_gain': '0.5', 'cost': '2.0', 'alpha': 'nan'}
+    assert texts == {'train': '1', 'predicted_gain': '0.5', 'cost': '2.0', 'alpha': 'nan'}
     result = StepResult(5, np.bool_(True), 'x', np.int64(3))
     texts = {v.key: v.value for v in messages.outcome_message(result).status[0].values}
     assert (texts['trained'], texts['weight_version']) == ('1', '3')
 
 
-@pytest.mark.parametrize('key', ['action', 'predicted_gain', 'cost', 'alpha'])
+@pytest.mark.parametrize('key', ['train', 'predicted_gain', 'cost', 'alpha'])
 def test_a_missing_number_is_named(key):
-    message = messages.decision_message(Decision(5, Action.FULL, 'x'))
+    message = messages.decision_message(Decision(5, True, 'x'))
     message.status[0].values = [v for v in message.status[0].values if v.key != key]
     with pytest.raises(ValueError, match=f'training/decision lacks {key}'):
         messages.decision_from(message)
@@ -86,16 +86,16 @@ def test_yes_and_no_are_one_and_zero_and_nothing_else():
         messages.outcome_from(message)
 
 
-@pytest.mark.parametrize('text', ['full', '3', '-1', '1.0', ''])
-def test_an_action_is_zero_one_or_two_and_nothing_else(text):
-    message = messages.decision_message(Decision(5, Action.FULL, 'x'))
+@pytest.mark.parametrize('text', ['True', '2', '-1', '1.0', ''])
+def test_training_is_zero_or_one_and_nothing_else(text):
+    message = messages.decision_message(Decision(5, True, 'x'))
     message.status[0].values[0].value = text
-    with pytest.raises(ValueError, match=f"action '{text}': it must be 0, 1 or 2"):
+    with pytest.raises(ValueError, match=f"train '{text}': it must be 0 or 1"):
         messages.decision_from(message)
 
 
 def test_another_kind_of_message_is_refused():
-    message = messages.decision_message(Decision(5, Action.FULL, 'x'))
+    message = messages.decision_message(Decision(5, True, 'x'))
     with pytest.raises(ValueError, match="statuses .'training/decision'.: it must have exactly "
                                          "one, named 'training/candidate'"):
         messages.candidate_from(message)

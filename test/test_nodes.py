@@ -13,7 +13,7 @@ from dectrain_ros.config import Config  # noqa: E402,I100
 from dectrain_ros.decision.power import find_sensor  # noqa: E402
 from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures  # noqa: E402
 from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
-from dectrain_ros.frames import Action, Candidate, Decision, Frame, Intrinsics  # noqa: E402
+from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics  # noqa: E402
 from dectrain_ros.pipeline import Pipeline  # noqa: E402
 from dectrain_ros.ros import messages  # noqa: E402
 from dectrain_ros.sensing.lens import lens_from_camera_info  # noqa: E402
@@ -95,9 +95,9 @@ def test_a_decision_to_skip_is_answered_and_a_malformed_one_counted(ros, weights
     decisions = ros.speak(DiagnosticArray, messages.DECISION)
     decisions.publish(DiagnosticArray())
     wait_until(lambda: look('problem: malformed decision') == 1)
-    decisions.publish(messages.decision_message(Decision(T0, Action.SKIP, 'not worth it')))
+    decisions.publish(messages.decision_message(Decision(T0, False, 'not worth it')))
     decisions.publish(messages.decision_message(
-        Decision(T0, Action.FULL, 'for a frame never seen')))
+        Decision(T0, True, 'for a frame never seen')))
     first, second = map(messages.outcome_from, outcomes.wait_for(2))
     assert (first.stamp_ns, first.trained, first.reason) == (T0, False, 'not worth it')
     assert not second.trained and second.weight_version == 0

@@ -149,11 +149,11 @@ def test_the_parameter_file_is_as_make_docs_writes_it():
     assert (ROOT / 'config' / 'dectrain.yaml').read_text() == generator().parameters_yaml()
 
 
-def test_the_readme_lists_every_option_as_it_is():
-    text = (ROOT / 'README.md').read_text()
+def test_the_page_of_options_lists_every_option_as_it_is():
+    text = (ROOT / 'docs' / 'OPTIONS.md').read_text()
     assert generator().with_table(text) == text, 'run make docs'
     assert all(f'| `{o.name}` |' in text for o in options(ROOMS))
-    with pytest.raises(ValueError, match='README.md lacks <!-- options'):
+    with pytest.raises(ValueError, match='docs/OPTIONS.md lacks <!-- options'):
         generator().with_table('no table here')
 
 

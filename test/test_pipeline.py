@@ -6,7 +6,7 @@ import threading
 from dectrain_ros.config import TrainingConfig
 from dectrain_ros.decision_features import _Visits
 from dectrain_ros.depth.estimator import pooled_feature
-from dectrain_ros.frames import Action, Decision, Intrinsics
+from dectrain_ros.frames import Decision, Intrinsics
 from dectrain_ros.memory.views import ViewHistory
 from dectrain_ros.pipeline import Pipeline
 import numpy as np
@@ -28,8 +28,7 @@ def make(weights):
 
 
 def train(pipeline, stamp_ns, wanted=True):
-    action = Action.FULL if wanted else Action.SKIP
-    return pipeline.train(Decision(stamp_ns, action, 'so decided'))
+    return pipeline.train(Decision(stamp_ns, wanted, 'so decided'))
 
 
 def run(pipeline, frames):
@@ -174,7 +173,7 @@ def test_a_policy_learns_what_it_may_of_every_frame(make):
     # A batch is drawn before the frame itself enters the replay buffer; frame 0 has no sources.
     assert rows == [(0, 0, False), (1, 1, False), (2, 2, False), (3, 3, True), (4, 3, True)]
     assert 0 < candidate.features.novelty_lately < 0.5
-    assert candidate.costs.full == 1 and 0.2 < candidate.costs.light < 0.9
+    assert candidate.cost == 1
 
 
 def test_features_count_the_steps_taken_on_views_like_the_present_one(make):
@@ -320,7 +319,7 @@ def test_a_trial_is_predicted_with_and_leaves_no_trace(make):
     for pipeline in (tried, plain):
         pipeline.observe(frame(4))
     untouched = tried.predict(frame(5)).depth
-    with tried.trial(frame(4).stamp_ns, Action.FULL, 3, np.random.default_rng(0)) as trial:
+    with tried.trial(frame(4).stamp_ns, 3, np.random.default_rng(0)) as trial:
         within = tried.predict(frame(5)).depth
     assert np.abs(within - WALL_M).mean() < np.abs(untouched - WALL_M).mean()
     assert trial.frame < 0 and np.isfinite(trial.replay)
@@ -338,7 +337,7 @@ def test_a_trial_that_breaks_off_is_taken_back(make):
     pipeline.observe(frame(3))
     untouched = pipeline.predict(frame(4)).depth
     with pytest.raises(KeyboardInterrupt):
-        with pipeline.trial(frame(3).stamp_ns, Action.FULL, 2, np.random.default_rng(0)):
+        with pipeline.trial(frame(3).stamp_ns, 2, np.random.default_rng(0)):
             raise KeyboardInterrupt
     np.testing.assert_array_equal(pipeline.predict(frame(4)).depth, untouched)
 

@@ -3,7 +3,7 @@
 import math
 
 from dectrain_ros.decision.policies import make_policy
-from dectrain_ros.frames import Action, Candidate, Costs, StepResult
+from dectrain_ros.frames import Candidate, StepResult
 import pytest
 
 FEATURES = (0.1, 0.05)
@@ -46,18 +46,17 @@ def test_a_pattern_repeats():
         'frame is due by pattern 10', 'frame is not due by pattern 10']
 
 
-def test_a_policy_that_looks_at_no_frame_takes_full_steps_and_weighs_nothing():
+def test_a_policy_that_looks_at_no_frame_weighs_nothing():
     for decision in decisions('pattern:10'):
-        assert decision.action in (Action.FULL, Action.SKIP)
         assert math.isnan(decision.predicted_gain) and math.isnan(decision.cost)
 
 
 def test_the_oracle_tries_every_frame_and_keeps_what_was_worth_it():
     oracle = make_policy('oracle', alpha=500.0, offline=True)
-    tried = oracle.decide(Candidate(1, FEATURES, costs=Costs(0.4, 1.5)))
-    assert (tried.action, tried.cost, tried.alpha) == (Action.FULL, 1.5, 500.0)
+    tried = oracle.decide(Candidate(1, FEATURES, cost=1.5))
+    assert (tried.train, tried.cost, tried.alpha) == (True, 1.5, 500.0)
     assert not oracle.decide(Candidate(2, FEATURES, 'no pose')).train
-    # 500 * 0.002 = 1 full step: more must be gained, not as much
+    # 500 * 0.002 = 1 step: more must be gained, not as much
 
     def changed(change):
         return StepResult(1, True, '', 1, change=change)

@@ -4,11 +4,8 @@ import math
 
 from dectrain_ros.decision.dectrain import DecTrain
 from dectrain_ros.decision.policies import make_policy
-from dectrain_ros.frames import Action, Costs
 from predictors import candidate, outcome, Telling
 import pytest
-
-LIGHT = Costs(0.4, 1.0)
 
 
 def quiet(gain=None, alpha=500.0, **options):
@@ -22,42 +19,24 @@ def shown(policy, gains, **options):
 
 
 def test_it_trains_where_alpha_times_gain_is_above_the_cost():
-    # 500 * 0.002 = 1: a full step's cost, and not above it
+    # 500 * 0.002 = 1: a step's cost, and not above it
     made = shown(quiet(), (0.001, 0.002, 0.0021, -0.5, 0.5))
-    assert [d.action for d in made] == [
-        Action.SKIP, Action.SKIP, Action.FULL, Action.SKIP, Action.FULL]
+    assert [d.train for d in made] == [False, False, True, False, True]
     assert [d.reason for d in made[1:3]] == ['not worth its cost', 'worth its cost']
     assert (made[2].predicted_gain, made[2].cost, made[2].alpha) == (0.0021, 1.0, 500.0)
     assert (made[0].predicted_gain, made[0].cost, made[0].alpha) == (0.001, 1.0, 500.0)
 
 
-def test_the_costs_are_those_of_the_candidate():
-    assert [d.train for d in shown(quiet(), (0.0021, 0.0039, 0.0041), costs=Costs(math.nan, 2.0))
-            ] == [False, False, True]
-    assert shown(quiet(), (0.0021,), costs=Costs(math.nan, math.nan))[0].train     # taken as 1
-
-
-def test_of_light_and_full_it_takes_what_leaves_more():
-    # alpha * gain:  0.7       0.9       1.1         1.3
-    # light: half - 0.4 = -.05 .05       .15         .25
-    # full:  all  - 1   = -.3  -.1       .1          .3
-    made = shown(quiet(), (0.0014, 0.0018, 0.0022, 0.0026), costs=LIGHT)
-    assert [d.action.value for d in made] == ['skip', 'light', 'light', 'full']
-    assert (made[1].predicted_gain, made[1].cost) == (0.0009, 0.4)
-    assert made[1].alpha * made[1].predicted_gain > made[1].cost
-    assert (made[3].predicted_gain, made[3].cost) == (0.0026, 1.0)
-
-
-@pytest.mark.parametrize('share', [0.0, math.nan])
-def test_a_light_step_that_gives_nothing_or_nobody_knows_what_is_never_taken(share):
-    made = shown(quiet(Telling(share)), (0.0018, 0.0022), costs=LIGHT)
-    assert [d.action.value for d in made] == ['skip', 'full']
+def test_the_cost_is_that_of_the_candidate():
+    assert [d.train for d in shown(quiet(), (0.0021, 0.0039, 0.0041), cost=2.0)] == [
+        False, False, True]
+    assert shown(quiet(), (0.0021,), cost=math.nan)[0].train     # taken as 1
 
 
 def test_a_refused_frame_is_not_predicted_and_says_why():
     gain = Telling()
     made = quiet(gain).decide(candidate(3, 0.5, refusal='no pose'))
-    assert (made.action, made.reason, gain.asked) == (Action.SKIP, 'no pose', 0)
+    assert (made.train, made.reason, gain.asked) == (False, 'no pose', 0)
 
 
 def test_one_frame_in_so_many_is_explored():
@@ -65,7 +44,7 @@ def test_one_frame_in_so_many_is_explored():
     made = shown(DecTrain(Telling(), 500.0, epsilon=0.05), [0.0] * 4000)
     explored = [d for d in made if d.train]
     assert 200 - 5 * 14 < len(explored) < 200 + 5 * 14
-    assert {(d.action, d.reason) for d in explored} == {(Action.FULL, 'explored')}
+    assert {d.reason for d in explored} == {'explored'}
 
 
 def test_exploration_repeats_with_its_seed_and_a_refused_frame_does_not_shift_it():
@@ -89,14 +68,13 @@ def test_the_predictor_is_taught_the_features_of_the_frame_that_was_trained_on()
     assert gain.taught == [(0.03, -0.3), (0.01, -0.1)]
 
 
-def test_nothing_is_taught_by_skipped_light_and_unmeasured_steps():
+def test_nothing_is_taught_by_skipped_and_unmeasured_steps():
     gain = Telling()
     policy = quiet(gain)
-    skipped, light, full = shown(policy, (0.0, 0.0018, 0.01), costs=LIGHT)
-    assert light.action is Action.LIGHT
-    for decision in (skipped, light):
-        policy.learn(outcome(decision, change=-0.1))
-    policy.learn(outcome(full))
+    skipped, trained = shown(policy, (0.0, 0.01))
+    assert trained.train
+    policy.learn(outcome(skipped, change=-0.1))
+    policy.learn(outcome(trained))
     assert gain.taught == []
 
 

@@ -4,7 +4,6 @@ import math
 
 from dectrain_ros.decision.paced import Paced
 from dectrain_ros.decision.policies import make_policy
-from dectrain_ros.frames import Action, Costs
 from predictors import candidate, outcome, Telling
 import pytest
 
@@ -50,25 +49,16 @@ def test_epsilon_is_the_least_share_of_frames():
 
 def test_what_is_decided_is_explained():
     skip, full = shown(quiet(), (0.006, 0.006))
-    assert (skip.action, skip.reason) == (
-        Action.SKIP, 'not worth its cost yet, with the frames since the last step')
-    assert (full.action, full.reason) == (
-        Action.FULL, 'worth its cost, with the frames since the last step')
+    assert (skip.train, skip.reason) == (
+        False, 'not worth its cost yet, with the frames since the last step')
+    assert (full.train, full.reason) == (
+        True, 'worth its cost, with the frames since the last step')
     for made in (skip, full):
         assert (made.predicted_gain, made.cost, made.alpha) == (0.006, 1.0, 100.0)
 
 
 def test_a_dearer_step_is_taken_less_often():
-    assert trained(quiet(), [0.01] * 6, costs=Costs(math.nan, 3.0)) == [2, 5]
-
-
-def test_it_takes_the_light_step_where_that_gains_more_for_its_cost():
-    # half the gain for .4 of the cost: worth .5 * .4 / .4 = .5 a frame, the full one .4
-    made = shown(quiet(Telling(0.5)), [0.004] * 2, costs=Costs(0.4, 1.0))
-    assert [d.action.value for d in made] == ['skip', 'light']
-    assert (made[1].predicted_gain, made[1].cost) == (0.002, 0.4)
-    assert [d.action.value for d in shown(quiet(Telling(0.5)), [0.02] * 2, costs=Costs(0.6, 1.0))
-            ] == ['full', 'full']
+    assert trained(quiet(), [0.01] * 6, cost=3.0) == [2, 5]
 
 
 def test_refused_frames_add_nothing():

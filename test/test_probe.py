@@ -1,6 +1,6 @@
 """What adaptation costs where the network came from, measured on stored source frames."""
 
-from dectrain_ros.frames import Action, Decision
+from dectrain_ros.frames import Decision
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.synthetic.source_frames import rendered_frames
 from dectrain_ros.training.forgetting import (
@@ -80,8 +80,7 @@ def test_it_is_measured_every_so_many_steps_and_after_a_reset(tmp_path):
     told = []
     for k in range(6):
         seen = pipeline.observe(frame(k))
-        action = Action.FULL if seen.candidate.trainable else Action.SKIP
-        pipeline.train(Decision(seen.candidate.stamp_ns, action, 'so decided'))
+        pipeline.train(Decision(seen.candidate.stamp_ns, seen.candidate.trainable, 'so decided'))
         told.append(pipeline.safety.forgetting)
     assert told[:3] == [1.0] * 3 and told[3] != 1.0 and told[4:] == [told[3]] * 2
     assert np.isfinite(told).all()

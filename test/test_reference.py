@@ -9,7 +9,6 @@ from dectrain_ros.decision.published.landmarks import landmark_count
 from dectrain_ros.decision.published.measured_features import _statistics, ReferenceProbe
 from dectrain_ros.depth.estimator import Estimator, image_batch
 from dectrain_ros.depth.geometry import relative_transform
-from dectrain_ros.frames import with_pose_problem
 from dectrain_ros.memory.samples import Sample
 from dectrain_ros.memory.views import View
 from dectrain_ros.training.step import Trainer
@@ -129,7 +128,7 @@ def test_a_refused_frame_has_depth_and_epistemic_alone():
 
 
 @pytest.mark.parametrize('hide', [
-    lambda frame: with_pose_problem(frame, 'none'),
+    lambda frame: replace(frame, world_from_camera=None),
     lambda frame: replace(frame, world_from_camera=np.full((4, 4), np.nan))])
 def test_a_frame_without_a_pose_is_uncertain_of_nothing(hide):
     drive = Drive()

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from dectrain_ros.frames import Action, Decision
+from dectrain_ros.frames import Decision
 from dectrain_ros.memory import rehearsal
 from dectrain_ros.memory.rehearsal import Rehearsals
 from dectrain_ros.memory.samples import Rehearsal
@@ -53,8 +53,7 @@ def still(number):
 
 def step_on(pipeline, seen):
     candidate = pipeline.observe(seen).candidate
-    action = Action.FULL if candidate.trainable else Action.SKIP
-    return pipeline.train(Decision(candidate.stamp_ns, action, 'so decided'))
+    return pipeline.train(Decision(candidate.stamp_ns, candidate.trainable, 'so decided'))
 
 
 @pytest.mark.parametrize('scope', ['decoder', 'full'])
@@ -106,9 +105,9 @@ def noted(pipeline):
     """List what every step rehearses, from now on."""
     steps, step = [], pipeline._trainer.step
 
-    def noting(samples, light, judged_by, rehearsed):
+    def noting(samples, judged_by, rehearsed):
         steps.append(rehearsed)
-        return step(samples, light, judged_by, rehearsed)
+        return step(samples, judged_by, rehearsed)
     pipeline._trainer.step = noting
     return steps
 
@@ -130,7 +129,7 @@ def test_views_at_rest_are_rehearsed_every_so_many_steps_as_they_were_first_seen
     for k in range(3, 12):
         pipeline.observe(frame(k))
         due.append(pipeline.due[1])
-        assert pipeline.train(Decision(frame(k).stamp_ns, Action.FULL, 'so decided')).trained
+        assert pipeline.train(Decision(frame(k).stamp_ns, True, 'so decided')).trained
     assert [len(rehearsed) for rehearsed in steps] == [0, 0, 1] * 3
     assert due == [False, False, True] * 3
     depths = [seen.prediction.depth for seen in first[1:]]      # of the first none is before it
@@ -222,24 +221,13 @@ def test_out_of_memory_ends_rehearsals_before_it_shrinks_batches(network):
     step, wall = trainer.step, sample(network)
     view = seen_as(trainer, sample(network, 0.5), 1.0)
 
-    def short_of_memory(samples, light, judged_by, rehearsed):
+    def short_of_memory(samples, judged_by, rehearsed):
         if rehearsed:
             raise MemoryError
-        return step(samples, light, judged_by, rehearsed)
+        return step(samples, judged_by, rehearsed)
     trainer.step = short_of_memory
-    problems = [learner.step([wall] * 2, False, (), (), [view]).problem for _ in range(2)]
+    problems = [learner.step([wall] * 2, (), (), [view]).problem for _ in range(2)]
     assert problems == ['out of memory: nothing is rehearsed from now on', '']
-
-
-def test_a_light_step_rehearses_with_what_it_trains(network):
-    trainer = trainer_of(network)
-    names = [n for n, _ in network.trainable('decoder')]
-    before = [p.clone() for p in trainer.parameters]
-    trainer.step([sample(network)], light=True,
-                 rehearsed=[seen_as(trainer, sample(network, 0.5), 9.0)])
-    last = {n for n, _ in network.trainable('light')}
-    moved = {n for n, b, p in zip(names, before, trainer.parameters) if not torch.equal(b, p)}
-    assert moved and moved <= last
 
 
 @pytest.mark.usefixtures('settled')

@@ -13,7 +13,7 @@ from dectrain_ros.evaluation.plots import colours, gallery, rolling_mean
 from dectrain_ros.evaluation.report import (
     file_names, frames_csv, Report, results_table)
 from dectrain_ros.evaluation.results import (
-    Amounts, FrameRecord, mean_over, Picture, recovery, report_json, RunResult)
+    Amounts, answer, FrameRecord, mean_over, Picture, recovery, report_json, RunResult)
 import numpy as np
 import pytest
 from rich.console import Console
@@ -65,12 +65,11 @@ def test_a_summary_has_exactly_the_documented_keys():
         'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame', 'peak_bytes']
 
 
-def test_predicted_and_realised_gain_are_compared_over_full_steps_that_were_judged():
-    def step(index, gain, change, trained=True, action='full'):
-        return record(index, 0.5, trained, predicted_gain=gain, change=change, action=action)
+def test_predicted_and_realised_gain_are_compared_over_steps_that_were_judged():
+    def step(index, gain, change, trained=True):
+        return record(index, 0.5, trained, predicted_gain=gain, change=change)
     records = (step(0, 0.1, -0.1), step(1, 0.2, -0.3), step(2, -0.1, 0.1), step(3, 0.1, 0.2),
-               step(4, 0.5, NAN), step(5, 0.9, -0.9, action='light'),
-               step(6, 0.3, NAN, trained=False, action='skip'))
+               step(4, 0.5, NAN), step(6, 0.3, NAN, trained=False))
     gain = dataclasses.replace(run('dectrain', ()), records=records).summary()['gain']
     # Predicted .1 .2 -.1 .1 and realised .1 .3 -.1 -.2: three predicted to gain, two did.
     # Less their means, .025 .125 -.175 .025 and .075 .275 -.125 -.225: the products sum to .0525,
@@ -81,7 +80,7 @@ def test_predicted_and_realised_gain_are_compared_over_full_steps_that_were_judg
 
 
 def test_a_report_shows_predicted_and_realised_gain_where_there_is_some(tmp_path):
-    records = tuple(record(k, 0.5, True, predicted_gain=0.1 * k, change=-0.2 * k, action='full')
+    records = tuple(record(k, 0.5, True, predicted_gain=0.1 * k, change=-0.2 * k)
                     for k in range(12))
     runs = [run('never', [0.5] * 12), dataclasses.replace(run('dectrain', ()), records=records)]
     page = Report(tmp_path, Config()).write(runs).read_text()
@@ -236,6 +235,43 @@ def test_a_growing_report_is_the_one_written_at_once_and_an_earlier_one_is_gone(
 def test_text_from_a_bag_cannot_become_markup(tmp_path):
     page = Report(tmp_path, Config()).write([run('never', [0.4], bag='<script>x</script>')])
     assert '<script>' not in page.read_text()
+
+
+def test_the_answer_says_what_a_policy_keeps_of_always_and_at_what_cost(tmp_path):
+    def costing(found, gflops):
+        return dataclasses.replace(found, gflops=Amounts(2.0, 0.0, gflops))
+    never, always = run('never', [0.5] * 8), run('always', [0.8] * 8, trained=range(8))
+    always = costing(always, 18.0)
+    half = costing(run('periodic:4', [0.796] * 8, trained=(0, 4)), 3.0)
+    sentence = ('periodic:4 is as accurate as always (delta1 0.796 against 0.800; never: 0.500) '
+                'at 25 % of its training steps and 25 % of its compute.')
+    assert answer([never, always, half]) == sentence
+    page = Report(tmp_path, Config()).write([never, always, half]).read_text()
+    assert page.index(sentence) < page.index('<table>')
+    poor = run('random:0.25', [0.65] * 8, trained=(0,))
+    assert answer([never, always, poor]).startswith(
+        'random:0.25 keeps 50 % of the accuracy gained by always (delta1 0.650')
+    assert answer([never, poor]) == '' == answer([never, always])
+
+
+def test_where_training_does_not_help_the_answer_says_so():
+    runs = [run('never', [0.8]), run('always', [0.5]), run('periodic:4', [0.6])]
+    assert answer(runs) == ('Training did not help here: delta1 is 0.500 with always and 0.800 '
+                            'with never training.')
+
+
+def test_a_run_that_never_trained_has_no_adapted_picture_and_a_bag_one_scale(tmp_path):
+    def drawn(*runs):
+        Report(tmp_path, Config()).write(runs)
+        shown = cv2.imread(str(tmp_path / 'pictures_hall_never_0.png'), cv2.IMREAD_UNCHANGED)
+        height, width = shown.shape[:2]
+        return shown.shape, shown[height // 3, width // 2, :3].tolist()
+    never = run('never', [0.5], pictures=[picture()])
+    always = run('always', [0.5], trained=(0,), pictures=[picture(depth=0.5)])
+    (alone, colour), (beside, in_one_scale) = drawn(never), drawn(never, always)
+    trained = cv2.imread(str(tmp_path / 'pictures_hall_always_0.png'), cv2.IMREAD_UNCHANGED)
+    assert alone == beside and trained.shape[1] * 3 == pytest.approx(alone[1] * 4, rel=0.01)
+    assert colour != in_one_scale
 
 
 def test_nothing_to_report_is_an_error_that_says_so(tmp_path):

@@ -1,6 +1,6 @@
 """What a pipeline learnt survives a restart."""
 
-from dectrain_ros.frames import Action, Decision
+from dectrain_ros.frames import Decision
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.snapshot import Snapshot
 import numpy as np
@@ -24,8 +24,7 @@ def trained(pipeline, first, end):
     """Observe and train on frames."""
     for k in range(first, end):
         seen = pipeline.observe(frame(k))
-        action = Action.FULL if seen.candidate.trainable else Action.SKIP
-        pipeline.train(Decision(seen.candidate.stamp_ns, action, 'so decided'))
+        pipeline.train(Decision(seen.candidate.stamp_ns, seen.candidate.trainable, 'so decided'))
     return pipeline
 
 

@@ -1,6 +1,7 @@
 """Prequential evaluation of small bags by a small real network."""
 
 from collections import Counter
+from dataclasses import replace
 import json
 import math
 
@@ -9,7 +10,6 @@ from dectrain_ros.config import parsed
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.evaluation.report import Report
 from dectrain_ros.evaluation.run import evaluate, Plan
-from dectrain_ros.frames import with_pose_problem
 from lite_parts import write_bag, write_lite
 import numpy as np
 import pytest
@@ -146,6 +146,17 @@ def test_loops_go_through_the_cut_again_with_what_was_learnt(bag, config):
     assert not run.records[5].trained                   # no view of the last loop is its source
 
 
+def test_a_loop_is_trained_without_the_views_of_the_loop_before(bag, config):
+    # Steps of no length and batches without replay: the loss depends on the source views alone.
+    still = config
+    for name, value in (('training.learning_rate', 0.0), ('training.replay_frames', 0)):
+        still = still.replaced(name, value)
+    run, = evaluate(Plan((bag,), ('always',), frames=10, loops=2), still, Watch())
+    losses = [r.loss_before for r in run.records]
+    assert sum(math.isfinite(loss) for loss in losses[:10]) > 5
+    np.testing.assert_allclose(losses[10:], losses[:10], rtol=1e-6)
+
+
 def test_what_a_run_has_learnt_is_kept_and_the_next_goes_on_from_it(bag, config, tmp_path):
     keeping = (config.replaced('checkpoints.folder', str(tmp_path))
                .replaced('checkpoints.resume', True).replaced('decision.epsilon', 1.0))
@@ -168,7 +179,7 @@ def test_seeds_are_runs_of_their_own(bag, config):
 def test_frames_without_pose_are_predicted_and_never_trained_on(bag, folder, config):
     with BagWriter(folder / 'lost') as writer:
         for k, recorded in enumerate(Bag(bag).frames(0, 10)):
-            lost = with_pose_problem(recorded.frame, '') if 2 <= k < 8 else recorded.frame
+            lost = replace(recorded.frame, world_from_camera=None) if 2 <= k < 8 else recorded.frame
             writer.write(lost, recorded.ground_truth)
     run, = evaluate(Plan((folder / 'lost',), ('always',)), config, Watch())
     assert len(run.records) == 10

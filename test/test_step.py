@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from scenes import lite, sample, WALL_M
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 
 def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0, max_step_rms=1.0):
@@ -195,35 +194,6 @@ def test_channels_stay_last_in_the_copy():
     network = lite().to(memory_format=torch.channels_last)
     weight = make(network)._shadow.decoder.joined[0].weight
     assert weight.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize('scope', ['decoder', 'full'])
-def test_a_light_step_moves_the_last_stages_only_and_lets_the_others_rest(network, scope):
-    trainer = make(network, scope)
-    wall = sample(network, features=scope == 'decoder')
-    trainer.step([wall])
-    before = values(trainer)
-    last = {name for name, _ in network.trainable('light')}
-    assert trainer.step([wall], light=True).applied
-    moved = {name for (name, _), old, new in zip(
-        network.trainable(scope), before, trainer.parameters) if (old != new).any()}
-    # Channels of the two finest scales: two convolutions and an output each, weights and biases.
-    assert moved == last and len(last) == 12
-    assert not any(p.requires_grad for p in trainer.parameters)
-
-
-def test_a_light_step_costs_its_forward_pass_and_little_more(network):
-    trainer = make(network, 'full')
-    wall = sample(network, features=False)
-
-    def flops(light):
-        with FlopCounterMode(display=False) as counter:
-            trainer.step([wall], light)
-        return counter.get_total_flops()
-    full, light = flops(False), flops(True)
-    with FlopCounterMode(display=False) as counter:
-        trainer.loss_of([wall])
-    assert counter.get_total_flops() < light < 0.6 * full
 
 
 def test_restored_weights_and_moments_train_on_as_if_nothing_had_been(network):

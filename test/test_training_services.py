@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.frames import Action, Decision        # noqa: E402,I100
+from dectrain_ros.frames import Decision        # noqa: E402,I100
 from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.training_thread import OFF               # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
@@ -41,7 +41,7 @@ class Robot:
         """Decide to train on a frame, the newest."""
         stamp_ns = T0 + (number or self.number) * 100 * MS
         self._decisions.publish(messages.decision_message(
-            Decision(stamp_ns, Action.FULL, 'test')))
+            Decision(stamp_ns, True, 'test')))
 
     def step(self):
         """Play a frame and train on it; gives the outcome."""

@@ -2,7 +2,7 @@
 
 import threading
 
-from dectrain_ros.frames import Action, Decision, StepResult
+from dectrain_ros.frames import Decision, StepResult
 from dectrain_ros.training.worker import CLOSED, REPLACED, Worker
 import pytest
 
@@ -46,7 +46,7 @@ class Step:
 
 def request(stamp_ns):
     """Give a decision to train."""
-    return Decision(stamp_ns, Action.FULL, 'test')
+    return Decision(stamp_ns, True, 'test')
 
 
 @pytest.fixture

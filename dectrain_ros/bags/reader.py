@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 _SOURCES = {'pose': POSE, 'pose_with_covariance': POSE_WITH_COVARIANCE, 'odometry': ODOMETRY,
             'tf': TRANSFORMS}       # types of topics, by `pose.source`
 
+
 class RawMessage(NamedTuple):
     """A message as recorded: stamp_ns is when it was logged, data is CDR."""
 
@@ -49,7 +50,7 @@ class Bag:
     No file is held open between calls, and no more than a few images are in memory.
 
     :param path: a rosbag2 folder, or one of its .mcap or .db3 files.
-    :param topics: names of topics; empty ones are found by type, and `topics` tells which.
+    :param topics: names of topics; empty ones are found, and `topics` names them.
     :param pose: what the poses are of, and what is believed of them; source must fit the topic.
     :param ground_truth_unit_m: metres of one count of true depth in 16 bits.
     :raises BagError: if there is no readable bag, or it lacks images, poses or a calibration.
@@ -86,7 +87,7 @@ class Bag:
 
     def frames(self, start: int = 0, count: Optional[int] = None) -> Iterator[Recorded]:
         """
-        Give the usable frames in the order they were recorded.
+        Return the usable frames in the order they were recorded.
 
         `skipped` then counts, for the latest call, frames left out and frames without pose or
         ground truth, each by its reason.
@@ -127,7 +128,7 @@ class Bag:
 
     def messages(self, topics: Sequence[str] = ()) -> Iterator[RawMessage]:
         """
-        Give raw messages in the order they were logged, to be published as they are.
+        Return raw messages in the order they were logged, to be published as they are.
 
         :param topics: names of topics; all if empty.
         :raises BagError: if there is no such topic.
@@ -163,7 +164,7 @@ class Bag:
             yield connection.topic, log_ns, message
 
     def _first(self, topic: str):
-        """Give the first message of a topic."""
+        """Return the first readable message of a topic."""
         for _, _, message in self._decoded((topic,)):
             if message is not None:
                 return message
@@ -206,8 +207,8 @@ class Bag:
         kind, source = self._listed[self.topics.pose].msgtype, self._pose.source
         if source != PoseConfig().source and kind != _SOURCES[source]:
             raise BagError(
-                f'{self.path}: pose.source is {source} but poses are on {self.topics.pose} of type '
-                f'{kind}: name another pose topic, or leave pose.source at its default')
+                f'{self.path}: pose.source is {source} but poses are on {self.topics.pose} of '
+                f'type {kind}: name another pose topic, or leave pose.source at its default')
 
     def _read_lens(self, message) -> Lens:
         return lens_from_camera_info(message, is_rectified(self.topics.image))

@@ -48,11 +48,11 @@ class Storage:
 
         :raises BagError: if storage is damaged.
         """
-        if not topics:
-            return                      # rosbags would read every topic
         try:
             with Reader(self._path) as reader:
-                yield from reader.messages([c for c in reader.connections if c.topic in topics])
+                wanted = [c for c in reader.connections if c.topic in topics]
+                if wanted:              # rosbags reads all topics where none is wanted
+                    yield from reader.messages(wanted)
         except Exception as error:      # noqa: B902 damaged storage raises almost anything
             raise _unreadable(self._named, error) from error
 

@@ -10,7 +10,7 @@ from dectrain_ros.decision.cost import StepAmounts
 from dectrain_ros.decision.policy import GainPredictor, Memory, Wish
 from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, Taken, WORTH
 from dectrain_ros.decision.token_bucket import Purse
-from dectrain_ros.frames import Action, Candidate, Costs, StepResult
+from dectrain_ros.frames import Candidate, StepResult
 
 MAX_ALPHA = 1e9             # where any positive gain is worth a step
 SPENT, LEFT_OVER = 'worth its cost, but the budget is spent', 'the budget would be left over'
@@ -56,14 +56,13 @@ class Budget(PredictedGain):
 
     A purse holds what may be spent; it is never fuller than the tolerance, which bounds what any
     window spends to within that of the target, above and below. alpha is one over the price: the
-    gain for a full step's cost at which recent frames would have spent what may be spent, the
+    gain of a step at which recent frames would have spent what may be spent, the
     more the fuller the purse is. So a change of place, which is better than all that is recent,
     draws on the reserve at once, and gains of any scale spend the same. A purse about to overflow
     is spent from whatever the gain. Frames not trainable consume nothing; too many of them leave
-    the budget under-spent. Costs are in the budget's unit: a frame is a frame, whatever the
-    action.
+    the budget under-spent.
 
-    :param gain: predicts a full step's gain; where it is not to be trusted, the budget is spent
+    :param gain: predicts a step's gain; where it is not to be trusted, the budget is spent
         periodically.
     :param target: the budget.
     :param window: frames over which the budget is kept.
@@ -81,7 +80,7 @@ class Budget(PredictedGain):
         self._target = target
         self._purse = Purse(window, tolerance)
         self._steps = StepAmounts()
-        self._recent: Deque[float] = deque(maxlen=_RECENT)      # gains of full steps
+        self._recent: Deque[float] = deque(maxlen=_RECENT)      # gains predicted
         self._stamp_ns: Optional[int] = None
         self._until_probe = 0
 
@@ -109,61 +108,40 @@ class Budget(PredictedGain):
         elif last_ns is not None:
             # A clock that jumps back allows nothing.
             passed_s = max(candidate.stamp_ns - last_ns, 0) * 1e-9
-            self._purse.fill(self._target.rate * passed_s, self._amounts(candidate).full)
+            self._purse.fill(self._target.rate * passed_s, self._amount())
 
     def _wish(self, candidate: Candidate, gain: float, drawn: bool) -> Wish:
-        amounts = self._amounts(candidate)
-        if math.isnan(amounts.full):
+        amount = self._amount()
+        if math.isnan(amount):
             return self._probe(candidate, gain)
-        costs = Costs(amounts.light / amounts.full, 1.0)
         problem = self._problem(gain)
-        alpha = math.nan if problem else self._steered_alpha(gain, costs)
+        alpha = math.nan if problem else self._steered_alpha(gain)
         if problem:
-            due = self._purse.is_due
-            reason = f'{problem}: {"due" if due else "not due"} at a period within the budget'
-            step = Step(Action.FULL, gain, 1.0) if due else None
+            train = self._purse.is_due
+            reason = f'{problem}: {"due" if train else "not due"} at a period within the budget'
         else:
-            step, reason = self._judged(gain, costs, alpha, drawn)
-        if step is None:
-            return Wish(Action.SKIP, reason, gain, 1.0, alpha)
-        charged = step.cost * amounts.full
-        self._purse.spend(charged)
-        self._take(candidate, step.action, charged)
-        return Wish(step.action, reason, step.gain, step.cost, alpha)
+            train, reason = self._judged(Step(gain, 1.0).is_worth(alpha), drawn)
+        if train:
+            self._purse.spend(amount)
+            self._take(candidate, amount)
+        return Wish(train, reason, gain, 1.0, alpha)
 
-    def _judged(
-        self, gain: float, costs: Costs, alpha: float, drawn: bool
-    ) -> Tuple[Optional[Step], str]:
-        """Give the step to take, None for none, and why."""
-        full, step = Step(Action.FULL, gain, 1.0), self._best(gain, costs, alpha)
-        if not self._purse.holds_steps(step.cost):
-            light = self._light(gain, costs)
-            if light.is_worth(alpha) and self._purse.holds_steps(light.cost):
-                step = light
-        worth = step.is_worth(alpha)
-        if worth and self._purse.holds_steps(step.cost):
-            return step, WORTH
+    def _judged(self, worth: bool, drawn: bool) -> Tuple[bool, str]:
+        """Return whether to train where a step is worth its cost or not, and why."""
+        if worth and self._purse.holds_step:
+            return True, WORTH
         if self._purse.is_due:
-            return full, LEFT_OVER
-        if drawn and self._purse.holds_steps(full.cost):
-            return full, EXPLORED
-        return None, SPENT if worth else NOT_WORTH
+            return True, LEFT_OVER
+        if drawn and self._purse.holds_step:
+            return True, EXPLORED
+        return False, SPENT if worth else NOT_WORTH
 
-    def _steered_alpha(self, gain: float, costs: Costs) -> float:
-        """Give one over the price at which the recent frames would have spent what may be."""
-        # From nothing to a light step, and on to a full one: what each part gains for its cost.
-        share = self._gain.light_share
-        light = costs.light if share > costs.light else 0.0     # nan is not less
-        fullness = self._purse.fullness(light or 1.0)
-        left = 2.0 * fullness ** 2 * self._purse.steps_per_frame * len(self._recent)
-        parts = [(share / light, light)] if light else []
-        kept = share if light else 0.0
-        parts.append(((1.0 - kept) / (1.0 - light), 1.0 - light))
+    def _steered_alpha(self, gain: float) -> float:
+        """Return one over the price at which the recent frames would have spent what may be."""
+        left = 2.0 * self._purse.fullness ** 2 * self._purse.steps_per_frame * len(self._recent)
         price = 0.0
-        for price, cost in sorted(
-                ((recent * worth, cost) for recent in self._recent for worth, cost in parts),
-                reverse=True):
-            left -= cost
+        for price in sorted(self._recent, reverse=True):
+            left -= 1.0
             if left < 0.0:
                 break
         else:
@@ -171,20 +149,17 @@ class Budget(PredictedGain):
         self._recent.append(gain)
         return MAX_ALPHA if price <= 0.0 else min(_EQUAL / price, MAX_ALPHA)
 
-    def _amounts(self, candidate: Candidate) -> Costs:
-        """Give what a step takes in the budget's unit; nan where it is not known."""
-        light_share = candidate.costs.light / candidate.costs.full
-        if self._target.unit == 'frames':
-            return Costs(math.nan if math.isnan(light_share) else 1.0, 1.0)
-        return self._steps.medians(light_share)
+    def _amount(self) -> float:
+        """Return what a step takes in the budget's unit; nan where it is not known."""
+        return 1.0 if self._target.unit == 'frames' else self._steps.median
 
     def _probe(self, candidate: Candidate, gain: float) -> Wish:
         """Take a step now and then as long as it is not known what one takes."""
         if self._until_probe:
-            return Wish(Action.SKIP, f'no {self._target.unit} of a step were told yet', gain)
+            return Wish(False, f'no {self._target.unit} of a step were told yet', gain)
         self._until_probe = _PROBE_EVERY
-        self._take(candidate, Action.FULL, 0.0)
-        return Wish(Action.FULL, f'taken to learn the {self._target.unit} of a step', gain)
+        self._take(candidate, 0.0)
+        return Wish(True, f'taken to learn the {self._target.unit} of a step', gain)
 
     def _settle(self, taken: Taken, result: StepResult) -> None:
         """Put back what was not spent, or take out what was spent beyond the charge."""
@@ -192,6 +167,6 @@ class Budget(PredictedGain):
             self._purse.spend(-taken.charged)
         elif self._target.unit != 'frames':
             amount = getattr(result, self._target.unit)
-            self._steps.add(taken.action, amount)
+            self._steps.add(amount)
             if math.isfinite(amount) and taken.charged:
                 self._purse.spend(amount - taken.charged)

@@ -7,7 +7,7 @@ from typing import Any, Dict
 
 from dectrain_ros.decision.policy import GainPredictor, Memory, valid_alpha, Wish
 from dectrain_ros.decision.predicted import EXPLORED, NOT_WORTH, PredictedGain, Step, WORTH
-from dectrain_ros.frames import Action, Candidate, Costs
+from dectrain_ros.frames import Candidate
 
 _HORIZON = 300              # frames that the share trained so far goes over
 _PRIOR_SHARE = 0.25         # trained, were it asked before there is anything to go by
@@ -16,12 +16,12 @@ _PRIOR_FRAMES = 20          # frames that this counts for
 
 class DecTrain(PredictedGain):
     """
-    Train iff alpha * gain > cost, for the best action (arXiv 2410.02980; ALGORITHMS.md section 5).
+    Train iff alpha * gain > cost (arXiv 2410.02980; ALGORITHMS.md section 5).
 
     Where the gain is not to be trusted it trains periodically, at the share of frames that it
     trained on while it was, exploration's at least.
 
-    :param gain: predicts a full step's gain.
+    :param gain: predicts a step's gain.
     :param alpha: steps that a predicted gain of 1 is worth.
     :param options: as for PredictedGain.
     :raises ValueError: if alpha is negative or not finite, or an option is out of range.
@@ -54,7 +54,7 @@ class DecTrain(PredictedGain):
         wish = super()._wants(candidate)
         if not self._is_fallen_back:
             self._frames = min(self._frames + 1, _HORIZON)
-            self._share += ((wish.action is not Action.SKIP) - self._share) / self._frames
+            self._share += (wish.train - self._share) / self._frames
         return wish
 
     def _offer(self, candidate: Candidate) -> None:
@@ -62,35 +62,31 @@ class DecTrain(PredictedGain):
             self._credit = min(self._credit + max(self._share, self._epsilon), 2.0)
 
     def _wish(self, candidate: Candidate, gain: float, drawn: bool) -> Wish:
-        costs = candidate.costs
-        if math.isnan(costs.full):
-            costs = Costs(costs.light, 1.0)
-        full = Step(Action.FULL, gain, costs.full)
+        step = Step(gain, 1.0 if math.isnan(candidate.cost) else candidate.cost)
         problem = self._problem(gain)
         self._is_fallen_back = bool(problem)
         if problem:
-            return self._periodic(candidate, full, problem)
-        return self._judged(candidate, gain, costs, drawn)
+            return self._periodic(candidate, step, problem)
+        return self._judged(candidate, step, drawn)
 
-    def _judged(self, candidate: Candidate, gain: float, costs: Costs, drawn: bool) -> Wish:
+    def _judged(self, candidate: Candidate, step: Step, drawn: bool) -> Wish:
         """Decide by a predicted gain that may be trusted."""
-        full, step = Step(Action.FULL, gain, costs.full), self._best(gain, costs, self._alpha)
         if step.is_worth(self._alpha):
             return self._asked(candidate, step, WORTH)
-        return self._asked(candidate, full, EXPLORED) if drawn else self._skipped(full, NOT_WORTH)
+        return self._asked(candidate, step, EXPLORED) if drawn else self._skipped(step, NOT_WORTH)
 
-    def _periodic(self, candidate: Candidate, full: Step, problem: str) -> Wish:
+    def _periodic(self, candidate: Candidate, step: Step, problem: str) -> Wish:
         """Train at the share so far."""
         share = max(self._share, self._epsilon)
         reason = f'{problem}: {{}} at a period of {share:.0%} of frames'
         if self._credit < 1.0 - 1e-9:
-            return self._skipped(full, reason.format('not due'))
+            return self._skipped(step, reason.format('not due'))
         self._credit -= 1.0
-        return self._asked(candidate, full, reason.format('due'))
+        return self._asked(candidate, step, reason.format('due'))
 
     def _skipped(self, step: Step, reason: str) -> Wish:
-        return Wish(Action.SKIP, reason, step.gain, step.cost, self._alpha)
+        return Wish(False, reason, step.gain, step.cost, self._alpha)
 
     def _asked(self, candidate: Candidate, step: Step, reason: str) -> Wish:
-        self._take(candidate, step.action)
-        return Wish(step.action, reason, step.gain, step.cost, self._alpha)
+        self._take(candidate)
+        return Wish(True, reason, step.gain, step.cost, self._alpha)

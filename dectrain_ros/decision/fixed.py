@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dectrain_ros.decision.policy import Policy, Wish
-from dectrain_ros.frames import Action
 import numpy as np
 
 
@@ -11,14 +10,14 @@ class NeverTrain(Policy):
     """The network as it was shipped: the lower yardstick."""
 
     def _wants(self, candidate):
-        return Wish(Action.SKIP, 'policy never')
+        return Wish(False, 'policy never')
 
 
 class AlwaysTrain(Policy):
     """Every frame that can be trained on: the upper yardstick."""
 
     def _wants(self, candidate):
-        return Wish(Action.FULL, 'policy always')
+        return Wish(True, 'policy always')
 
 
 class Periodic(Policy):
@@ -83,4 +82,4 @@ class Random(Policy):
 
 
 def _if(train: bool, reason: str) -> Wish:
-    return Wish(Action.FULL if train else Action.SKIP, reason)
+    return Wish(train, reason)

@@ -7,7 +7,7 @@ from typing import Any, Dict
 from dectrain_ros.decision.dectrain import DecTrain
 from dectrain_ros.decision.policy import Memory
 from dectrain_ros.decision.predicted import Step
-from dectrain_ros.frames import Action, Candidate, Costs
+from dectrain_ros.frames import Candidate
 
 ADDED_UP = 'worth its cost, with the frames since the last step'
 NOT_YET = 'not worth its cost yet, with the frames since the last step'
@@ -42,18 +42,12 @@ class Paced(DecTrain):
         super().remember(memory)
         self._worth = memory['worth']
 
-    def _judged(self, candidate: Candidate, gain: float, costs: Costs, drawn: bool):
-        step = self._best(gain, costs, self._alpha)
+    def _judged(self, candidate: Candidate, step: Step, drawn: bool):
         self._worth += self._share_of(step)
         if self._worth < _DUE:
             return self._skipped(step, NOT_YET)
         self._worth -= 1.0
         return self._asked(candidate, step, ADDED_UP)
-
-    def _best(self, gain: float, costs: Costs, alpha: float) -> Step:
-        """Choose the step of the largest gain for its cost; a light one needs a known cost."""
-        full, light = Step(Action.FULL, gain, costs.full), self._light(gain, costs)
-        return light if light.gain * full.cost > full.gain * light.cost else full
 
     def _share_of(self, step: Step) -> float:
         """Give how much of its cost a step is worth, between epsilon and 1."""

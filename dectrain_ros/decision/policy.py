@@ -6,31 +6,29 @@ from abc import ABC, abstractmethod
 import math
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Protocol, Sequence
 
-from dectrain_ros.frames import Action, Candidate, Decision, StepResult
+from dectrain_ros.frames import Candidate, Decision, StepResult
 
 Memory = Mapping[str, Any]      # what was learnt, by name: arrays, and plain values as in JSON
 
 
 class GainPredictor(Protocol):
     """
-    Predicts what a full step on a frame gains: how far it lowers the target loss, relatively.
+    Predicts what a step on a frame gains: how far it lowers the target loss, relatively.
 
     trusted says whether its predictions may decide, reason why they may not. learns: whether what
-    steps change teaches it anything. light_share: of a full step's gain that a light one brings;
-    nan if not known, and no light step is taken. basis, memory and remember are as for Policy.
+    steps change teaches it anything. basis, memory and remember are as for Policy.
     """
 
     trusted: bool
     reason: str
     learns: bool
-    light_share: float
     basis: Mapping[str, str]
 
     def predict(self, features: Sequence[float]) -> float:
         """Give the gain, positive is good; nan where there is none to give."""
 
     def learn(self, features: Sequence[float], change: float) -> None:
-        """Take note of what a full step changed, (after - before) / before, negative is good."""
+        """Take note of what a step changed, (after - before) / before, negative is good."""
 
     def memory(self) -> Dict[str, Any]:
         """Give what was learnt, for keeping."""
@@ -42,7 +40,7 @@ class GainPredictor(Protocol):
 class Wish(NamedTuple):
     """What a policy wants of a frame that may be trained on, as a Decision has it."""
 
-    action: Action
+    train: bool
     reason: str
     predicted_gain: float = math.nan
     cost: float = math.nan
@@ -69,7 +67,7 @@ class Policy(ABC):
         """Decide what to do with the candidate; called once for every frame."""
         wish = self._wants(candidate)
         if not candidate.trainable:
-            wish = Wish(Action.SKIP, candidate.refusal)
+            wish = Wish(False, candidate.refusal)
         return Decision(candidate.stamp_ns, *wish)
 
     def learn(self, result: StepResult) -> None:

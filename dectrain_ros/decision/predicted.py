@@ -8,7 +8,7 @@ import math
 from typing import Any, Dict, Mapping, NamedTuple, Sequence
 
 from dectrain_ros.decision.policy import GainPredictor, Memory, Policy, Wish
-from dectrain_ros.frames import Action, Candidate, Costs, StepResult
+from dectrain_ros.frames import Candidate, StepResult
 import numpy as np
 
 WORTH, NOT_WORTH, EXPLORED = 'worth its cost', 'not worth its cost', 'explored'
@@ -17,9 +17,8 @@ _REMEMBERED = 256       # decisions whose outcome is awaited: many times what is
 
 
 class Step(NamedTuple):
-    """One step that could be taken, its predicted gain and its cost in full steps."""
+    """A step that could be taken: its predicted gain and its cost, in steps."""
 
-    action: Action
     gain: float
     cost: float
 
@@ -31,7 +30,6 @@ class Step(NamedTuple):
 class Taken(NamedTuple):
     """A step that was asked for, its frame's features, and what it was charged at."""
 
-    action: Action
     features: Sequence[float]
     charged: float
 
@@ -41,8 +39,7 @@ class PredictedGain(Policy):
     Base of policies that ask a predictor of gain.
 
     Of frames not worth a step, one in so many is trained on nevertheless: a predictor taught only
-    by what it chose itself would never see where it is wrong. It is taught by full steps, as a
-    full step's gain is what it predicts.
+    by what it chose itself would never see where it is wrong.
 
     :param gain: taught by the outcomes; where it is not trusted or gives no number, the policy
         falls back to a period.
@@ -90,12 +87,12 @@ class PredictedGain(Policy):
         self._taken.clear()
 
     def learn(self, result: StepResult) -> None:
-        """Teach the predictor by the outcome of a full step on a frame decided about."""
+        """Teach the predictor by the outcome of a step on a frame decided about."""
         taken = self._taken.pop(result.stamp_ns, None)
         if taken is None:
             return
         self._settle(taken, result)
-        if result.trained and taken.action is Action.FULL and math.isfinite(result.change):
+        if result.trained and math.isfinite(result.change):
             self._gain.learn(taken.features, result.change)
 
     def _wants(self, candidate: Candidate) -> Wish:
@@ -103,7 +100,7 @@ class PredictedGain(Policy):
         drawn = bool(self._random.random() < self._epsilon)
         self._offer(candidate)
         if not candidate.trainable:
-            return Wish(Action.SKIP, candidate.refusal)
+            return Wish(False, candidate.refusal)
         return self._wish(candidate, float(self._gain.predict(candidate.features)), drawn)
 
     def _offer(self, candidate: Candidate) -> None:
@@ -122,19 +119,8 @@ class PredictedGain(Policy):
             return f'gain is not trusted ({self._gain.reason})'
         return '' if math.isfinite(gain) else f'predicted gain is {gain}'
 
-    def _best(self, gain: float, costs: Costs, alpha: float) -> Step:
-        """Choose the step of the largest alpha * gain - cost; a light one needs a known cost."""
-        full = Step(Action.FULL, gain, costs.full)
-        light = self._light(gain, costs)
-        is_light = alpha * light.gain - light.cost > alpha * full.gain - full.cost
-        return light if is_light else full
-
-    def _light(self, gain: float, costs: Costs) -> Step:
-        """Give the light step where a full one is predicted to gain so much."""
-        return Step(Action.LIGHT, self._gain.light_share * gain, costs.light)
-
-    def _take(self, candidate: Candidate, action: Action, charged: float = math.nan) -> None:
+    def _take(self, candidate: Candidate, charged: float = math.nan) -> None:
         """Remember a step that is asked for until its outcome comes."""
-        self._taken[candidate.stamp_ns] = Taken(action, candidate.features, charged)
+        self._taken[candidate.stamp_ns] = Taken(candidate.features, charged)
         while len(self._taken) > _REMEMBERED:
             self._taken.popitem(last=False)

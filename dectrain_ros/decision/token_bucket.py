@@ -40,7 +40,7 @@ class Purse:
         Add what a frame allows.
 
         :param amount: allowed.
-        :param step: what a full step takes; nan as long as it is not known.
+        :param step: what a step takes; nan as long as it is not known.
         """
         self._filled.append(amount)
         if self._sized(step):
@@ -72,23 +72,25 @@ class Purse:
         """Take out; negative puts back, as far as it holds that. Its debt is as limited."""
         self._level = max(min(self._level - amount, self._capacity), -self._capacity)
 
-    def holds_steps(self, steps: float) -> bool:
-        """Say whether so many full steps may be spent."""
-        return self._level >= steps * self._step - _ROUNDING * self._step   # false if nan
+    @property
+    def holds_step(self) -> bool:
+        """Whether a step may be spent."""
+        return self._level >= self._step - _ROUNDING * self._step   # false if nan
 
     @property
     def is_due(self) -> bool:
         """Whether it must be spent from lest it overflow."""
         return self._level >= self._due - _ROUNDING * self._step
 
-    def fullness(self, least: float = 1.0) -> float:
-        """Say where it is between holding so many full steps, 0, and being due, 1."""
+    @property
+    def fullness(self) -> float:
+        """Say where it is between holding one step, 0, and being due, 1."""
         if math.isnan(self._level):
             return 0.0
-        share = (self._level - least * self._step) / (self._due - least * self._step)
+        share = (self._level - self._step) / (self._due - self._step)
         return min(max(share, 0.0), 1.0)
 
     @property
     def steps_per_frame(self) -> float:
-        """Full steps that a frame allows."""
+        """Steps that a frame allows."""
         return self._mean / self._step if self._mean else 0.0

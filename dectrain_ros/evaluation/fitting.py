@@ -60,7 +60,7 @@ def report_tables(report: FitReport) -> Iterator[Table]:
     tested, signs = report.tested, report.signs
     yield _table(('Held-out sequences', ''), [
         ('sequences', ', '.join(report.sequences['test'])),
-        ('full steps trained on / chosen by / tested on', ' / '.join(
+        ('steps trained on / chosen by / tested on', ' / '.join(
             str(n) for n in report.rows.values())),
         ('Pearson, predicted and realised gain', f'{tested.pearson:.3f}'),
         ('Spearman', f'{tested.spearman:.3f}'),
@@ -70,8 +70,7 @@ def report_tables(report: FitReport) -> Iterator[Table]:
         ('precision of the sign', f'{signs.precision:.3f}'),
         ('recall of the sign', f'{signs.recall:.3f}'),
         ('share of steps that gained', f'{signs.base:.3f}'),
-        ('w, b', f'{report.w:.4g}, {report.b:.4g}'),
-        ('gain of a light step, of a full one', f'{report.light_share:.3f}')])
+        ('w, b', f'{report.w:.4g}, {report.b:.4g}')])
     yield _table(('Steps', 'Predicted gain', 'Realised gain'), [
         (str(b.rows), f'{b.predicted:+.5f}', f'{b.realised:+.5f}') for b in report.bins])
 

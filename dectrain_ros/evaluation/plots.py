@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from itertools import cycle
-from typing import Dict, Iterable, List, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence, Tuple
 
 from dectrain_ros.decision.published.agreement import assess
 from dectrain_ros.evaluation.results import by_policy, mean_over, Picture, RunResult
@@ -20,7 +20,6 @@ _YARDSTICKS = {'never': '#8c959f', 'always': '#2f81f7'}
 _COLOURS = ('#e36209', '#2da44e', '#bf4b8a', '#d4a72c', '#1b9e9e', '#8250df', '#cf222e')
 _MARKERS = 'osD^vP*X'
 _DEPTH_MAP, _ERROR_MAP = 'turbo_r', 'inferno'
-_COLUMNS = ('image', 'shipped weights', 'adapted', 'error, adapted')
 _ERROR_TOP = 0.5            # relative error shown at the end of the scale
 
 
@@ -125,6 +124,8 @@ def trade(runs: Sequence[RunResult]) -> bytes:
         spread = np.std(accuracy, ddof=1) if len(group) > 1 else None
         axes.errorbar(100.0 * share, np.mean(accuracy), yerr=spread, color=colour[policy],
                       marker=marker[bag], markersize=8, capsize=3, linestyle='none')
+        axes.annotate(policy, (100.0 * share, np.mean(accuracy)), xytext=(7, 5),
+                      textcoords='offset points', color=colour[policy], fontsize=9)
     keys = [Line2D([], [], color=colour[p], marker='o', linestyle='none', label=p)
             for p in by_policy(runs)]
     if len(marker) > 1:
@@ -132,7 +133,7 @@ def trade(runs: Sequence[RunResult]) -> bytes:
                  for bag, m in marker.items()]
     axes.legend(handles=keys, loc='center left', bbox_to_anchor=(1.01, 0.5), frameon=False,
                 labelcolor=INK, fontsize=9)
-    axes.set_xlim(-4.0, 104.0)
+    axes.set_xlim(-4.0, 112.0)           # room for the label at 100 %
     axes.margins(y=0.15)
     quiet(axes, xlabel='frames trained on, %', ylabel='delta1')
     return png(figure)
@@ -167,43 +168,50 @@ def _by_bag_and_policy(runs: Sequence[RunResult]) -> Dict[Tuple[str, str], List[
     return groups
 
 
-def _scale(pictures: Sequence[Picture]) -> Normalize:
-    """Give one depth scale, m, for all pictures: 2nd to 98th percentile of what is finite."""
+def depth_scale(pictures: Sequence[Picture]) -> Normalize:
+    """Return one depth scale, m, for all pictures: 2nd to 98th percentile of finite depth."""
     depths = np.concatenate([d.ravel() for p in pictures for d in (p.depth_before, p.depth_after)])
     depths = depths[np.isfinite(depths)]
     low, high = np.percentile(depths, (2, 98)) if depths.size else (0.0, 1.0)
     return Normalize(low, max(high, low + 1e-3))
 
 
-def gallery(pictures: Sequence[Picture]) -> bytes:
+def gallery(
+    pictures: Sequence[Picture], scale: Optional[Normalize] = None, adapted: bool = True
+) -> bytes:
     """
-    Show image, shipped depth, adapted depth and error side by side, one frame a row.
+    Draw image, shipped depth, adapted depth and error side by side, one frame a row.
 
-    Both depths of all rows share one colour scale; what is invalid or without truth stays empty.
+    Invalid depth, and error without truth, stay empty.
 
+    :param scale: of depth, m; that of these pictures where it is None.
+    :param adapted: whether the network was trained: else adapted depth is left out.
     :returns: PNG.
     """
     height, width = pictures[0].image.shape[:2]
-    panel, count = 2.35, len(pictures)
-    figure = new_figure(4 * panel, count * (panel * height / width + 0.08) + 0.9)
-    grid = figure.add_gridspec(count + 1, 4, height_ratios=[1.0] * count + [0.05])
-    scale, error_scale = _scale(pictures), Normalize(0.0, _ERROR_TOP)
+    panel, count, columns = 2.35, len(pictures), 4 if adapted else 3
+    figure = new_figure(columns * panel, count * (panel * height / width + 0.08) + 0.9)
+    grid = figure.add_gridspec(count + 1, columns, height_ratios=[1.0] * count + [0.05])
+    scale, error_scale = scale or depth_scale(pictures), Normalize(0.0, _ERROR_TOP)
+    depth = {'cmap': _DEPTH_MAP, 'norm': scale}
+    error = {'cmap': _ERROR_MAP, 'norm': error_scale}
     for row, picture in enumerate(pictures):
-        for column, (values, look) in enumerate((
-                (picture.image, {}), (picture.depth_before, {'cmap': _DEPTH_MAP, 'norm': scale}),
-                (picture.depth_after, {'cmap': _DEPTH_MAP, 'norm': scale}),
-                (picture.error, {'cmap': _ERROR_MAP, 'norm': error_scale}))):
+        panels = [('image', picture.image, {}), ('shipped weights', picture.depth_before, depth)]
+        if adapted:
+            panels.append(('adapted', picture.depth_after, depth))
+        panels.append(('error, adapted' if adapted else 'error', picture.error, error))
+        for column, (title, values, look) in enumerate(panels):
             axes = figure.add_subplot(grid[row, column])
             axes.imshow(values, **look)
             axes.set(xticks=[], yticks=[], facecolor='none')
             axes.spines[:].set_visible(False)
             if row == 0:
-                axes.set_title(_COLUMNS[column], color=INK, fontsize=10)
+                axes.set_title(title, color=INK, fontsize=10)
             if column == 0:
                 axes.set_ylabel(f'frame {picture.index}', color=INK, fontsize=9)
     for place, norm, cmap, label, extend in (
-            (grid[count, 1:3], scale, _DEPTH_MAP, 'depth, m', 'both'),
-            (grid[count, 3], error_scale, _ERROR_MAP, '|depth - truth| / truth', 'max')):
+            (grid[count, 1:-1], scale, _DEPTH_MAP, 'depth, m', 'both'),
+            (grid[count, -1], error_scale, _ERROR_MAP, '|depth - truth| / truth', 'max')):
         bar = figure.colorbar(
             ScalarMappable(norm, colormaps[cmap]), cax=figure.add_subplot(place),
             orientation='horizontal', label=label, extend=extend)

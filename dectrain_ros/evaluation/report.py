@@ -18,7 +18,7 @@ from dectrain_ros.checkpoints.files import write_bytes
 from dectrain_ros.config import Config
 from dectrain_ros.evaluation import plots
 from dectrain_ros.evaluation.results import (
-    by_policy, FrameRecord, mean_over, recovery, report_json, RunResult, versions)
+    answer, by_policy, FrameRecord, mean_over, recovery, report_json, RunResult, versions)
 import jinja2
 from rich.table import Table
 
@@ -169,6 +169,7 @@ def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
             for policy, value in recovery(runs).items()]
     return render(
         'report.html.j2', images, headings=HEADINGS, bags=bags, recovery=kept,
+        answer=answer(runs),
         versions=versions(), seeds=len({run.seed for run in runs}), missing=_MISSING,
         gains=[(run, run.gain()) for run in runs if run.gain()],
         config=json.dumps(report['config'], indent=2))
@@ -192,7 +193,7 @@ class Report:
 
     def write(self, runs: Sequence[RunResult]) -> Path:
         """
-        Write the report, each file whole or not at all; what was drawn before is not drawn anew.
+        Write the report, each file whole or not at all; only bags with new runs are drawn anew.
 
         :param runs: those of the last call, and new ones after them.
         :returns: the path of report.html, which embeds everything it shows.
@@ -209,9 +210,13 @@ class Report:
         names = file_names(runs)
         if not self._written:
             self._remove_earlier()
+        grown = {run.bag for run, name in zip(runs, names) if name not in self._written}
         for run, name in zip(runs, names):
             if name not in self._written:
-                self._write_run(run, name)
+                write_bytes(self._directory / f'frames_{name}.csv', frames_csv(run.records))
+                self._written.add(name)
+        for bag in sorted(grown):
+            self._write_galleries([(r, n) for r, n in zip(runs, names) if r.bag == bag])
         images = _overviews(runs)
         for name, data in images.items():
             write_bytes(self._directory / name, data)
@@ -222,13 +227,18 @@ class Report:
         write_bytes(page, _page(runs, names, report, {**images, **self._galleries}))
         return page
 
-    def _write_run(self, run: RunResult, name: str) -> None:
-        """Write what belongs to one run alone."""
-        write_bytes(self._directory / f'frames_{name}.csv', frames_csv(run.records))
-        if run.pictures:
-            gallery = self._galleries[f'pictures_{name}.png'] = plots.gallery(run.pictures)
-            write_bytes(self._directory / f'pictures_{name}.png', gallery)
-        self._written.add(name)
+    def _write_galleries(self, named: Sequence[Tuple[RunResult, str]]) -> None:
+        """Draw the pictures of one bag's runs, all in one colour scale."""
+        pictures = [picture for run, _ in named for picture in run.pictures]
+        if not pictures:
+            return
+        scale = plots.depth_scale(pictures)
+        for run, name in named:
+            if run.pictures:
+                adapted = any(r.trained or r.weight_version for r in run.records)
+                drawn = plots.gallery(run.pictures, scale, adapted)
+                self._galleries[f'pictures_{name}.png'] = drawn
+                write_bytes(self._directory / f'pictures_{name}.png', drawn)
 
     def _remove_earlier(self) -> None:
         """Remove an earlier report: its files must not be taken for this one's."""

@@ -11,10 +11,10 @@ from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence
 from dectrain_ros.config import Config
 from dectrain_ros.decision.published.agreement import agreement, assess
 from dectrain_ros.depth.metrics import recovery as kept
-from dectrain_ros.frames import Action
 import numpy as np
 
 METRICS = ('delta1', 'absrel', 'rmse')
+_AS_ACCURATE = 0.98         # recovery from which on a policy is called as accurate as always
 _PACKAGES = ('dectrain_ros', 'torch', 'numpy', 'opencv-python-headless', 'opencv-python',
              'rosbags', 'safetensors')
 
@@ -25,7 +25,7 @@ class FrameRecord(NamedTuple):
 
     index counts frames from 0. delta1, absrel and rmse (m) are of the prediction made before any
     training on the frame, nan without ground truth. loss_before is nan where no step was taken.
-    action, predicted_gain, cost and alpha are the decision's; change is what the step brought.
+    predicted_gain, cost and alpha are the decision's; change is what the step brought.
     """
 
     index: int
@@ -39,7 +39,6 @@ class FrameRecord(NamedTuple):
     weight_version: int
     inference_ms: float
     training_ms: float
-    action: str = 'skip'
     predicted_gain: float = math.nan
     cost: float = math.nan
     alpha: float = math.nan
@@ -116,9 +115,8 @@ class RunResult:
             'peak_bytes': int(self.peak_bytes), **({'gain': gain} if gain else {})}
 
     def gains(self) -> np.ndarray:
-        """Give predicted and realised gain of every full step that was judged, (N, 2)."""
-        pairs = [(r.predicted_gain, -r.change) for r in self.records
-                 if r.trained and r.action == Action.FULL.value]
+        """Give predicted and realised gain of every step that was judged, (N, 2)."""
+        pairs = [(r.predicted_gain, -r.change) for r in self.records if r.trained]
         found = np.array(pairs, float).reshape(-1, 2)
         return found[np.isfinite(found).all(1)]
 
@@ -196,6 +194,41 @@ def recovery(runs: Sequence[RunResult]) -> Dict[str, Optional[float]]:
     return {policy: kept(value, low, high)
             if value is not None and bags[policy] == bags['never'] else None
             for policy, value in mean.items()}
+
+
+def answer(runs: Sequence[RunResult]) -> str:
+    """
+    Return the result in one sentence: what the best sparing policy keeps of always training.
+
+    Sparing policies are those but never and always; the best has the greatest mean delta1.
+    Empty where never, always or any sparing policy with ground truth is missing.
+    """
+    groups, kept_share = by_policy(runs), recovery(runs)
+    sparing = [p for p, value in kept_share.items()
+               if p not in ('never', 'always') and value is not None]
+    if not sparing:
+        return ''
+    accuracy = {p: mean_over(groups[p], 'delta1') for p in (*sparing, 'never', 'always')}
+    best = max(sparing, key=lambda p: accuracy[p])
+    gain = accuracy['always'] - accuracy['never']
+    if gain <= 0:
+        return (f'Training did not help here: delta1 is {accuracy["always"]:.3f} with always and '
+                f'{accuracy["never"]:.3f} with never training.')
+    steps, always_steps = (
+        sum(r.trained for run in groups[p] for r in run.records) / len(groups[p])
+        for p in (best, 'always'))
+    gflops, always_gflops = (
+        math.fsum(run.gflops.total for run in groups[p]) / len(groups[p])
+        for p in (best, 'always'))
+    taken = [f'{100 * part / whole:.0f} % of its {name}'
+             for part, whole, name in ((steps, always_steps, 'training steps'),
+                                       (gflops, always_gflops, 'compute'))
+             if whole and math.isfinite(part / whole)]
+    as_good = 'is as accurate as' if kept_share[best] >= _AS_ACCURATE else (
+        f'keeps {100 * kept_share[best]:.0f} % of the accuracy gained by')
+    return (f'{best} {as_good} always (delta1 {accuracy[best]:.3f} against '
+            f'{accuracy["always"]:.3f}; never: {accuracy["never"]:.3f})'
+            + (f' at {" and ".join(taken)}' if taken else '') + '.')
 
 
 def versions() -> Dict[str, str]:

@@ -267,8 +267,7 @@ class _Run:
         self._records.append(FrameRecord(
             index, frame.stamp_ns, result.trained, result.reason, *metrics[:3],
             result.loss_before, prediction.weight_version, inference.last_ms, training.last_ms,
-            decision.action.value, decision.predicted_gain, decision.cost, decision.alpha,
-            result.change))
+            decision.predicted_gain, decision.cost, decision.alpha, result.change))
         if index in wanted:
             self._picture(index, recorded, depth)
 
@@ -285,8 +284,7 @@ class _Run:
             return self._pipeline.train(decision)
         before = self._pipeline.snapshot() if self._policy.takes_back else None
         result: StepResult = training.charge(
-            (decision.action, candidate.batch_size, candidate.judges,
-             self._pipeline.due),
+            (candidate.batch_size, candidate.judges, self._pipeline.due),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
         if before and result.trained and not self._policy.keeps(result):

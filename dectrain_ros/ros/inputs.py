@@ -15,9 +15,16 @@ from dectrain_ros.sensing.lens import is_rectified, lens_from_camera_info
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:             # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
 _IMAGE_TYPES = {'raw': Image, 'compressed': CompressedImage}
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _BACK = JumpThreshold(
     min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
 
@@ -43,6 +50,11 @@ class Inputs:
             subscribe(node, kind, topic, callback, sensor(5)) for kind, topic, callback in (
                 (_IMAGE_TYPES[image.transport], 'image', self._on_image),
                 (CameraInfo, 'camera_info', self._on_camera_info))]
+        # A transient-local subscription gets the camera_info latched before this node began, but
+        # nothing from volatile publishers, and the default callback would warn of each of them.
+        self._subscriptions.append(node.create_subscription(
+            CameraInfo, 'camera_info', self._on_camera_info, _LATCHED,
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False)))
         self._jumps = node.get_clock().create_jump_callback(
             _BACK, post_callback=self._on_clock_back)
 

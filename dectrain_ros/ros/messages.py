@@ -2,8 +2,7 @@
 The wire contract between depth and decision node: diagnostic_msgs/DiagnosticArray.
 
 The header's stamp is the frame's. One status carries the reason as its message and every number
-as a KeyValue whose text gives the number back exactly. So that they plot, yes and no are 1 and 0,
-and an action is 0 to skip, 1 for a light step, 2 for a full one.
+as a KeyValue whose text gives the number back exactly. So that they plot, yes and no are 1 and 0.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any, Dict, Mapping
 
 from builtin_interfaces.msg import Time
 from dectrain_ros.decision.published.features import feature_set_of, FEATURE_SETS
-from dectrain_ros.frames import Action, Candidate, Costs, Decision, StepResult
+from dectrain_ros.frames import Candidate, Decision, StepResult
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 CANDIDATE = 'training/candidate'
@@ -20,13 +19,12 @@ DECISION = 'training/decision'
 OUTCOME = 'training/outcome'
 
 _CANDIDATE_NUMBERS: Dict[str, type] = {
-    'batch_size': int, 'judges': int, 'cost_light': float, 'cost_full': float}
+    'batch_size': int, 'judges': int, 'cost': float}
 _DECISION_NUMBERS: Dict[str, type] = {
-    'action': Action, 'predicted_gain': float, 'cost': float, 'alpha': float}
+    'train': bool, 'predicted_gain': float, 'cost': float, 'alpha': float}
 _OUTCOME_NUMBERS: Dict[str, type] = {
     'trained': bool, 'weight_version': int, 'loss_before': float, 'grad_norm': float,
     'change': float, 'seconds': float, 'joules': float}
-_ACTIONS = tuple(Action)
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
@@ -51,8 +49,7 @@ def candidate_message(
     features = candidate.features._asdict()
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
                        {**features, 'batch_size': candidate.batch_size,
-                        'judges': candidate.judges,
-                        'cost_light': candidate.costs.light, 'cost_full': candidate.costs.full},
+                        'judges': candidate.judges, 'cost': candidate.cost},
                        {**dict.fromkeys(features, float), **_CANDIDATE_NUMBERS})
     message.header.frame_id = frame_id
     message.status[0].values += [
@@ -70,7 +67,6 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     status = _status(message, CANDIDATE)
     numbers = _numbers(status, _CANDIDATE_NUMBERS)
     samples = numbers.pop('batch_size'), numbers.pop('judges')
-    costs = Costs(numbers.pop('cost_light'), numbers.pop('cost_full'))
     name = next((pair.value for pair in status.values if pair.key == 'features'), '')
     if name not in FEATURE_SETS:
         raise ValueError(f'{CANDIDATE} has features {name!r}: they must be one of '
@@ -78,7 +74,8 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
     kind = FEATURE_SETS[name]
     features = kind(**_numbers(status, dict.fromkeys(kind._fields, float)))
     return Candidate(
-        ns_from_stamp(message.header.stamp), features, status.message, *samples, costs)
+        ns_from_stamp(message.header.stamp), features, status.message, *samples,
+        numbers['cost'])
 
 
 def predicting_version(message: DiagnosticArray) -> int:
@@ -135,8 +132,6 @@ def _message(name: str, stamp_ns: int, reason: str, numbers: Mapping[str, Any],
 
 
 def _text(number) -> str:
-    if isinstance(number, Action):
-        return str(_ACTIONS.index(number))
     return str(int(number)) if isinstance(number, bool) else repr(number)
 
 
@@ -161,10 +156,6 @@ def _number(name: str, key: str, text, kind: type):
         if text not in ('0', '1'):
             raise ValueError(f'{name} has {key} {text!r}: it must be 0 or 1')
         return text == '1'
-    if kind is Action:
-        if text not in ('0', '1', '2'):
-            raise ValueError(f'{name} has {key} {text!r}: it must be 0, 1 or 2')
-        return _ACTIONS[int(text)]
     try:
         return kind(text)
     except ValueError:

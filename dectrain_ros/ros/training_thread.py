@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, Optional
 
-from dectrain_ros.frames import Action, Candidate, Decision, ROLLED_BACK, StepResult
+from dectrain_ros.frames import Candidate, Decision, ROLLED_BACK, StepResult
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.problem_counts import Health
@@ -133,7 +133,7 @@ class Training:
     def _step(self, decision: Decision) -> StepResult:
         """Carry out a decision, unless training was switched off meanwhile."""
         if decision.train and not self.is_on:
-            decision = replace(decision, action=Action.SKIP, reason=OFF)
+            decision = replace(decision, train=False, reason=OFF)
         return self._pipeline.train(decision)
 
     def _on_outcome(self, result: StepResult) -> None:

@@ -77,7 +77,7 @@ class Learner:
         return every > 0 and self._tried % every == every - 1
 
     def step(
-        self, samples: Sequence[Sample], light: bool, judged_by: Sequence[Sample],
+        self, samples: Sequence[Sample], judged_by: Sequence[Sample],
         fresh: Sequence[Sample], rehearsed: Sequence[Rehearsal] = ()
     ) -> Taken:
         """
@@ -93,7 +93,7 @@ class Learner:
         self._tried += 1
         try:
             with self._whole():
-                return self._step(samples, light, judged_by, fresh, rehearsed)
+                return self._step(samples, judged_by, fresh, rehearsed)
         except (torch.cuda.OutOfMemoryError, MemoryError):
             if rehearsed:
                 self._rehearse_every, now = 0, 'nothing is rehearsed'
@@ -117,11 +117,11 @@ class Learner:
         self._weights.commit(self.trainer.parameters)
         self.renewals += 1
 
-    def _step(self, samples, light, judged_by, fresh, rehearsed) -> Taken:
+    def _step(self, samples, judged_by, fresh, rehearsed) -> Taken:
         guard, checks = self.guard, self.guard.checks
         guard.before_step(samples)
         self.trainer.learning_rate = self._rate * self.recovery.rate
-        outcome = self.trainer.step(samples, light, judged_by, rehearsed)
+        outcome = self.trainer.step(samples, judged_by, rehearsed)
         if not outcome.applied:
             return Taken(outcome, self._weights.newest, NOT_FINITE)
         problem = guard.problem_after_step(fresh, outcome.drift)

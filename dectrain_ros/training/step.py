@@ -11,7 +11,7 @@ from dectrain_ros.depth.estimator import image_batch, network_image
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.networks.base import DepthNetwork
-from dectrain_ros.frames import Costs, Intrinsics
+from dectrain_ros.frames import Intrinsics
 from dectrain_ros.memory.samples import Rehearsal, Sample
 from dectrain_ros.memory.views import View
 from dectrain_ros.training.snapshot import Snapshot
@@ -84,7 +84,6 @@ class Trainer:
         for parameter in self._shadow.parameters():
             parameter.requires_grad_(False)
         self._parameters = [parameter for _, parameter in self._shadow.trainable(scope)]
-        self._light = [parameter for _, parameter in self._shadow.trainable('light')]
         self._frozen_encoder = frozen
         self._optimizer = torch.optim.Adam(
             self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
@@ -111,7 +110,7 @@ class Trainer:
             group['lr'] = value
 
     def step(
-        self, samples: Sequence[Sample], light: bool = False, judged_by: Sequence[Sample] = (),
+        self, samples: Sequence[Sample], judged_by: Sequence[Sample] = (),
         rehearsed: Sequence[Rehearsal] = ()
     ) -> Outcome:
         """
@@ -120,7 +119,6 @@ class Trainer:
         A loss or gradient that is not finite is not applied; weights and moments stay as they are.
 
         :param samples: at least one.
-        :param light: train the decoder's last stages only; the others' moments rest meanwhile.
         :param judged_by: samples whose loss before and after gives the step's change; it costs a
             forward pass each time.
         :param rehearsed: views whose depth must not stray; the outcome's loss is without them.
@@ -129,16 +127,15 @@ class Trainer:
         if not all(np.isfinite(s.source_from_target).all() for s in samples):
             return Outcome(math.nan, math.nan, False)
         judged = self.loss_of(judged_by) if judged_by else math.nan
-        trained = self._light if light else self._parameters
-        loss, drift = self._backward(samples, rehearsed, trained)
+        loss, drift = self._backward(samples, rehearsed)
         if not math.isfinite(loss):
             return Outcome(loss, math.nan, False)
-        norm = float(torch.nn.utils.clip_grad_norm_(trained, self._max_grad_norm))
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm))
         if not math.isfinite(norm):
             return Outcome(loss, norm, False)
-        self._advance(trained)
+        self._advance()
         if self.anchor:
-            self._pull(trained)
+            self._pull()
         change = self.loss_of(judged_by) / judged - 1 if judged > 0 else math.nan
         return Outcome(loss, norm, True, change, drift)
 
@@ -147,8 +144,8 @@ class Trainer:
         """Give the mean loss of samples under the shadow's present weights."""
         return float(self._losses(samples).mean())
 
-    def flops(self, batch_size: int) -> Costs:
-        """Count the FLOPs of a light and of a full step, by taking each and taking it back."""
+    def flops(self, batch_size: int) -> float:
+        """Count the FLOPs of a step, by taking one and taking it back."""
         before, rate = self.snapshot(), self.learning_rate
         card = self._shadow.card
         image = np.random.default_rng(0).integers(
@@ -163,14 +160,11 @@ class Trainer:
                 features = self._shadow.encode(
                     image_batch([image], self._parameters[0].device))
         sample = Sample(image, camera, (view, view), motion, features)
-        counted = []
-        for light in (True, False):
-            with FlopCounterMode(display=False) as counter:
-                self.step([sample] * batch_size, light)
-            counted.append(float(counter.get_total_flops()))
+        with FlopCounterMode(display=False) as counter:
+            self.step([sample] * batch_size)
         self.restore(before)
         self.learning_rate = rate
-        return Costs(*counted)
+        return float(counter.get_total_flops())
 
     @torch.no_grad()
     def depth_of(self, image: np.ndarray, focal_px: float) -> np.ndarray:
@@ -234,13 +228,14 @@ class Trainer:
                 parameter.data = data
 
     @torch.no_grad()
-    def _advance(self, trained: List[torch.nn.Parameter]) -> None:
+    def _advance(self) -> None:
         """
         Take Adam's step, and shorten it in tensors where it is too long.
 
         Where gradients grow all at once it can be (1 - beta_1) / sqrt(1 - beta_2) = 16 learning
         rates. As StableAdamW (Wortsman et al., NeurIPS 2023) does, but by what it came to.
         """
+        trained = self._parameters
         before = [self._before[p] for p in trained]
         torch._foreach_copy_(before, trained)
         self._optimizer.step()
@@ -251,18 +246,18 @@ class Trainer:
                 trained[k].copy_(torch.lerp(before[k], trained[k], most[k] / length))
 
     @torch.no_grad()
-    def _pull(self, trained: List[torch.nn.Parameter]) -> None:
+    def _pull(self) -> None:
         """Take what was trained towards the source, decoupled from Adam's moments as in AdamW."""
         share = min(1.0, self.anchor * self.learning_rate)
-        torch._foreach_lerp_(trained, [self._source[p] for p in trained], share)
+        torch._foreach_lerp_(
+            self._parameters, [self._source[p] for p in self._parameters], share)
 
     def _backward(
-        self, samples: Sequence[Sample], rehearsed: Sequence[Rehearsal],
-        trained: List[torch.nn.Parameter]
+        self, samples: Sequence[Sample], rehearsed: Sequence[Rehearsal]
     ) -> Tuple[float, float]:
         """Leave the gradients of all in what is trained; give the samples' mean loss and drift."""
         self._optimizer.zero_grad(set_to_none=True)
-        for parameter in trained:
+        for parameter in self._parameters:
             parameter.requires_grad_(True)
         try:
             losses, depth = self._forward(samples)
@@ -273,7 +268,7 @@ class Trainer:
                     loss = loss + _REHEARSED * self._strayed(rehearsed)
                 loss.backward()
         finally:
-            for parameter in trained:
+            for parameter in self._parameters:
                 parameter.requires_grad_(False)
         return value, drift
 

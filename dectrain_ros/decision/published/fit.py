@@ -10,7 +10,7 @@ from dectrain_ros.decision.published.agreement import Agreement, agreement, asse
 from dectrain_ros.decision.published.gain_network import GainNetwork, Outcomes, Scaling, Told
 from dectrain_ros.decision.published.learning import (
     calibrated, Line, new_layers, regress, Rows, Schedule)
-from dectrain_ros.decision.published.statistics import FULL, LIGHT, Statistics
+from dectrain_ros.decision.published.statistics import Statistics
 import numpy as np
 
 STORED_ROWS = 3000
@@ -22,10 +22,10 @@ class FitReport(NamedTuple):
     """
     How a fit went; every number but those of rehearsed is of the sequences held out for the test.
 
-    sequences and rows: of training, validation and test, full steps only. losses: of every
+    sequences and rows: of training, validation and test. losses: of every
     restart on the validation rows; restart: the one kept, by the least of them. rehearsed: on
     the rows trained on, to tell how much was learned by heart. more: by further column, how the
-    predicted change agrees with it. light_share: what a light step brings of a full one's gain.
+    predicted change agrees with it.
     """
 
     target: str
@@ -35,7 +35,6 @@ class FitReport(NamedTuple):
     restart: int
     w: float
     b: float
-    light_share: float
     rehearsed: Agreement
     tested: Agreement
     bins: Tuple[Bin, ...]
@@ -67,7 +66,7 @@ def fit(
     told_by: str = '', advance: Callable[[], None] = lambda: None
 ) -> Fitted:
     """
-    Fit the gain network to the full steps of statistics (ALGORITHMS.md 5.3).
+    Fit the gain network to recorded steps (ALGORITHMS.md 5.3).
 
     Whole sequences are held out, a fifth (at least one) to choose among epochs and restarts and
     to calibrate, a fifth to test what was chosen. [ours] Extreme changes are drawn in to the
@@ -80,9 +79,9 @@ def fit(
     """
     if restarts < 1 or epochs < 1:
         raise ValueError(f'restarts {restarts} and epochs {epochs} must be at least 1')
-    full = statistics.rows(statistics.action == FULL)
-    split = split_sequences(full, seed)
-    train, validation, test = (full.rows(np.isin(full.sequence, part)) for part in split)
+    split = split_sequences(statistics, seed)
+    train, validation, test = (
+        statistics.rows(np.isin(statistics.sequence, part)) for part in split)
     _check_rows(train, validation, test)
     bounds = np.percentile(train.change, _TAILS)
     tamed, judging = (_within(part, bounds) for part in (train, validation))
@@ -102,12 +101,10 @@ def fit(
         advance()
     restart = min(range(restarts), key=lambda k: tries[k].loss)
     network = _calibrated(blank, tries[restart].layers, judging)
-    light = statistics.rows((statistics.action == LIGHT) & ~np.isin(
-        statistics.sequence, split.test))
     network = network.replaced(
-        light_share=_light_share(network, _within(light, bounds)), told=_told(tamed, told_by),
+        told=_told(tamed, told_by),
         stored=_stored(
-            _within(full.rows(~np.isin(full.sequence, split.test)), bounds), rng))
+            _within(statistics.rows(~np.isin(statistics.sequence, split.test)), bounds), rng))
     report = _report(network, split, (train, validation, test), [t.loss for t in tries], restart)
     return Fitted(network.replaced(story=report.as_dict()), report)
 
@@ -121,7 +118,7 @@ def split_sequences(statistics: Statistics, seed: int) -> Split:
     there = np.unique(statistics.sequence)
     if len(there) < 3:
         raise ValueError(
-            f'the statistics hold full steps of {len(there)} sequences: at least 3 are needed, to '
+            f'the statistics hold steps of {len(there)} sequences: at least 3 are needed, to '
             'train, to choose and to test; collect more')
     order = [int(s) for s in np.random.default_rng((seed, 0)).permutation(there)]
     held = max(1, round(len(order) / 5))
@@ -138,7 +135,7 @@ def _check_rows(*parts: Statistics) -> None:
     counts = [len(part) for part in parts]
     if min(counts) < _MIN_ROWS:
         raise ValueError(
-            f'{counts[0]} full steps to train, {counts[1]} to choose and {counts[2]} to test on: '
+            f'{counts[0]} steps to train, {counts[1]} to choose and {counts[2]} to test on: '
             f'each needs at least {_MIN_ROWS}; collect more')
 
 
@@ -199,15 +196,6 @@ def _sure(line: Line) -> float:
     return slope * (1.0 - (2.0 * error / slope) ** 2) if slope > 2.0 * error else 0.0
 
 
-def _light_share(network: GainNetwork, light: Statistics) -> float:
-    """Give the least-squares share of the predicted gain that light steps brought, 0 to 1."""
-    if len(light) < _MIN_ROWS:
-        return math.nan
-    expected = network.gains(light.features)
-    power = float(np.mean(expected ** 2))
-    return float(np.clip(np.mean(-expected * light.change) / power, 0, 1)) if power else math.nan
-
-
 def _stored(rows: Statistics, rng: np.random.Generator) -> Outcomes:
     chosen = np.sort(rng.permutation(len(rows))[:STORED_ROWS])
     return Outcomes(rows.features[chosen], rows.change[chosen])
@@ -223,7 +211,7 @@ def _report(network, split, parts, losses, restart) -> FitReport:
     return FitReport(
         test.target, {k: [test.sequences[s] for s in v] for k, v in names.items()},
         dict(zip(Split._fields, map(len, parts))), tuple(losses), restart, network.slope,
-        network.intercept, network.light_share,
+        network.intercept,
         agreement(raw.gains(train.features), -train.change), agreement(said, -test.change),
         assessed.bins, assessed.signs,
         {name: agreement(-said, column) for name, column in test.more.items()})

@@ -78,7 +78,7 @@ class GainNetwork:
 
     Features are standardised, a missing one is taken for its mean, and y_hat is the MLP's output
     in the target's units. The gain is g = -(slope * y_hat + intercept) with slope >= 0, the w and
-    b of the source: positive is good. A light step brings light_share of it, nan if unknown. told
+    b of the source: positive is good. told
     is the way from the change that online steps report to that of the target.
 
     :param stored: offline outcomes that adaptation goes on rehearsing.
@@ -91,7 +91,6 @@ class GainNetwork:
     layers: Layers
     slope: float = 1.0
     intercept: float = 0.0
-    light_share: float = float('nan')
     stored: Outcomes = Outcomes(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
     story: Mapping[str, Any] = field(default_factory=dict)
     told: Told = Told()
@@ -164,7 +163,6 @@ class GainNetwork:
             'mean': mean.tolist(), 'deviation': deviation.tolist(),
             'target_mean': target_mean, 'target_deviation': target_deviation,
             'w': self.slope, 'b': self.intercept,
-            'light_share': self.light_share if np.isfinite(self.light_share) else None,
             'told': self.told._asdict(), 'sha256': _digest(path), 'fitted': dict(self.story)})
 
     @classmethod
@@ -190,14 +188,12 @@ class GainNetwork:
         if card['sha256'] != _digest(path):
             raise ValueError(f'{path} is not what {card_path} describes: keep both as one fit '
                              f'wrote them, or {_MAKE}')
-        share = card.get('light_share')
         try:
             return cls(
                 card['feature_set'], tuple(card['feature_names']),
                 Scaling(np.array(card['mean'], float), np.array(card['deviation'], float),
                         card['target_mean'], card['target_deviation']),
                 Layers(*(tensors[name] for name in _NAMES)), card['w'], card['b'],
-                float('nan') if share is None else share,
                 Outcomes(tensors['stored.features'], tensors['stored.change']), card['fitted'],
                 Told(**card['told']))
         except (KeyError, TypeError, ValueError) as error:

@@ -86,11 +86,6 @@ class OnlineGain:
         return self._network
 
     @property
-    def light_share(self) -> float:
-        """Share of a full step's gain that a light one brings, as fitted; nan if not known."""
-        return self._network.light_share
-
-    @property
     def learns(self) -> bool:
         """Whether the change a robot is told of says anything of the target."""
         return self._network.told.slope > 0.0
@@ -140,7 +135,7 @@ class OnlineGain:
 
     def predict(self, features: Sequence[float]) -> float:
         """
-        Predict the gain of a full step; nan, and no trust, if the network is broken.
+        Predict the gain of a step; nan, and no trust, if the network is broken.
 
         :param features: in the order of the network's feature_names, (F,).
         """
@@ -150,7 +145,7 @@ class OnlineGain:
 
     def learn(self, features: Sequence[float], change: float) -> bool:
         """
-        Learn from a full step that was taken.
+        Learn from a step that was taken.
 
         :param features: what the gain was predicted from, (F,).
         :param change: relative change of the target by the step, negative is good; nothing is

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dectrain_ros.decision.policy import Policy, valid_alpha, Wish
-from dectrain_ros.frames import Action, StepResult
+from dectrain_ros.frames import StepResult
 
 
 class Oracle(Policy):
     """
-    Asks for a full step on every frame, which the caller takes back unless the oracle keeps it.
+    Asks for a step on every frame, which the caller takes back unless the oracle keeps it.
 
     Offline only (ALGORITHMS.md section 5.5): the caller saves weights and optimiser state before
     the step, measures the change of the loss by it, and restores both where keeps says no.
@@ -23,7 +23,7 @@ class Oracle(Policy):
         self._alpha = valid_alpha(alpha)
 
     def keeps(self, result: StepResult) -> bool:
-        """Say whether a full step was worth its cost; one of unknown change was not."""
+        """Say whether a step was worth its cost; one of unknown change was not."""
         return -self._alpha * result.change > 1.0
 
     def take_alpha(self, alpha: float) -> None:
@@ -31,5 +31,5 @@ class Oracle(Policy):
         self._alpha = valid_alpha(alpha)
 
     def _wants(self, candidate):
-        return Wish(Action.FULL, 'the oracle tries it', cost=candidate.costs.full,
+        return Wish(True, 'the oracle tries it', cost=candidate.cost,
                     alpha=self._alpha)

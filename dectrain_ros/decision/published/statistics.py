@@ -10,8 +10,7 @@ from typing import Any, Mapping, Sequence, Tuple
 from dectrain_ros.checkpoints.files import read_tensors, write_arrays, write_json
 import numpy as np
 
-LIGHT, FULL = 1, 2
-_COLUMNS = ('features', 'change', 'sequence', 'action')
+_COLUMNS = ('features', 'change', 'sequence')
 _MAKE = 'make it with `dectrain collect`'
 
 
@@ -22,17 +21,15 @@ class Statistics:
 
     features (N, F) float32, nan where unknown, named by feature_names; change (N,) float32, the
     target in the words of target, negative is good; sequence (N,) int64 counts in sequences, the
-    names of what was driven; action (N,) int64, 1 a light step, 2 a full one. more holds further
-    float32 columns (N,) for the report, nan where unknown; command and versions say how it was
-    made.
+    names of what was driven. more holds further float32 columns (N,) for the report, nan where
+    unknown; command and versions say how it was made.
 
-    :raises ValueError: if sizes differ, a change is not finite, a sequence or action unknown.
+    :raises ValueError: if sizes differ, a change is not finite, a sequence unknown.
     """
 
     features: np.ndarray
     change: np.ndarray
     sequence: np.ndarray
-    action: np.ndarray
     feature_set: str
     feature_names: Tuple[str, ...]
     sequences: Tuple[str, ...]
@@ -58,8 +55,6 @@ class Statistics:
             raise ValueError(
                 f'sequence counts from {self.sequence.min()} to {self.sequence.max()}: it must '
                 f'point into the {len(self.sequences)} named sequences')
-        if not np.isin(self.action, (LIGHT, FULL)).all():
-            raise ValueError('action must be 1 (light) or 2 (full) in every row')
 
     def __len__(self) -> int:
         """Count the rows."""
@@ -69,7 +64,7 @@ class Statistics:
         """Give some of the rows, by a mask (N,) or by indices."""
         return Statistics(
             self.features[chosen], self.change[chosen], self.sequence[chosen],
-            self.action[chosen], self.feature_set, self.feature_names, self.sequences,
+            self.feature_set, self.feature_names, self.sequences,
             self.target, {k: v[chosen] for k, v in self.more.items()}, self.command,
             self.versions)
 
@@ -100,6 +95,8 @@ class Statistics:
         lacking = [name for name in _COLUMNS if name not in columns]
         if lacking:
             raise ValueError(f'{path} lacks the column {lacking[0]!r}: {_MAKE}')
+        if 'action' in columns:
+            raise ValueError(f'{path} holds steps of several kinds, as before: {_MAKE} anew')
         try:
             return cls(
                 *(columns.pop(name) for name in _COLUMNS), said['feature_set'],
@@ -131,7 +128,7 @@ class Statistics:
             return np.concatenate([part._columns()[name] for part in parts])
         return cls(
             np.concatenate([part.features for part in parts]), column('change'),
-            np.concatenate(number), column('action'), first.feature_set, first.feature_names,
+            np.concatenate(number), first.feature_set, first.feature_names,
             names, first.target, {name: column(name) for name in first.more},
             '; '.join(part.command for part in parts), first.versions)
 
@@ -148,8 +145,7 @@ class Statistics:
                 f'the {feature_set!r} in use: {problem or "another set"}; {_MAKE} anew')
 
     def _columns(self) -> Mapping[str, np.ndarray]:
-        return {'change': self.change, 'sequence': self.sequence, 'action': self.action,
-                **self.more}
+        return {'change': self.change, 'sequence': self.sequence, **self.more}
 
 
 def mismatch(found: Sequence[str], wanted: Sequence[str]) -> str:

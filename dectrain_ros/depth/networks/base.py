@@ -77,13 +77,11 @@ class DepthNetwork(nn.Module, ABC):
     An encoder, a depth decoder and a log-variance head.
 
     Subclasses set `encoder`, `decoder` and `variance_head`, and say how they are run.
-    last_stages: names of the modules that give the two finest scales.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     variance_head: nn.Module
-    last_stages: Tuple[str, ...]
 
     def __init__(self, card: ModelCard):
         """Keep the card; normalisation travels with the weights' device, not in their file."""
@@ -130,11 +128,9 @@ class DepthNetwork(nn.Module, ABC):
         """
         List the parameters online training may change; the log-variance head never is.
 
-        :param scope: 'full'; 'decoder' (the encoder is frozen); or 'light', the decoder's last
-            stages.
+        :param scope: 'full', or 'decoder' (the encoder is frozen).
         """
-        prefixes = {'full': ('encoder.', 'decoder.'), 'decoder': ('decoder.',),
-                    'light': tuple(f'{part}.' for part in self.last_stages)}[scope]
+        prefixes = {'full': ('encoder.', 'decoder.'), 'decoder': ('decoder.',)}[scope]
         for name, parameter in self.named_parameters():
             if name.startswith(prefixes):
                 yield name, parameter

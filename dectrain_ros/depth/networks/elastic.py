@@ -259,8 +259,6 @@ class ElasticNetwork(DepthNetwork):
         self.encoder = ElasticEncoder()
         self.decoder = ElasticDecoder(ElasticEncoder.channels)
         self.variance_head = ElasticConv2d(ElasticDecoder.channels[-1], 1)
-        self.last_stages = tuple(
-            f'decoder.{part}.{k}' for part in ('narrow', 'joined', 'outputs') for k in (2, 3))
         self.subnet = subnet
 
     @property

@@ -97,7 +97,11 @@ def main(args: Optional[List[str]] = None) -> int:
         bag = Bag(options.bag, topics_of(options)._replace(ground_truth=options.ground_truth))
         made.append(_Waiting(LiveEvaluation(bag), bag, options.timeout))
         return made[0].node
-    status = run(LISTENER, make, args)
+    try:
+        status = run(LISTENER, make, args)
+    except (ValueError, OSError) as error:      # of the bag, read while its depth comes
+        get_logger(LISTENER).fatal(' '.join(str(error).split()))
+        return 1
     if status:
         return status
     problem = made[0].problem if made else ''

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 import math
 import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.config import CheckpointsConfig
 from dectrain_ros.evaluation.measure import measure, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Decision, StepResult
@@ -145,10 +147,11 @@ class LiveEvaluation(Node):
             _UNMEASURED, self._peak_bytes, self._pictures(config), dropped=silent)
 
     def _pictures(self, config) -> Tuple[Picture, ...]:
-        """Put what came beside depth by the untouched weights."""
+        """Return pictures of depth by the shipped weights beside the depth that came."""
         if not self._seen:
             return ()
-        untouched = Pipeline(config.replaced('decision.features', 'none'))
+        untouched = Pipeline(replace(       # resuming would load adapted weights
+            config.replaced('decision.features', 'none'), checkpoints=CheckpointsConfig()))
         return tuple(picture(
             seen.index, seen.recorded.frame.image, untouched.depth_to_publish(
                 seen.recorded.frame, untouched.predict(seen.recorded.frame))[0],
@@ -161,8 +164,7 @@ class LiveEvaluation(Node):
             found.get(record.stamp_ns) for found in (self._decisions, self._outcomes))
         if decision is not None:
             record = record._replace(
-                action=decision.action.value, predicted_gain=decision.predicted_gain,
-                cost=decision.cost, alpha=decision.alpha)
+                predicted_gain=decision.predicted_gain, cost=decision.cost, alpha=decision.alpha)
         if outcome is None:
             return record
         return record._replace(
