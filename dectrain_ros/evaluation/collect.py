@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import deque
 import math
 from pathlib import Path
-from typing import Deque, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Deque, Iterator, List, NamedTuple, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.composition import compose
 from dectrain_ros.config import Config
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.published.features import FEATURE_SETS
-from dectrain_ros.decision.published.statistics import FULL, LIGHT, Statistics
+from dectrain_ros.decision.published.statistics import FULL, Statistics
 from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.evaluation.results import versions
 from dectrain_ros.evaluation.run import Watcher
-from dectrain_ros.frames import Action
-from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.trial import trial
 import numpy as np
 
 DEPTH, LOSS = 'depth', 'loss'
@@ -25,7 +25,6 @@ TARGETS = {
     LOSS: "relative change of the frame's own loss by one step"}
 REPLAY = 'loss_replay'  # column: what a robot is told of a step
 _LATER = 5              # frames looked at after a trial
-_LIGHT_EVERY = 3        # trials between those that try light steps too
 
 
 class Collection(NamedTuple):
@@ -115,10 +114,11 @@ class _Walk:
 
     def __init__(self, plan: Collection, config: Config, policy: str):
         self._plan = plan
-        self._pipeline = Pipeline(config)
+        self._pipeline = compose(config)
+        self._replay_frames = config.training.replay_frames
         self._policy = make_policy(policy, config.seed)
         self._rng = np.random.default_rng((config.seed, 2))
-        self._since, self._trials = 0, 0
+        self._since = 0
 
     def over(self, bag: Bag, watcher: Watcher) -> Iterator[_Row]:
         """Go through the bag; gives the trials."""
@@ -144,21 +144,20 @@ class _Walk:
         self._policy.learn(self._pipeline.train(self._policy.decide(candidate)))
 
     def _tried(self, recorded: Recorded, candidate, ahead: Deque[Recorded]) -> Iterator[_Row]:
-        """Try full steps on a frame, now and then light ones too."""
+        """Try steps on a frame."""
         stride = max(len(ahead) // _LATER, 1)
         frames = [recorded, *list(ahead)[stride - 1::stride]]
         before = self._errors(frames)
-        actions: Dict[int, Action] = {FULL: Action.FULL}
-        if self._trials % _LIGHT_EVERY == 0:
-            actions[LIGHT] = Action.LIGHT
-        self._trials += 1
-        for code, action in actions.items():
-            with self._pipeline.trial(
-                    candidate.stamp_ns, action, self._plan.steps, self._rng) as trial:
+        pipeline = self._pipeline
+        for code in (FULL,):
+            with trial(
+                    pipeline.trainer, pipeline.waiting[candidate.stamp_ns].sample,
+                    pipeline.batches.replay, self._rng, steps=self._plan.steps,
+                    replay_frames=self._replay_frames) as changes:
                 change = (self._errors(frames) / before - 1) / self._plan.steps
             later = change[1:][np.isfinite(change[1:])]
             yield _Row(tuple(candidate.features), code, change[0],
-                       float(later.mean()) if len(later) else math.nan, *trial)
+                       float(later.mean()) if len(later) else math.nan, *changes)
 
     def _errors(self, frames: List[Recorded]) -> np.ndarray:
         """Give the AbsRel of frames with the newest weights, nan where truth is not known."""

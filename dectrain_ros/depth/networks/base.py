@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 import math
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn, Tensor
@@ -77,13 +77,11 @@ class DepthNetwork(nn.Module, ABC):
     An encoder, a depth decoder and a log-variance head.
 
     Subclasses set `encoder`, `decoder` and `variance_head`, and say how they are run.
-    last_stages: names of the modules that give the two finest scales.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     variance_head: nn.Module
-    last_stages: Tuple[str, ...]
 
     def __init__(self, card: ModelCard):
         """Keep the card; normalisation travels with the weights' device, not in their file."""
@@ -125,19 +123,6 @@ class DepthNetwork(nn.Module, ABC):
     def forward(self, image: Tensor, focal_px: Tensor) -> Decoded:
         """Encode and decode."""
         return self.decode(self.encode(image), focal_px)
-
-    def trainable(self, scope: str) -> Iterator[Tuple[str, nn.Parameter]]:
-        """
-        List the parameters online training may change; the log-variance head never is.
-
-        :param scope: 'full'; 'decoder' (the encoder is frozen); or 'light', the decoder's last
-            stages.
-        """
-        prefixes = {'full': ('encoder.', 'decoder.'), 'decoder': ('decoder.',),
-                    'light': tuple(f'{part}.' for part in self.last_stages)}[scope]
-        for name, parameter in self.named_parameters():
-            if name.startswith(prefixes):
-                yield name, parameter
 
     @abstractmethod
     def _encoded(self, normalised: Tensor) -> Tuple[Tensor, ...]:

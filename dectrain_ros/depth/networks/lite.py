@@ -106,8 +106,6 @@ class LiteNetwork(DepthNetwork):
         self.encoder = _LiteEncoder()
         self.decoder = _LiteDecoder(_LiteEncoder.channels)
         self.variance_head = nn.Conv2d(_LiteDecoder.channels[-1], 1, 3, padding=1)
-        self.last_stages = tuple(
-            f'decoder.{part}.{k}' for part in ('narrow', 'joined', 'outputs') for k in (2, 3))
 
     def _encoded(self, normalised):
         return self.encoder(normalised)

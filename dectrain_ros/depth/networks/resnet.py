@@ -170,7 +170,6 @@ class ResnetNetwork(DepthNetwork):
         self.encoder = _Encoder(_LAYOUTS[card.network])
         self.decoder = _Decoder(self.encoder.channels, scales)
         self.variance_head = nn.Conv2d(_DECODER_CHANNELS[0], 1, 3, padding=1)
-        self.last_stages = tuple(f'decoder.{k}' for k in (6, 7, 8, 9, 10, 11)[:4 + scales])
         nn.init.zeros_(self.variance_head.weight)
         nn.init.zeros_(self.variance_head.bias)
 

@@ -8,10 +8,10 @@ import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.composition import compose
 from dectrain_ros.evaluation.measure import measure, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Decision, StepResult
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.tools.node_parameters import Settings
 from dectrain_ros.ros.tools.playlist import LISTENER
@@ -148,10 +148,9 @@ class LiveEvaluation(Node):
         """Put what came beside depth by the untouched weights."""
         if not self._seen:
             return ()
-        untouched = Pipeline(config.replaced('decision.features', 'none'))
+        untouched = compose(config.replaced('decision.features', 'none'))
         return tuple(picture(
-            seen.index, seen.recorded.frame.image, untouched.depth_to_publish(
-                seen.recorded.frame, untouched.predict(seen.recorded.frame))[0],
+            seen.index, seen.recorded.frame.image, untouched.observe(seen.recorded.frame).depth,
             seen.depth, seen.recorded.ground_truth) for seen in self._seen)
 
     def _with_training(self, record: FrameRecord) -> FrameRecord:
