@@ -59,11 +59,12 @@ def test_every_output_has_the_stamp_frame_and_numbers_of_its_image(ros, weights,
 def test_nothing_is_computed_for_an_output_without_a_subscriber(ros, weights, monkeypatch):
     node = depth_node(ros, weights)
     asked = []
-    for name in ('depth_to_publish', 'variance_to_publish'):
-        def noted(*args, name=name, work=getattr(node._pipeline, name)):
-            asked.append(name)
-            return work(*args)
-        monkeypatch.setattr(node._pipeline, name, noted)
+    resize = node._pipeline.output_size.resize
+
+    def noted(*args):
+        asked.append('resize')
+        return resize(*args)
+    monkeypatch.setattr(node._pipeline.output_size, 'resize', noted)
     monkeypatch.setattr('dectrain_ros.ros.outputs.paint', lambda *_: asked.append('paint'))
     camera = Camera(ros)
     camera.frame(1)
@@ -73,7 +74,7 @@ def test_nothing_is_computed_for_an_output_without_a_subscriber(ros, weights, mo
     wait_until(lambda: node._outputs._color.get_subscription_count() == 1)
     camera.frame(2)
     color.wait_for()
-    assert asked == ['depth_to_publish', 'paint']
+    assert asked == ['resize', 'paint']
 
 
 def test_a_point_is_where_its_pixel_looks_at_its_depth_and_has_its_colour():
