@@ -37,7 +37,6 @@ setup(
         'pyyaml>=5.4',
         'rich>=11.2',
         'rosbags>=0.10',
-        'rosbags-image>=0.10',
         'safetensors>=0.4',
         'scipy>=1.8',
         'torch>=2.1',

@@ -69,6 +69,8 @@ def _add_bags(add, cut: bool = False) -> None:
     if cut:
         add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
         add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
+        add.add_argument('--ground-truth-unit', type=float, default=0.001, metavar='M',
+                         help='metres of one count of 16-bit true depth: 0.001 for mm')
     add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
     add.add_argument('--set', dest='assignments', action='append', default=[],
                      metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
@@ -91,7 +93,7 @@ def _add_evaluate(commands) -> None:
                      help='folder of report.json, report.html, per-frame CSV and plots')
     for topic, what in (('image', 'Image or CompressedImage'), ('camera-info', 'CameraInfo'),
                         ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF'),
-                        ('ground-truth', 'depth image, 16UC1 mm or 32FC1 m')):
+                        ('ground-truth', 'depth image, 16UC1 or 32FC1 m')):
         add.add_argument(f'--{topic}', default='', metavar='TOPIC',
                          help=f'{what} topic; found by type where not named')
     add.set_defaults(run=_evaluate)
@@ -241,7 +243,8 @@ def _evaluate(options) -> None:
     plan = Plan(
         tuple(options.bags), tuple(options.policies), options.seeds, options.start,
         options.frames, options.loops, Topics(
-            options.image, options.camera_info, options.pose, options.ground_truth))
+            options.image, options.camera_info, options.pose, options.ground_truth),
+        ground_truth_unit_m=options.ground_truth_unit)
     runs, report = [], Report(options.out, config, plan.as_dict())
     with _progress() as progress:
         for run in evaluate(plan, config, _Bars(progress)):
@@ -277,7 +280,7 @@ def _sweep(options) -> None:
     sweep = Sweep(SweepPlan(
         tuple(options.bags), tuple(options.policies), tuple(options.alphas),
         tuple(options.budgets), options.seeds, options.start, options.frames, options.loops,
-        options.jobs), parsed(options.assignments), options.out)
+        options.jobs, options.ground_truth_unit), parsed(options.assignments), options.out)
     depth = sweep.config.depth
     engine = make_engine(options.engine, options.jobs, depth.threads, depth.device)
     with _progress() as progress:

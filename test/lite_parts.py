@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.lite import LiteNetwork
-from dectrain_ros.depth.networks.loading import save_network
+from dectrain_ros.depth.networks.weights_file import save_network
 from dectrain_ros.synthetic.write_bag import Walk, write_walk
 import torch
 

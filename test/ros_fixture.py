@@ -22,7 +22,7 @@ def weights(tmp_path_factory):
     import torch
     from dectrain_ros.depth.networks.base import ModelCard
     from dectrain_ros.depth.networks.lite import LiteNetwork
-    from dectrain_ros.depth.networks.loading import save_network
+    from dectrain_ros.depth.networks.weights_file import save_network
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp('weights') / 'tiny.safetensors'
     save_network(path, LiteNetwork(ModelCard('lite', 64, 96, focal_px=60.0)), {})

@@ -5,7 +5,7 @@ from dectrain_ros.config import parsed
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.lite import LiteNetwork
-from dectrain_ros.depth.networks.loading import save_network
+from dectrain_ros.depth.networks.weights_file import save_network
 from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.memory.samples import Sample
 from dectrain_ros.memory.views import View

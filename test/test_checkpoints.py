@@ -3,8 +3,8 @@
 import json
 
 from dectrain_ros.checkpoints.files import read_tensors
-from dectrain_ros.depth.networks.loading import (
-    load_network, resolve_device, save_network, write_tensors)
+from dectrain_ros.depth.networks.loading import load_network, resolve_device
+from dectrain_ros.depth.networks.weights_file import save_network, write_tensors
 import pytest
 from safetensors.torch import save_file
 from scenes import CARD, lite, weights_file

@@ -8,9 +8,9 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import diagnostics, messages  # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
-from dectrain_ros.ros.frame_builder import Dropped, Framing  # noqa: E402
-from dectrain_ros.ros.inbox import Inbox, Received  # noqa: E402
+from dectrain_ros.ros.inbox import Inbox  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
+from dectrain_ros.sensing.frame_builder import Dropped, FrameBuilder    # noqa: E402
 from dectrain_ros.sensing.lens import Lens  # noqa: E402
 from dectrain_ros.sensing.pose_stream import Limits, PoseStream  # noqa: E402
 from dectrain_ros.sensing.pose_track import (  # noqa: E402,I100
@@ -135,12 +135,12 @@ def test_images_that_all_drop_are_an_error_with_what_stops_most_of_them(second):
 def test_a_lens_that_cannot_be_rectified_says_why_for_every_image():
     inbox, stamp = Inbox(wait_s=0.0), Header()
     inbox.put_lens(Lens(CAMERA, 'plumb_bob', (5.0, 0.0, 0.0, 0.0)))
-    framing = Framing(inbox, Health(Log()), 1)
+    builder = FrameBuilder(Health(Log()).problem, 1)
     for stamp.stamp.sec in (1, 2, 3):
         image = Image(header=stamp, encoding='rgb8', height=CAMERA.height, width=CAMERA.width,
                       step=3 * CAMERA.width, data=bytes(3 * CAMERA.width * CAMERA.height))
         with pytest.raises(Dropped, match='feed rectified images'):
-            framing.frame(Received(image, 0.0))
+            builder.build(image, inbox.lens())
 
 
 @pytest.mark.parametrize('reason, remedy', [

@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.frames import Candidate, DepthPrediction, Intrinsics  # noqa: E402,I100
-from dectrain_ros.ros.conversions import rgb_from_image  # noqa: E402
 from dectrain_ros.ros.inbox import Inbox  # noqa: E402
-from dectrain_ros.ros.inference_thread import CROWDED, Inference, WAITING  # noqa: E402
+from dectrain_ros.ros.inference_thread import Inference                 # noqa: E402
 from dectrain_ros.ros.messages import stamp_from_ns  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
+from dectrain_ros.sensing.frame_builder import CROWDED, MAX_WAITING     # noqa: E402
 from dectrain_ros.sensing.lens import Lens, Rectifier  # noqa: E402
 from dectrain_ros.sensing.pose_stream import JUMPED, Limits, PoseStream  # noqa: E402
 from dectrain_ros.sensing.pose_track import AFTER_LAST, INVALID, NO_POSES  # noqa: E402
@@ -181,7 +181,7 @@ def test_the_next_depth_does_not_wait_for_poses_and_frames_are_considered_in_ord
 
 def test_no_more_frames_than_allowed_wait_and_those_beyond_go_on_with_the_reason(patient):
     patient.pose(0)
-    for number in range(1, WAITING + 3):
+    for number in range(1, MAX_WAITING + 3):
         patient.image(number * S)
         patient.published.wait_for(number, timeout_s=5.0)
     patient.candidates.wait_for(2, timeout_s=5.0)
@@ -281,12 +281,12 @@ def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_
     lens = Lens(Intrinsics(40.0, 40.0, 15.5, 7.5, 32, 16), 'plumb_bob', (0.2, 0.0, 0.0, 0.0))
     patient.inbox.put_lens(lens)
     patient.pose(0)
-    for number in range(1, WAITING + 1):
+    for number in range(1, MAX_WAITING + 1):
         patient.image(number * S, red=number, size=(16, 32))
         patient.published.wait_for(number)
     patient.pose(99 * S)
-    patient.candidates.wait_for(WAITING)
-    assert [int(f.image.max()) for f in patient.pipeline.considered] == [*range(1, WAITING + 1)]
+    patient.candidates.wait_for(MAX_WAITING)
+    assert [int(f.image.max()) for f in patient.pipeline.considered] == [*range(1, MAX_WAITING + 1)]
     assert patient.pipeline.frames[0].intrinsics == Rectifier(lens, 1).camera != lens.camera
     assert patient.pipeline.forgotten == 0
 
@@ -357,7 +357,7 @@ def test_the_first_camera_info_may_come_just_after_its_image():
 
 
 @pytest.mark.parametrize('image, reason', [
-    ({'encoding': 'nonsense'}, 'unreadable image'),
+    ({'encoding': 'nonsense'}, 'unsupported image encoding'),
     ({'size': (4, 4)}, 'size differs from camera_info')])
 def test_a_bad_image_is_dropped_and_the_next_one_taken(bench, image, reason):
     bench.image(1 * S, **image)
@@ -458,4 +458,5 @@ def test_rgb_images_reach_the_pipeline_without_a_copy(bench):
     message = Image(encoding='rgb8', height=2, width=4, step=12, data=bytes(24))
     bench.inbox.put_image(message)
     bench.published.wait_for()
-    assert np.shares_memory(bench.pipeline.frames[0].image, rgb_from_image(message))
+    assert np.shares_memory(
+        bench.pipeline.frames[0].image, np.frombuffer(message.data, np.uint8))

@@ -17,8 +17,8 @@ from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
 from dectrain_ros.ros.inbox import Asked, Inbox  # noqa: E402
 from dectrain_ros.ros.inputs import Inputs, patience_clock  # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig  # noqa: E402
-from dectrain_ros.ros.pose_sources import ANOTHER_FRAME  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
+from dectrain_ros.sensing.camera_poses import ANOTHER_FRAME              # noqa: E402
 from dectrain_ros.sensing.lens import Lens, lens_from_camera_info, Rectifier  # noqa: E402
 from dectrain_ros.sensing.pose_track import AFTER_LAST, rigid_transform  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MESSAGES = ('_msgs', '_srvs', '_interfaces')
-FROM_ROS = ('rclpy', 'cv_bridge', 'message_filters', 'launch', 'launch_ros')
+FROM_ROS = ('rclpy', 'message_filters', 'launch', 'launch_ros')
 KEYS = {'cv2': 'python3-opencv', 'yaml': 'python3-yaml', 'numpy': 'python3-numpy',
         'scipy': 'python3-scipy', 'matplotlib': 'python3-matplotlib', 'rich': 'python3-rich',
         'jinja2': 'python3-jinja2'}
@@ -75,7 +75,6 @@ def test_setup_py_requires_every_pip_package_that_is_imported():
         'torch', 'numpy', 'scipy', 'rosbags', 'safetensors', 'rich', 'jinja2', 'matplotlib',
         'pyyaml')} <= required
     assert all('opencv' not in r for r in required)     # pip cannot see the system's
-    assert 'rosbags-image' in required
 
 
 def test_pip_is_not_asked_to_replace_what_the_machine_has():

@@ -101,9 +101,10 @@ def test_images_share_so_many_buffers_and_no_more():
 @pytest.mark.parametrize('model', LENSES)
 def test_a_distorted_camera_is_told_with_its_coefficients(model):
     lens = lens_from_camera_info(info(model, LENSES[model]))
-    assert lens == Lens(CAMERA, model, LENSES[model])
+    used = LENSES[model][:4] if model == 'plumb_bob' else LENSES[model]     # its fifth is 0
+    assert lens == Lens(CAMERA, model, used)
     half = lens.resized(80, 60)
-    assert half.camera == CAMERA.resized(80, 60) and half.coefficients == LENSES[model]
+    assert half.camera == CAMERA.resized(80, 60) and half.coefficients == used
 
 
 @pytest.mark.parametrize('model, d', [('plumb_bob', [0.0] * 5), ('', []), ('odd', [0.0] * 3)])
@@ -115,7 +116,17 @@ def test_a_part_of_the_sensor_is_a_camera_of_its_own():
     message = info('plumb_bob', BARREL)
     message.roi = RegionOfInterest(x_offset=40, y_offset=30, width=80, height=60)
     assert lens_from_camera_info(message) == Lens(
-        Intrinsics(120.0, 121.0, 39.0, 30.5, 80, 60), 'plumb_bob', BARREL)
+        Intrinsics(120.0, 121.0, 39.0, 30.5, 80, 60), 'plumb_bob', BARREL[:4])
+
+
+@pytest.mark.parametrize('model, d, used', [
+    ('plumb_bob', (0.1, 0.2, 0.0, 0.0, 0.3, 0.0, 0.0, 0.0), 5),
+    ('plumb_bob', (0.1,) + 4 * (0.01,) + (0.02, 0.0, 0.0), 8),
+    ('equidistant', (0.1, 0.2, 0.3, 0.4, 0.0), 4),
+    ('rational_polynomial', 12 * (0.01,), 12),
+    ('rational_polynomial', 8 * (0.01,) + 6 * (0.0,), 8)])
+def test_zeros_that_drivers_append_say_nothing(model, d, used):
+    assert lens_from_camera_info(info(model, d)).coefficients == d[:used]
 
 
 def test_images_that_are_rectified_already_are_left_alone():
@@ -126,10 +137,11 @@ def test_images_that_are_rectified_already_are_left_alone():
 @pytest.mark.parametrize('model, d, text', [
     ('odd', (0.1, 0.2), "distortion_model is 'odd': it must be one of plumb_bob, rational_poly"),
     ('', (0.1,), "distortion_model is '': it must be one of"),
-    ('plumb_bob', (0.1, 0.2, 0.3), r'd is \[0.1, 0.2, 0.3\]: plumb_bob has 4 or 5 finite'),
-    ('rational_polynomial', BARREL, 'rational_polynomial has 8 finite coefficients'),
-    ('equidistant', BARREL, 'equidistant has 4 finite coefficients; calibrate'),
-    ('plumb_bob', (float('nan'), 0.0, 0.0, 0.0), 'plumb_bob has 4 or 5 finite')])
+    ('plumb_bob', (0.1, 0.2, 0.3), r'd is \[0.1, 0.2, 0.3\]: plumb_bob has 4 or 5 or 8 or'),
+    ('rational_polynomial', BARREL, 'rational_polynomial has 8 or 12 or 14 finite coeff'),
+    ('plumb_bob', 15 * (0.1,), 'plumb_bob has 4 or 5 or 8 or 12 or 14 finite'),
+    ('equidistant', 5 * (0.1,), 'equidistant has 4 finite coefficients; calibrate'),
+    ('plumb_bob', (float('nan'), 0.0, 0.0, 0.0), 'plumb_bob has 4 or 5 or 8')])
 def test_a_lens_that_is_not_known_is_refused_with_what_it_is(model, d, text):
     with pytest.raises(ValueError, match=text):
         lens_from_camera_info(info(model, d))

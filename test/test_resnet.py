@@ -6,7 +6,7 @@ import sys
 
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.loading import load_network
-from dectrain_ros.depth.networks.resnet import load_encoder, load_resnet, ResnetNetwork
+from dectrain_ros.depth.networks.resnet import load_resnet, ResnetNetwork
 from dectrain_ros.training.update import DECODER, FULL
 import pytest
 import torch
@@ -23,7 +23,7 @@ def norm_shapes(name, channels):
 
 
 def resnet_shapes(network):
-    """Give the names and shapes of torchvision's classifier."""
+    """Return the names and shapes of torchvision's classifier."""
     shapes = {'conv1.weight': (64, 3, 7, 7), **norm_shapes('bn1', 64)}
     inputs, wide = 64, network == 'resnet50'
     for i, count in enumerate(COUNTS[network]):
@@ -43,7 +43,7 @@ def resnet_shapes(network):
 
 
 def decoder_shapes(network, scales=4):
-    """Give the names and shapes of monodepth2's depth.pth."""
+    """Return the names and shapes of monodepth2's depth.pth."""
     skips, inputs, shapes = CHANNELS[network], CHANNELS[network][-1], {}
     for n, (width, skip) in enumerate(zip((256, 128, 64, 32, 16), (*skips[-2::-1], 0))):
         for m, into in enumerate((inputs, width + skip)):
@@ -57,7 +57,7 @@ def decoder_shapes(network, scales=4):
 
 
 def tensors(shapes, prefix='', seed=0):
-    """Give tensors of these shapes: a layer neither explodes nor dies; variances are positive."""
+    """Return tensors of these shapes: no layer explodes or dies; variances are positive."""
     random, made = torch.Generator().manual_seed(seed), {}
     for name, shape in shapes.items():
         if name.endswith('num_batches_tracked'):
@@ -71,7 +71,7 @@ def tensors(shapes, prefix='', seed=0):
 
 
 def empty(shapes, prefix=''):
-    """Give the same names and shapes at the price of a number each."""
+    """Return the same names and shapes at the price of a number each."""
     return {prefix + name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
 
 
@@ -84,7 +84,7 @@ def written(folder, encoder, decoder, **kwargs):
 
 @pytest.fixture(scope='module')
 def resnet18():
-    """Give encoder.pth's and depth.pth's content."""
+    """Return encoder.pth's and depth.pth's content."""
     encoder = tensors(resnet_shapes('resnet18'), 'encoder.')
     return {**encoder, **SIZES, 'use_stereo': False}, tensors(decoder_shapes('resnet18'), seed=1)
 
@@ -240,16 +240,39 @@ def test_a_card_beside_the_checkpoint_has_the_last_word(hollow, tmp_path):
         'resnet18', 64, 128, max_depth_m=20.0, mean=(0.5, 0.5, 0.5), scale=7.1)
 
 
-def test_torchvision_weights_fill_the_encoder_alone(tmp_path, resnet18):
-    classifier = tensors(resnet_shapes('resnet18'), seed=5)
-    torch.save(classifier, tmp_path / 'resnet18.pth')
-    network = ResnetNetwork(ModelCard('resnet18', **SIZES))
-    before = {k: t.clone() for k, t in network.decoder.state_dict().items()}
-    load_encoder(network, tmp_path / 'resnet18.pth')
-    for name, tensor in network.encoder.state_dict().items():
-        assert torch.equal(tensor, classifier[name]), name
-    for name, tensor in network.decoder.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
+def under(prefix, named):
+    """Return tensors under longer names; sizes keep theirs."""
+    return {prefix + k if isinstance(t, torch.Tensor) else k: t for k, t in named.items()}
+
+
+def assert_loads_as(resnet18, encoder, decoder, tmp_path):
+    """Check that these files hold the same weights and sizes as the plain ones."""
+    loaded = load_resnet('resnet18', written(tmp_path / 'wrapped', encoder, decoder))
+    assert loaded.card == ModelCard('resnet18', **SIZES)
+    state = loaded.state_dict()
+    for name, tensor in {**resnet18[0], **resnet18[1]}.items():
+        if isinstance(tensor, torch.Tensor) and 'encoder.fc.' not in name:
+            assert torch.equal(state[name], tensor), name
+
+
+@pytest.mark.parametrize('prefix', ['module.', 'model.', 'model.depth_net.', 'encoder.'])
+def test_what_wrappers_put_before_names_is_left_out(tmp_path, resnet18, prefix):
+    encoder, decoder = resnet18
+    assert_loads_as(resnet18, under(prefix, encoder), under(prefix, decoder), tmp_path)
+
+
+def test_lightning_files_are_read(tmp_path, resnet18):
+    encoder, decoder = resnet18
+    weights = {k: t for k, t in encoder.items() if k not in ('height', 'width', 'use_stereo')}
+    assert_loads_as(
+        resnet18, {'epoch': 3, 'state_dict': under('model.', weights), **SIZES},
+        {'epoch': 3, 'state_dict': under('model.', {**decoder, **SIZES})}, tmp_path)
+
+
+def test_torchvisions_names_are_read(tmp_path, resnet18):
+    encoder = {k.removeprefix('encoder.'): t for k, t in resnet18[0].items()}
+    assert_loads_as(resnet18, encoder, resnet18[1], tmp_path)
+    assert_loads_as(resnet18, under('module.', encoder), resnet18[1], tmp_path)
 
 
 def refused(match, folder, network='resnet18'):

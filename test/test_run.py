@@ -215,6 +215,7 @@ def test_the_report_has_the_agreed_fields(runs, config, tmp_path):
     ({'policies': ('never', 'sometimes')}, "'sometimes' is not a policy"),
     ({'start': FRAMES}, f'has {FRAMES} images: start is {FRAMES}'), ({'start': -1}, 'start is -1'),
     ({'frames': 0}, 'frames 0'),
+    ({'ground_truth_unit_m': 0.0}, 'unit of true depth is 0.0 m'),
 ])
 def test_an_impossible_plan_is_refused_before_the_first_run(bag, config, change, message):
     watch = Watch()

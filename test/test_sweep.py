@@ -235,7 +235,8 @@ def test_what_a_smaller_sweep_shares_is_not_run_again(plan, config, stored, chan
         plan._replace(**change), config, stored).done
 
 
-@pytest.mark.parametrize('change', [{'loops': 2}, {'frames': 3}, {'start': 1}])
+@pytest.mark.parametrize('change', [
+    {'loops': 2}, {'frames': 3}, {'start': 1}, {'ground_truth_unit_m': 0.002}])
 def test_another_cut_is_another_run(plan, config, stored, change):
     assert Sweep(plan._replace(**change), config, stored).done == 0
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
+from itertools import islice
 import logging
 from pathlib import Path
 import struct
-from typing import Deque, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from dectrain_ros.bags.images import depth_metres, encoding_of, ImageProblem, rgb_image
-from dectrain_ros.bags.poses import Chain, PoseSource, read_poses
+from dectrain_ros.bags.frames import FrameStream, Recorded
+from dectrain_ros.bags.storage import Storage
 from dectrain_ros.bags.topics import (
-    BagError, base_name, choose, IMAGES, is_static, Listed, Topics, TRANSFORMS)
+    BagError, CAMERA_INFO, choose, IMAGES, is_static, Listed, ODOMETRY, POSE,
+    POSE_WITH_COVARIANCE, POSES, Topics, TRANSFORMS)
 from dectrain_ros.bags.writer import BagWriter
-from dectrain_ros.frames import Frame, Intrinsics
+from dectrain_ros.config import PoseConfig
+from dectrain_ros.sensing.camera_poses import (
+    CameraPoses, make_camera_poses, Report, TransformPoses)
+from dectrain_ros.sensing.images import depth_metres, encoding_of, ImageProblem, unlikely_unit
+from dectrain_ros.sensing.lens import is_rectified, Lens, lens_from_camera_info
+from dectrain_ros.sensing.stamps import stamp_ns_of
 import numpy as np
-from rosbags.rosbag2 import Reader
 from rosbags.serde import SerdeError
 from rosbags.typesys import get_typestore, Stores
 
@@ -24,18 +30,8 @@ __all__ = ['Bag', 'BagError', 'BagWriter', 'header_stamp_ns', 'RawMessage', 'Rec
 
 logger = logging.getLogger(__name__)
 
-# A depth image belongs to a colour image if their stamps are this close.
-_DEPTH_TOLERANCE_NS = 20_000_000
-# Most messages held back while an image waits for its depth image.
-_LOOKAHEAD = 32
-
-
-class Recorded(NamedTuple):
-    """A frame, and its true depth if recorded: float32 m (h, w) at its own size, NaN invalid."""
-
-    frame: Frame
-    ground_truth: Optional[np.ndarray]
-
+_SOURCES = {'pose': POSE, 'pose_with_covariance': POSE_WITH_COVARIANCE, 'odometry': ODOMETRY,
+            'tf': TRANSFORMS}       # types of topics, by `pose.source`
 
 class RawMessage(NamedTuple):
     """A message as recorded: stamp_ns is when it was logged, data is CDR."""
@@ -54,23 +50,29 @@ class Bag:
 
     :param path: a rosbag2 folder, or one of its .mcap or .db3 files.
     :param topics: names of topics; empty ones are found by type, and `topics` tells which.
-    :param max_gap_s: poses further apart than this are not interpolated, s.
+    :param pose: what the poses are of, and what is believed of them; source must fit the topic.
+    :param ground_truth_unit_m: metres of one count of true depth in 16 bits.
     :raises BagError: if there is no readable bag, or it lacks images, poses or a calibration.
     """
 
-    def __init__(self, path, topics: Topics = Topics(), max_gap_s: float = 0.25):
+    def __init__(self, path, topics: Topics = Topics(), pose: PoseConfig = PoseConfig(),
+                 ground_truth_unit_m: float = 0.001):
         """Open the bag, choose its topics and read its calibration and poses."""
         self.path = Path(path)
         self.skipped: Counter = Counter()
         self._warned: set = set()
+        self._details: Dict[str, str] = {}      # the first of each reason
+        self._truth_unit_m = ground_truth_unit_m
         self._types = get_typestore(Stores.ROS2_JAZZY)
-        self._storage = _storage(self.path)
+        self._storage = Storage(self.path)
+        self.duration_ns = self._storage.duration_ns
         self._listed = self._list()
-        self.topics = choose(self.path, list(self._listed.values()), topics)
-        image_header = self._first(self.topics.image).header
-        self._calibration = self._read_calibration()
-        self._poses = self._read_poses(image_header.frame_id.lstrip('/'), max_gap_s)
-        self._check_clocks(image_header.stamp)
+        self.topics = choose(self.path, list(self._listed.values()), topics, self._spans)
+        self._pose = pose
+        self._check_source()
+        self._camera_frame = self._first(self.topics.image).header.frame_id
+        self._lens = self._first_lens()
+        self._check_poses()
 
     def __len__(self) -> int:
         """Count the recorded images, usable or not."""
@@ -99,19 +101,29 @@ class Bag:
                 f'{self.path}: frames {start} to {"the end" if count is None else start + count} '
                 f'asked of {len(self)} images on {self.topics.image}; ask for some it has')
         self.skipped.clear()
-        seen, previous = 0, None
         stop = len(self) if count is None else start + count
-        for stamp_ns, data, depth_data in self._paired(start, stop):
-            seen += 1
-            frame = self._frame(stamp_ns, data, previous)
-            if frame is not None:
-                previous = frame
-                yield Recorded(frame, self._ground_truth(depth_data))
-        if previous is None:
+        used = seen = number = 0
+        stream = self._frame_stream()
+        for topic, log_ns, message in self._decoded(self._frame_topics(), start, stop):
+            number += topic == self.topics.image
+            if message is None:
+                continue
+            for recorded in stream.feed(topic, log_ns, message):
+                used += 1
+                yield recorded
+            if number >= stop and not stream.is_waiting:
+                break
+        for recorded in stream.end():
+            used += 1
+            yield recorded
+        if not used:
+            seen = min(number, stop) - start
             reason, times = (self.skipped.most_common(1) or [('no readable message', seen)])[0]
+            detail = self._details.get(reason, '')
             raise BagError(
                 f'{self.path}: none of {seen} images on {self.topics.image} can be used: '
-                f'{reason} ({times} times); name another image topic or record it anew')
+                f'{reason} ({times} times){": " if detail else ""}{detail}; name another image '
+                'topic or record it anew')
 
     def messages(self, topics: Sequence[str] = ()) -> Iterator[RawMessage]:
         """
@@ -125,156 +137,180 @@ class Bag:
             raise BagError(
                 f'{self.path}: no messages on {", ".join(missing)}; it has '
                 f'{", ".join(self._listed)}')
-        for connection, stamp_ns, data in self._stream(tuple(topics) or tuple(self._listed)):
+        for connection, stamp_ns, data in self._storage.messages(topics or self._listed):
             yield RawMessage(connection.topic, connection.msgtype, stamp_ns, data)
 
-    def _stream(self, topics: Tuple[str, ...]) -> Iterator[tuple]:
-        """Read (connection, log time in ns, data) of topics from the start."""
-        try:
-            with Reader(self._storage) as reader:
-                yield from reader.messages([c for c in reader.connections if c.topic in topics])
-        except Exception as error:      # noqa: B902 damaged storage raises almost anything
-            raise _unreadable(self.path, error) from error
+    def _decoded(
+        self, topics: Tuple[str, ...], start: int = 0, stop: Optional[int] = None
+    ) -> Iterator[tuple]:
+        """
+        Read (topic, log time in ns, message) of topics from the start.
 
-    def _decoded(self, topics: Tuple[str, ...]) -> Iterator[tuple]:
-        """Read (topic, message) of topics from the start."""
-        for connection, _, data in self._stream(topics):
+        :param start, stop: numbers of images; the message of one outside is None.
+        """
+        number = -1
+        for connection, log_ns, data in self._storage.messages(topics):
+            if stop is not None and connection.topic == self.topics.image:
+                number += 1
+                if not start <= number < stop:
+                    yield connection.topic, log_ns, None
+                    continue
             try:
                 message = self._types.deserialize_cdr(data, connection.msgtype)
             except SerdeError as error:
                 self._count(f'unreadable message on {connection.topic}', str(error))
-            else:
-                yield connection.topic, message
+                message = None
+            yield connection.topic, log_ns, message
 
     def _first(self, topic: str):
         """Give the first message of a topic."""
-        for _, message in self._decoded((topic,)):
-            return message
+        for _, _, message in self._decoded((topic,)):
+            if message is not None:
+                return message
         raise BagError(f'{self.path}: {topic} has no readable message; name another topic')
 
     def _list(self) -> Dict[str, Listed]:
         """List the topics that have messages."""
-        try:
-            with Reader(self._storage) as reader:
-                self.duration_ns = reader.duration
-                counts: Dict[Tuple[str, str], int] = {}
-                for c in reader.connections:
-                    key = (c.topic, c.msgtype)
-                    counts[key] = counts.get(key, 0) + c.msgcount
-        except Exception as error:      # noqa: B902 damaged storage raises almost anything
-            raise _unreadable(self.path, error) from error
         return {
-            topic: Listed(topic, kind, count,
-                          encoding_of(self._first(topic)) if kind in IMAGES else '')
-            for (topic, kind), count in counts.items() if count}
+            topic: self._described(topic, kind, count)
+            for (topic, kind), count in self._storage.counts.items() if count}
 
-    def _read_calibration(self) -> Intrinsics:
-        """Read the pinhole camera from the first CameraInfo."""
-        info, topic = self._first(self.topics.camera_info), self.topics.camera_info
-        rectified = 'rect' in base_name(self.topics.image).rpartition('/')[2]
-        fx, cx, fy, cy = info.k[0], info.k[2], info.k[4], info.k[5]
-        if rectified and info.p[0] > 0:
-            fx, cx, fy, cy = info.p[0], info.p[2], info.p[5], info.p[6]
-        elif np.any(info.d):
-            logger.warning('%s: %s describes lens distortion, which is not corrected: '
-                           'rectify the images for true depth', self.path, topic)
-        try:
-            camera = Intrinsics(*map(float, (fx, fy, cx, cy)), info.width, info.height)
-            roi = info.roi
-            if roi.width and roi.height:        # the driver reads out a part of the sensor
-                return camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
-            return camera
-        except ValueError as error:
-            raise BagError(f'{self.path}: {topic}: {error}') from None
+    def _described(self, topic: str, kind: str, count: int) -> Listed:
+        """List a topic with what its first message says, as far as it is readable."""
+        listed = Listed(topic, kind, count)
+        if kind not in (*IMAGES, CAMERA_INFO, *POSES):
+            return listed
+        message = next((m for *_, m in self._decoded((topic,)) if m is not None), None)
+        if message is None:
+            return listed
+        listed = listed._replace(frame_id=message.header.frame_id.lstrip('/'))
+        if kind in IMAGES:
+            listed = listed._replace(encoding=encoding_of(message))
+        if kind == CAMERA_INFO:
+            k = message.k
+            listed = listed._replace(matrix=tuple(map(float, (k[0], k[4], k[2], k[5]))))
+        return listed._replace(
+            width=getattr(message, 'width', 0), height=getattr(message, 'height', 0))
 
-    def _read_poses(self, camera_frame: str, max_gap_s: float) -> Chain:
-        """Read the poses of the camera."""
-        listed = self._listed[self.topics.pose]
-        return read_poses(PoseSource(
-            self.path, listed.name, listed.msgtype, listed.count,
-            self.static_transforms, camera_frame, max_gap_s, self._decoded))
+    def _spans(self, names: Sequence[str]) -> List[float]:
+        """Return the seconds from the first to the last message of topics, as logged."""
+        first: Dict[str, int] = {}
+        last: Dict[str, int] = {}
+        for connection, stamp_ns, _ in self._storage.messages(names):
+            first.setdefault(connection.topic, stamp_ns)
+            last[connection.topic] = stamp_ns
+        return [(last.get(name, 0) - first.get(name, 0)) * 1e-9 for name in names]
 
-    def _check_clocks(self, stamp) -> None:
-        """Refuse poses that cannot meet the images: their clocks differ."""
-        image_ns = stamp.sec * 10**9 + stamp.nanosec
-        first, last = self._poses.span_ns()
-        if last < image_ns or first > image_ns + self.duration_ns:
+    def _check_source(self) -> None:
+        """Refuse a `pose.source` that is set and is not the topic's type."""
+        kind, source = self._listed[self.topics.pose].msgtype, self._pose.source
+        if source != PoseConfig().source and kind != _SOURCES[source]:
             raise BagError(
-                f'{self.path}: poses on {self.topics.pose} cover {first / 1e9:.3f} to '
-                f'{last / 1e9:.3f} s but images on {self.topics.image} start at '
-                f'{image_ns / 1e9:.3f} s; stamp both by the same clock')
+                f'{self.path}: pose.source is {source} but poses are on {self.topics.pose} of type '
+                f'{kind}: name another pose topic, or leave pose.source at its default')
 
-    def _paired(self, start: int, stop: int) -> Iterator[tuple]:
-        """Give (stamp_ns, image data, depth data or None) of the images start to stop."""
-        pending: Deque[tuple] = deque()
-        depths: Deque[tuple] = deque(maxlen=_LOOKAHEAD)
-        truth = self.topics.ground_truth
-        number = 0
-        for connection, _, data in self._stream(tuple(filter(None, (self.topics.image, truth)))):
+    def _read_lens(self, message) -> Lens:
+        return lens_from_camera_info(message, is_rectified(self.topics.image))
+
+    def _first_lens(self) -> Lens:
+        """Read the first camera_info that holds: the first of all may be a driver's default."""
+        topic, problem = self.topics.camera_info, 'has no readable message'
+        for _, _, message in self._decoded((topic,)):
             try:
-                stamped = header_stamp_ns(data), data
+                if message is not None:
+                    return self._read_lens(message)
             except ValueError as error:
-                self._count(f'unreadable message on {connection.topic}', str(error))
-                stamped = None
-            if connection.topic != truth:
-                if stamped and start <= number < stop:
-                    pending.append(stamped)
-                number += 1
-            elif stamped:
-                depths.append(stamped)
-            # The nearest depth image is known once one is as new as the image.
-            while pending and (not truth or len(pending) > _LOOKAHEAD or (
-                    depths and depths[-1][0] >= pending[0][0])):
-                yield (*pending[0], _nearest(depths, pending.popleft()[0]))
-            if number >= stop and not pending:
-                return
-        for stamp_ns, data in pending:
-            yield stamp_ns, data, _nearest(depths, stamp_ns)
+                problem = str(error)
+        raise BagError(f'{self.path}: {topic}: {problem}')
 
-    def _frame(self, stamp_ns: int, data: bytes, previous: Optional[Frame]) -> Optional[Frame]:
-        """Decode one frame; None if it cannot be used, which is counted."""
-        if previous is not None and stamp_ns <= previous.stamp_ns:
-            return self._count('image stamp not after the one before')
+    @property
+    def _has_transforms_only(self) -> bool:
+        return self._listed[self.topics.pose].msgtype == TRANSFORMS
+
+    def _frame_topics(self) -> Tuple[str, ...]:
+        """Name the topics that frames are made of; fixed transforms are read ahead."""
+        moving = [t.name for t in self._listed.values()
+                  if t.msgtype == TRANSFORMS and not is_static(t.name)]
+        return tuple(dict.fromkeys(filter(None, (
+            self.topics.image, self.topics.camera_info, self.topics.ground_truth,
+            self.topics.pose, *moving))))
+
+    def _camera_poses(self, report: Report) -> CameraPoses:
+        """Make the camera's poses, with fixed transforms: a late node hears of those at once."""
         try:
-            message = self._types.deserialize_cdr(data, self._listed[self.topics.image].msgtype)
-            image = rgb_image(message)
-        except SerdeError as error:
-            return self._count(f'unreadable message on {self.topics.image}', str(error))
-        except ImageProblem as error:
-            return self._count(str(error))
-        if previous is not None and image.shape != previous.image.shape:
-            return self._count('image size changed')
-        intrinsics = previous.intrinsics if previous else self._intrinsics(image)
-        pose, problem = self._poses.at(stamp_ns)
-        if problem:
-            self._count(problem)
-        return Frame(stamp_ns, image, intrinsics, pose, message.header.frame_id, problem)
+            poses = make_camera_poses(self._has_transforms_only, self._pose, report)
+        except ValueError as error:
+            raise BagError(f'{self.path}: {error}') from None
+        for _, _, message in self._decoded(self.static_transforms):
+            for transform in message.transforms if message is not None else ():
+                poses.add_fixed(transform)
+        if isinstance(poses, TransformPoses):
+            poses.ask_for(self._camera_frame)
+        return poses
 
-    def _intrinsics(self, image: np.ndarray) -> Intrinsics:
-        """Give the calibration at the image's size."""
-        (height, width), full = image.shape[:2], self._calibration
-        if abs(full.height * width / full.width - height) >= 1.0:
+    def _frame_stream(self) -> FrameStream:
+        return FrameStream(
+            self.topics, self._camera_poses(self._count), self._lens,
+            read_lens=self._read_lens, read_truth=self._ground_truth, wait_s=self._pose.wait_s,
+            drop=self._count, report=self._count)
+
+    def _check_poses(self) -> None:
+        """Refuse poses of which not one is valid, or that cannot meet the images."""
+        problems: List[str] = []
+        poses = self._camera_poses(lambda reason, detail: problems.append(detail))
+        topic, first_ns = self.topics.pose, None
+        for _, _, message in self._decoded((topic,)):
+            if message is None:
+                continue
+            if self._has_transforms_only:
+                for transform in message.transforms:
+                    poses.add_moving(transform)
+            else:
+                poses.add_pose(message)
+            first_ns = poses.newest_ns if first_ns is None else first_ns
+        if isinstance(poses, TransformPoses) and (first_ns is None or not poses.is_joined):
             raise BagError(
-                f'{self.path}: images on {self.topics.image} are {width}x{height} but '
-                f'{self.topics.camera_info} is for {full.width}x{full.height}, another shape; '
-                'name the CameraInfo topic of this camera')
-        return full.resized(width, height)
+                f'{self.path}: {topic} has no moving transform from {self._pose.world_frame!r} '
+                f'down to the camera frame {self._camera_frame!r}; set pose.world_frame, name '
+                'a pose topic, or record /tf and /tf_static')
+        if not poses.has_valid:
+            raise BagError(
+                f'{self.path}: {topic} has no valid pose: '
+                f'{problems[0] if problems else "it has no readable messages"}; name another '
+                'pose topic')
+        first, second = self._first_image_stamps()
+        if all(poses.newest_ns < image_ns or first_ns > image_ns + self.duration_ns
+               for image_ns in (first, second)):
+            raise BagError(
+                f'{self.path}: poses on {topic} cover {first_ns / 1e9:.3f} to '
+                f'{poses.newest_ns / 1e9:.3f} s but images on {self.topics.image} start at '
+                f'{first / 1e9:.3f} s; stamp both by the same clock')
 
-    def _ground_truth(self, data: Optional[bytes]) -> Optional[np.ndarray]:
-        """Decode a depth image; None if there is none to use, which is counted."""
-        topic = self.topics.ground_truth
-        if not topic:
-            return None
-        if data is None:
-            return self._count('no depth image near the stamp')
+    def _first_image_stamps(self) -> Tuple[int, int]:
+        """Read the first two images' stamps, ns: the very first may be a driver's default."""
+        readable = (m for *_, m in self._decoded((self.topics.image,)) if m is not None)
+        stamps = [stamp_ns_of(message.header.stamp) for message in islice(readable, 2)]
+        return stamps[0], stamps[-1]
+
+    def _ground_truth(self, message) -> Optional[np.ndarray]:
+        """Decode a depth image; None if it is unusable, which is counted."""
         try:
-            return depth_metres(self._types.deserialize_cdr(data, self._listed[topic].msgtype))
-        except (SerdeError, ImageProblem) as error:
+            truth = depth_metres(message, self._truth_unit_m)
+        except ImageProblem as error:
             return self._count('unusable depth image', str(error))
+        doubt = unlikely_unit(truth)
+        if doubt:
+            self._warn_once('unlikely true depth', f'{self.topics.ground_truth}: {doubt}')
+        return truth
 
     def _count(self, reason: str, detail: str = '') -> None:
         """Count a reason; it is logged the first time."""
         self.skipped[reason] += 1
+        self._details.setdefault(reason, detail)
+        self._warn_once(reason, detail)
+
+    def _warn_once(self, reason: str, detail: str) -> None:
+        """Log a reason the first time."""
         if reason not in self._warned:
             self._warned.add(reason)
             logger.warning('%s: %s%s', self.path, reason, f': {detail}' if detail else '')
@@ -290,34 +326,3 @@ def header_stamp_ns(data) -> int:
         raise ValueError(f'message has {len(data)} bytes: one with a header has at least 12')
     seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
     return seconds * 10**9 + nanoseconds
-
-
-def _nearest(depths: Deque[tuple], stamp_ns: int) -> Optional[bytes]:
-    """Give the depth image nearest to a stamp, None if it is too far."""
-    stamp, data = min(depths, key=lambda d: abs(d[0] - stamp_ns), default=(0, None))
-    return data if abs(stamp - stamp_ns) <= _DEPTH_TOLERANCE_NS else None
-
-
-def _storage(path: Path) -> Path:
-    """Give what rosbags can open: the folder, or the one file in a folder without metadata."""
-    if not path.exists():
-        raise BagError(f'{path} does not exist: give a rosbag2 folder, or an .mcap or .db3 file')
-    if path.is_dir() and not (path / 'metadata.yaml').exists():
-        files = sorted(p for p in path.iterdir() if p.suffix in ('.mcap', '.db3'))
-        if len(files) != 1:
-            raise BagError(
-                f'{path} is no rosbag2 folder: it has no metadata.yaml and {len(files)} .mcap or '
-                '.db3 files; name one file, or run: ros2 bag reindex')
-        return files[0]
-    if path.is_file() and path.suffix not in ('.mcap', '.db3'):
-        raise BagError(
-            f'{path} is no rosbag2 file (.mcap or .db3); convert a ROS 1 bag with rosbags-convert')
-    return path
-
-
-def _unreadable(path: Path, error: Exception) -> BagError:
-    """Say in one line that storage is damaged."""
-    reason = ' '.join(str(error).split()) or type(error).__name__
-    return BagError(
-        f'{path} cannot be read, it is damaged or incomplete ({reason}); record or copy it anew, '
-        'or try: mcap recover, ros2 bag reindex')

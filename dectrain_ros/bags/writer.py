@@ -106,7 +106,7 @@ class BagWriter:
         if ground_truth is not None:
             metres = np.nan_to_num(ground_truth, nan=0.0, posinf=0.0, neginf=0.0)
             millimetres = np.rint(metres * 1e3)
-            millimetres[(millimetres < 0) | (millimetres > 65535)] = 0
+            millimetres[(millimetres < 0) | (millimetres > 65534)] = 0
             self._put(DEPTH_TOPIC, frame.stamp_ns,
                       self._image(millimetres.astype(np.uint16), '16UC1', header))
 

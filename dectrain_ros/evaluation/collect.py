@@ -76,7 +76,7 @@ def collect(plan: Collection, config: Config, watcher: Watcher, command: str) ->
         raise ValueError('decision.features is none: nothing would be known before a step')
     for policy in plan.policies:
         make_policy(policy)
-    bags = [Bag(path, max_gap_s=config.pose.max_gap_s) for path in plan.bags]
+    bags = [Bag(path, pose=config.pose) for path in plan.bags]
     if plan.target == DEPTH:
         for bag in bags:
             if not bag.topics.ground_truth:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, replace
+import math
 from pathlib import Path
 import time
 from typing import (
@@ -31,7 +32,7 @@ class Plan(NamedTuple):
     What to evaluate.
 
     seeds: runs of every policy, with seeds first_seed, first_seed + 1, ... start and frames cut
-    each bag; loops repeat the cut.
+    each bag; loops repeat the cut. ground_truth_unit_m: metres of a count of 16-bit true depth.
     """
 
     bags: Tuple[Path, ...]
@@ -42,6 +43,7 @@ class Plan(NamedTuple):
     loops: int = 1
     topics: Topics = Topics()
     first_seed: int = 0
+    ground_truth_unit_m: float = 0.001
 
     def as_dict(self) -> dict:
         """Give plain values, for JSON."""
@@ -95,7 +97,11 @@ def opened(plan: Plan, config: Config) -> List[Bag]:
                          f'before: these are {runs}')
     for policy in plan.policies:
         policy_of(policy, config)
-    bags = [Bag(path, plan.topics, config.pose.max_gap_s) for path in plan.bags]
+    if not 0.0 < plan.ground_truth_unit_m < math.inf:
+        raise ValueError(f'the unit of true depth is {plan.ground_truth_unit_m} m: it must be '
+                         'positive and finite, 0.001 for mm')
+    bags = [Bag(path, plan.topics, config.pose, plan.ground_truth_unit_m)
+            for path in plan.bags]
     for bag in bags:
         if not 0 <= plan.start < len(bag) or (plan.frames is not None and plan.frames < 1):
             raise ValueError(
@@ -246,6 +252,8 @@ class _Run:
         index = len(self._records)
         inference, deciding, training = self._costs
         frame = recorded.frame
+        if recorded.begins_stretch:
+            self._pipeline.forget_views()
         prediction, depth = inference.charge(0, lambda: self._inferred(frame))
         candidate: Candidate = deciding.charge(
             self._considering, lambda: self._pipeline.consider(frame, prediction))

@@ -33,7 +33,8 @@ class SweepPlan(NamedTuple):
 
     alphas: of the policies named that go by it, of dectrain where none is; empty takes the
     configured one. seeds: runs of each on every bag; but one of never, which draws nothing.
-    start, frames and loops are those of Plan; jobs is how many runs go on at a time.
+    start, frames, loops and ground_truth_unit_m are those of Plan; jobs is how many runs go on
+    at a time.
     """
 
     bags: Tuple[Path, ...]
@@ -45,6 +46,7 @@ class SweepPlan(NamedTuple):
     frames: Optional[int] = None
     loops: int = 1
     jobs: int = 1
+    ground_truth_unit_m: float = 0.001
 
     def as_dict(self) -> dict:
         """Give plain values, for JSON."""
@@ -122,7 +124,8 @@ class Sweep:
                     if seed == 0 or point.policy != 'never':
                         yield Job(point, name, seed, Plan(
                             (path,), (point.policy,), start=plan.start, frames=plan.frames,
-                            loops=plan.loops, first_seed=seed), config)
+                            loops=plan.loops, first_seed=seed,
+                            ground_truth_unit_m=plan.ground_truth_unit_m), config)
 
     @property
     def done(self) -> int:
@@ -194,7 +197,7 @@ def _check(plan: SweepPlan, config: Config, points: Tuple[Point, ...]) -> None:
     for point in points:
         policy_of(point.policy, _config_of(point, config))
     opened(Plan(plan.bags, tuple(p.policy for p in points), plan.seeds, plan.start, plan.frames,
-                plan.loops), config)
+                plan.loops, ground_truth_unit_m=plan.ground_truth_unit_m), config)
 
 
 def _key(job: Job) -> dict:
@@ -211,6 +214,7 @@ def _key(job: Job) -> dict:
         'bag': bag.name, 'bag_bytes': sum(path.stat().st_size for path in _files(bag)),
         'policy': job.point.policy, 'alpha': job.point.alpha, 'seed': job.seed,
         'start': job.plan.start, 'frames': job.plan.frames, 'loops': job.plan.loops,
+        'ground_truth_unit_m': job.plan.ground_truth_unit_m,
         'config': config, 'contents': [_digest(path) for path in files],
         'versions': versions()}))
 

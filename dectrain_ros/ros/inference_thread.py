@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 import threading
-from typing import Callable, Deque, NamedTuple, Optional
+from typing import Callable, Deque, NamedTuple
 
 from dectrain_ros.frames import Candidate, DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
-from dectrain_ros.ros.frame_builder import Dropped, Framing
 from dectrain_ros.ros.inbox import Asked, Inbox, Received
 from dectrain_ros.ros.problem_counts import Health
+from dectrain_ros.sensing.frame_builder import (
+    CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
 from std_msgs.msg import Header
-
-# Frames that wait for their poses, 0.27 s at 30 Hz; each holds its image and encoder features.
-WAITING = 8
-CROWDED = f'pose later than {WAITING} more images'
 
 
 class _Predicted(NamedTuple):
@@ -27,7 +24,7 @@ class _Predicted(NamedTuple):
     frame: Frame
     prediction: DepthPrediction
     header: Header
-    stretch: int            # see Framing.stretch
+    stretch: int            # see FrameBuilder
 
 
 class Inference:
@@ -57,9 +54,10 @@ class Inference:
         self._publish_candidate = publish_candidate
         self._predicted: Deque[_Predicted] = deque()
         # A frame keeps its picture while it and as many as may wait, and one more, are there.
-        self._framing = Framing(inbox, health, pictures=WAITING + 2)
-        self._stretch = 0                       # of the views
-        self._view_ns: Optional[int] = None     # of the newest view
+        self._builder = FrameBuilder(
+            health.problem, buffers=MAX_WAITING + 2,
+            take_clock_went_back=inbox.take_went_back, rewind=inbox.rewind)
+        self._stretches = Stretches(inbox.jumped)
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
@@ -75,14 +73,14 @@ class Inference:
             received = self._inbox.take_image()
             if received is not None:
                 self._predict(received)
-            if self._predicted and (len(self._predicted) > WAITING
+            if self._predicted and (len(self._predicted) > MAX_WAITING
                                     or self._inbox.is_decided(self._predicted[0].asked)):
                 self._consider(self._predicted.popleft())
 
     def _predict(self, received: Received) -> None:
         """Publish the depth of an image, and let its frame wait."""
         try:
-            frame = self._framing.frame(received)
+            frame = self._builder.build(received.message, self._inbox.lens())
             prediction = self._pipeline.predict(frame)
             self._publish_depth(received, frame, prediction)
         except Dropped as dropped:
@@ -92,7 +90,7 @@ class Inference:
         else:
             asked = Asked(frame.stamp_ns, frame.frame_id, self._inbox.now_s())
             self._predicted.append(_Predicted(
-                asked, frame, prediction, received.message.header, self._framing.stretch))
+                asked, frame, prediction, received.message.header, self._builder.stretch))
 
     def _consider(self, predicted: _Predicted) -> None:
         """Publish what a frame may teach, with its pose or the reason why it has none."""
@@ -100,7 +98,8 @@ class Inference:
             pose = self._pose(predicted)
             frame = replace(predicted.frame, world_from_camera=pose.matrix,
                             pose_problem=pose.problem)
-            self._keep_views(predicted.stretch, frame)
+            if self._stretches.breaks_at(frame, predicted.stretch):
+                self._pipeline.forget_views()
             candidate = self._pipeline.consider(frame, predicted.prediction)
             self._publish_candidate(
                 predicted.header, candidate, predicted.prediction.weight_version)
@@ -109,18 +108,8 @@ class Inference:
 
     def _pose(self, predicted: _Predicted) -> PoseLookup:
         pose = self._inbox.pose(predicted.asked)
-        if pose.problem == AFTER_LAST and len(self._predicted) >= WAITING:
+        if pose.problem == AFTER_LAST and len(self._predicted) >= MAX_WAITING:
             pose = PoseLookup(None, CROWDED)
         if pose.matrix is None:
             self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
         return pose
-
-    def _keep_views(self, stretch: int, frame: Frame) -> None:
-        """Start the views afresh where this frame must not be compared with them."""
-        jumped = (self._view_ns is not None and frame.world_from_camera is not None
-                  and self._inbox.jumped(self._view_ns, frame.stamp_ns))
-        if stretch != self._stretch or jumped:
-            self._pipeline.forget_views()
-            self._stretch = stretch
-        if frame.world_from_camera is not None:
-            self._view_ns = frame.stamp_ns

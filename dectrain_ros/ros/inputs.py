@@ -6,13 +6,12 @@ import time
 from typing import Callable
 
 from dectrain_ros.config import PoseConfig
-from dectrain_ros.ros import conversions
 from dectrain_ros.ros.inbox import Inbox
 from dectrain_ros.ros.parameters import ImageConfig
-from dectrain_ros.ros.pose_sources import make_pose_source
+from dectrain_ros.ros.pose_sources import PoseInputs
 from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.ros.subscriptions import sensor, subscribe
-from dectrain_ros.sensing.lens import lens_from_camera_info
+from dectrain_ros.sensing.lens import is_rectified, lens_from_camera_info
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -37,9 +36,9 @@ class Inputs:
                  health: Health):
         """Subscribe."""
         self._node, self._inbox, self._health = node, inbox, health
-        self._rectified = conversions.is_rectified(node.resolve_topic_name('image'))
-        self._poses = make_pose_source(node, pose, inbox, health)
-        inbox.ask(self._poses)
+        self._rectified = is_rectified(node.resolve_topic_name('image'))
+        self._poses = PoseInputs(node, pose, inbox, health)
+        inbox.ask(self._poses.poses)
         self._subscriptions = [
             subscribe(node, kind, topic, callback, sensor(5)) for kind, topic, callback in (
                 (_IMAGE_TYPES[image.transport], 'image', self._on_image),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from itertools import cycle
-from typing import Dict, NamedTuple, Tuple
+import re
+from typing import Dict, NamedTuple, Sequence, Tuple
 
 import cv2
 from dectrain_ros.frames import Intrinsics
 import numpy as np
 
-_COEFFICIENTS: Dict[str, Tuple[int, ...]] = {       # how many a model has
-    'plumb_bob': (4, 5), 'rational_polynomial': (8,), 'equidistant': (4,), 'fisheye': (4,)}
+# How many coefficients OpenCV takes. Drivers send plumb_bob with 8 or rational_polynomial with 14.
+_OPENCV = (4, 5, 8, 12, 14)
+_COUNTS: Dict[str, Tuple[int, ...]] = {
+    'plumb_bob': _OPENCV, 'rational_polynomial': _OPENCV[2:], 'equidistant': (4,), 'fisheye': (4,)}
 _FISHEYE = ('equidistant', 'fisheye')
+_TRANSPORT = re.compile(r'/(compressed|compressedDepth|zstd|ffmpeg|theora)$')
 _ZOOM_STEP = 1.01
 _MOST_ZOOM = 2.0
 
@@ -28,13 +32,13 @@ class Lens(NamedTuple):
     coefficients: Tuple[float, ...] = ()
 
     def resized(self, width: int, height: int) -> 'Lens':
-        """Give the lens of the same image resampled; its coefficients are of angles, and stay."""
+        """Return the lens of the same image resampled; its coefficients are of angles, and stay."""
         return self._replace(camera=self.camera.resized(width, height))
 
 
 def lens_from_camera_info(message, rectified: bool = False) -> Lens:
     """
-    Give the camera of a calibration.
+    Return the camera of a calibration.
 
     :param rectified: the images are rectified, so P holds where there is one, and no distortion.
     :raises ValueError: if it is not calibrated (zero focal lengths), has no size, or its images
@@ -50,17 +54,36 @@ def lens_from_camera_info(message, rectified: bool = False) -> Lens:
         camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
     if rectified or not any(message.d):
         return Lens(camera)
-    model, coefficients = message.distortion_model, tuple(map(float, message.d))
-    counts = _COEFFICIENTS.get(model)
-    if counts is None:
+    model = message.distortion_model
+    if model not in _COUNTS:
         raise ValueError(
-            f'distortion_model is {model!r}: it must be one of {", ".join(_COEFFICIENTS)}; feed '
+            f'distortion_model is {model!r}: it must be one of {", ".join(_COUNTS)}; feed '
             'rectified images on a topic named image_rect')
-    if len(coefficients) not in counts or not np.isfinite(coefficients).all():
+    return Lens(camera, model, _coefficients(model, message.d))
+
+
+def _coefficients(model: str, numbers: Sequence[float]) -> Tuple[float, ...]:
+    """Return as many coefficients as OpenCV takes of a model; zeros at the end say nothing."""
+    coefficients = np.array(numbers, dtype=np.float64)
+    used = int(np.flatnonzero(coefficients).max()) + 1
+    count = next((count for count in _COUNTS[model] if count >= used), 0)
+    if len(coefficients) < _COUNTS[model][0] or not count or not np.isfinite(coefficients).all():
         raise ValueError(
-            f'd is {list(coefficients)}: {model} has {" or ".join(map(str, counts))} finite '
-            'coefficients; calibrate the camera')
-    return Lens(camera, model, coefficients)
+            f'd is {coefficients.tolist()}: {model} has {" or ".join(map(str, _COUNTS[model]))} '
+            'finite coefficients; calibrate the camera')
+    padded = np.zeros(count)
+    padded[:used] = coefficients[:used]
+    return tuple(padded.tolist())
+
+
+def is_rectified(image_topic: str) -> bool:
+    """
+    Return whether a topic's images are rectified by ROS' naming: .../image_rect_color.
+
+    rect must be a word of the last part of the name: unrectified and direct are none.
+    """
+    name = _TRANSPORT.sub('', image_topic).rpartition('/')[2].lower()
+    return not {'rect', 'rectified'}.isdisjoint(re.split(r'[^a-z]+', name))
 
 
 class Rectifier:
@@ -71,7 +94,7 @@ class Rectifier:
     without a source: a blank border would get depth, and teach.
 
     :param lens: with coefficients.
-    :param buffers: an image is overwritten when so many more were made.
+    :param buffers: an image is overwritten when so many more were made; 0: never.
     :raises ValueError: if the coefficients bend so much that no such pinhole is near.
     """
 
@@ -86,13 +109,20 @@ class Rectifier:
         # Fixed point: half the memory of two float maps, and the faster remap.
         self._maps = make(lens.camera.matrix(), distortion, np.eye(3), self.camera.matrix(), size,
                           cv2.CV_16SC2)
-        shape = lens.camera.height, lens.camera.width, 3
-        self._buffers = cycle([np.empty(shape, np.uint8) for _ in range(buffers)])
+        self._shape = lens.camera.height, lens.camera.width, 3
+        self._buffers = cycle([np.empty(self._shape, np.uint8) for _ in range(buffers)])
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Rectify uint8 RGB (H, W, 3)."""
-        return cv2.remap(image, *self._maps, cv2.INTER_LINEAR, dst=next(self._buffers),
+        return cv2.remap(image, *self._maps, cv2.INTER_LINEAR, dst=next(self._buffers, None),
                          borderMode=cv2.BORDER_REPLICATE)
+
+    def nearest(self, depth: np.ndarray) -> np.ndarray:
+        """Rectify float32 depth (H, W) without mixing neighbours; of another size, as it is."""
+        if depth.shape != self._shape[:2]:
+            return depth
+        return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST,
+                         borderMode=cv2.BORDER_CONSTANT, borderValue=float('nan'))
 
     def _pinhole(self) -> Intrinsics:
         camera, zoom = self._lens.camera, 1.0
@@ -108,7 +138,7 @@ class Rectifier:
             'images on a topic named image_rect')
 
     def _sees_only_sources(self, pinhole: Intrinsics) -> bool:
-        """Say whether every pixel of the pinhole's border lies in the distorted image."""
+        """Return whether every pixel of the pinhole's border lies in the distorted image."""
         width, height = pinhole.width, pinhole.height
         across, down = np.arange(width), np.arange(height)
         u = np.concatenate([across, across, np.zeros(height), np.full(height, width - 1)])

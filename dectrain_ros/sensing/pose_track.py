@@ -6,7 +6,7 @@ from bisect import bisect_left
 from typing import List, NamedTuple, Optional
 
 import numpy as np
-from scipy.spatial.transform import Rotation
+from scipy.spatial.transform import Rotation, Slerp
 
 NO_POSES = 'no poses yet'
 BEFORE_FIRST = 'stamp is before the first pose'
@@ -146,9 +146,8 @@ class PoseTrack:
 
 def _between(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
     """Interpolate two rigid transforms; share is 0 at before and 1 at after."""
-    start = Rotation.from_matrix(before[:3, :3])
-    turn = (start.inv() * Rotation.from_matrix(after[:3, :3])).as_rotvec()
+    turn = Slerp((0.0, 1.0), Rotation.from_matrix((before[:3, :3], after[:3, :3])))
     matrix = np.eye(4)
-    matrix[:3, :3] = (start * Rotation.from_rotvec(share * turn)).as_matrix()
+    matrix[:3, :3] = turn(share).as_matrix()
     matrix[:3, 3] = (1.0 - share) * before[:3, 3] + share * after[:3, 3]
     return matrix

@@ -98,6 +98,11 @@ class TransformTree:
                   for frame in self._way.frames if frame not in self._fixed]
         return None if not stamps or None in stamps else min(stamps)
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether the frames asked for hang in one tree."""
+        return self._way.meet
+
     def jumped(self, since_ns: int, until_ns: int) -> bool:
         """Say whether any frame on the way jumped between two stamps."""
         return any(self._moving[frame].jumped(since_ns, until_ns)

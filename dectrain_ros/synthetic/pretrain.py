@@ -10,8 +10,8 @@ from dectrain_ros.checkpoints.files import read_tensors, write_json
 from dectrain_ros.depth.metrics import depth_metrics
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.lite import LiteNetwork
-from dectrain_ros.depth.networks.loading import (
-    fill, load_network, resolve_device, save_network, write_tensors)
+from dectrain_ros.depth.networks.loading import load_network, resolve_device
+from dectrain_ros.depth.networks.weights_file import fill, save_network, write_tensors
 from dectrain_ros.synthetic.datasets import Views
 import numpy as np
 import torch

@@ -8,12 +8,14 @@ layout: modules are named so that this network's tensors are those of encoder.pt
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from pickle import UnpicklingError
+import re
 from typing import Any, Dict, Mapping, NamedTuple, Sequence, Tuple
 
 from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard, Stage
-from dectrain_ros.depth.networks.loading import card_from
+from dectrain_ros.depth.networks.weights_file import card_from
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
@@ -21,7 +23,8 @@ from torch.nn import functional as F
 _DECODER_CHANNELS = (16, 32, 64, 128, 256)      # at 1/1 to 1/16
 _MOST_SCALES = 4
 _STEREO_SCALE = 5.4         # trained with a baseline of 0.1, where KITTI's is 0.54 m
-_NOT_WEIGHTS = ('height', 'width', 'use_stereo', 'encoder.fc.weight', 'encoder.fc.bias')
+_SIZES = ('height', 'width', 'use_stereo')
+_NOT_WEIGHTS = (*_SIZES, 'encoder.fc.weight', 'encoder.fc.bias')
 
 
 class _Basic(nn.Module):
@@ -187,7 +190,8 @@ def load_resnet(network: str, folder: str) -> ResnetNetwork:
     The input's size is the one stored in encoder.pth. Depth is 0.1 to 100 m; checkpoints trained
     with stereo pairs (use_stereo) are scaled by 5.4, as their authors do for KITTI. A card.json
     in the folder may set any field of ModelCard otherwise, such as {"scale": 7.1}: checkpoints
-    trained on monocular video alone know depth only up to a factor.
+    trained on monocular video alone know depth only up to a factor. Names may have a prefix, as
+    of DataParallel (module.), and be in an entry state_dict, as of Lightning.
 
     :param network: 'resnet18' or 'resnet50'.
     :raises ValueError: naming the file that is missing, damaged, or of another network.
@@ -195,7 +199,7 @@ def load_resnet(network: str, folder: str) -> ResnetNetwork:
     encoder_path, decoder_path = Path(folder) / 'encoder.pth', Path(folder) / 'depth.pth'
     stored = _read(encoder_path)
     _check_architecture(stored, network, encoder_path)
-    decoder = _read(decoder_path)
+    decoder = _weights(_read(decoder_path))
     card = _card(network, stored, encoder_path)
     scales = sum(f'decoder.{10 + s}.conv.weight' in decoder for s in range(_MOST_SCALES))
     loaded = ResnetNetwork(card, max(scales, 1))
@@ -204,20 +208,8 @@ def load_resnet(network: str, folder: str) -> ResnetNetwork:
     return loaded
 
 
-def load_encoder(network: ResnetNetwork, path: Path) -> None:
-    """
-    Fill the encoder alone, from an encoder.pth or a ResNet classifier in torchvision's layout.
-
-    :param network: keeps its decoder; card.mean and card.std should be those of the weights.
-    :raises ValueError: naming the file if it is missing, damaged, or of another network.
-    """
-    stored = _read(Path(path))
-    _check_architecture(stored, network.card.network, Path(path))
-    _fill(network.encoder, 'encoder.', _weights(stored), Path(path))
-
-
 def _read(path: Path) -> Dict[str, Any]:
-    """Read a state dict without running any code in it; torchvision's names get 'encoder.'."""
+    """Read a state dict without running any code in it, under monodepth2's names."""
     try:
         stored = torch.load(str(path), map_location='cpu', weights_only=True)
     except FileNotFoundError:
@@ -232,16 +224,36 @@ def _read(path: Path) -> Dict[str, Any]:
         raise ValueError(
             f'{path} is no readable checkpoint: get it again, or save it again with '
             'torch.save(model.state_dict(), ...)') from error
-    if not isinstance(stored, Mapping) or not any(isinstance(t, Tensor) for t in stored.values()):
+    stored = _flat(stored)
+    if not any(isinstance(t, Tensor) for t in stored.values()):
         raise ValueError(
             f'{path} is no state dict: save it with torch.save(model.state_dict(), ...)')
-    if 'conv1.weight' in stored:
+    prefix = _prefix([k for k, t in stored.items() if isinstance(t, Tensor)])
+    stored = {k.removeprefix(prefix): t for k, t in stored.items()}
+    if 'conv1.weight' in stored:        # torchvision's
         return {f'encoder.{k}' if isinstance(t, Tensor) else k: t for k, t in stored.items()}
-    return dict(stored)
+    return stored
+
+
+def _flat(stored: Any) -> Dict[str, Any]:
+    """Return the tensors of a checkpoint and, from around them, what the card is made of."""
+    if not isinstance(stored, Mapping):
+        return {}
+    inner = stored.get('state_dict')
+    if isinstance(inner, Mapping):
+        stored = {**{k: stored[k] for k in _SIZES if k in stored}, **inner}
+    return {str(k): value for k, value in stored.items()}
+
+
+def _prefix(names: Sequence[str]) -> str:
+    """Return what wrappers put before all names: module., model., ..."""
+    common = ''.join(os.path.commonprefix(names).rpartition('.')[:2])
+    own = re.match(r'(.*\.|)(?:encoder|decoder)\.', common)
+    return own[1] if own else common
 
 
 def _card(network: str, stored: Mapping[str, Any], encoder_path: Path) -> ModelCard:
-    """Give the card of a checkpoint: what encoder.pth says, and card.json where there is one."""
+    """Return the card of a checkpoint, from encoder.pth and from card.json where there is one."""
     path = encoder_path.with_name('card.json')
     values = {'network': network, 'scale': _STEREO_SCALE if stored.get('use_stereo') else 1.0}
     values.update((k, stored[k]) for k in ('height', 'width') if k in stored)
@@ -262,7 +274,7 @@ def _card(network: str, stored: Mapping[str, Any], encoder_path: Path) -> ModelC
 
 
 def _weights(stored: Mapping[str, Any]) -> Dict[str, Any]:
-    """Leave out what encoder.pth holds beside the encoder's tensors."""
+    """Return what a file holds but for sizes and a classifier's last layer."""
     return {k: t for k, t in stored.items() if k not in _NOT_WEIGHTS}
 
 

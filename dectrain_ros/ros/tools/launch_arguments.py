@@ -245,7 +245,7 @@ class _PosedBag(Bag):
     """A bag of which only those pose topics are seen that pose_source can read; '' reads all."""
 
     def __init__(self, path, topics: Topics, pose_source: str):
-        self._source, self._pose = pose_source, topics.pose
+        self._source, self._asked = pose_source, topics.pose
         super().__init__(path, topics)
 
     def _list(self) -> Dict[str, Listed]:
@@ -255,9 +255,9 @@ class _PosedBag(Bag):
         # Nodes hear of transforms on /tf alone.
         fitting = {name for name, source in poses.items() if self._source in ('', source)
                    and (self._source != 'tf' or name == '/tf')}
-        if self._pose in poses and self._pose not in fitting:
-            problem = f'is not the type of pose:={self._pose}'
-        elif self._source and not self._pose and not fitting:
+        if self._asked in poses and self._asked not in fitting:
+            problem = f'is not the type of pose:={self._asked}'
+        elif self._source and not self._asked and not fitting:
             problem = 'is the type of none'
         else:
             return {name: t for name, t in listed.items() if name not in poses or name in fitting}
