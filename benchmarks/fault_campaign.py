@@ -20,12 +20,12 @@ from typing import Callable, Dict, List, NamedTuple
 
 from dectrain_ros.bags.reader import Bag
 from dectrain_ros.checkpoints.files import write_json
+from dectrain_ros.composition import compose
 from dectrain_ros.config import Config, parsed
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.frames import Frame
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.sensing.pose_stream import Limits, PoseStream
 from dectrain_ros.synthetic.write_bag import Walk, write_walk
 import numpy as np
@@ -98,7 +98,7 @@ RATES = {'learning rate .01': 0.01, 'learning rate 1': 1.0}          # 1 is the 
 
 def fared(bag: Bag, config: Config, policy_text: str, fault: Fault, options) -> Fared:
     """Go through a bag with a fault on every second span of frames."""
-    pipeline, policy = Pipeline(config), make_policy(policy_text, config.seed)
+    pipeline, policy = compose(config), make_policy(policy_text, config.seed)
     poses = PoseStream(Limits(
         config.pose.max_gap_s, config.pose.max_speed, config.pose.max_turn_rate))
     card = load_network(config.depth.network, config.depth.weights).card
@@ -125,7 +125,7 @@ def fared(bag: Bag, config: Config, policy_text: str, fault: Fault, options) -> 
             errors.append(measure(seen.depth, recorded.ground_truth).absrel)
     later = errors[len(errors) // 2:]
     return Fared(float(np.nanmean(errors)), float(np.nanmean(later)), is_sound, trained,
-                 sum(pipeline.safety.rollbacks.values()))
+                 sum(pipeline.trainer.safety.rollbacks.values()))
 
 
 def campaign(bag: Bag, options, console: Console) -> None:

@@ -30,10 +30,10 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 from dectrain_ros.bags.reader import Bag, Recorded
 from dectrain_ros.checkpoints.files import write_json
+from dectrain_ros.composition import compose
 from dectrain_ros.config import parsed
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.evaluation.measure import measure
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.synthetic.write_bag import Walk, write_walk
 from dectrain_ros.training.worker import Worker
 import numpy as np
@@ -59,7 +59,7 @@ class Runner:
     def __init__(self, assignments: Sequence[str], policy: str):
         """Start the pipeline and the thread that trains."""
         config = parsed(assignments)
-        self._pipeline = Pipeline(config)
+        self._pipeline = compose(config)
         self._policy = make_policy(policy, config.seed)
         self._outcomes: SimpleQueue = SimpleQueue()
         self._worker = Worker(self._pipeline.train, self._outcomes.put)
@@ -86,7 +86,7 @@ class Runner:
     def row(self) -> dict:
         """Give what there is now, and the times since the row before."""
         gc.collect()
-        safety = self._pipeline.safety
+        safety = self._pipeline.trainer.safety
         times = [statistics.median(ms) if ms else float('nan')
                  for ms in (self._observed_ms, self._trained_ms)]
         self._observed_ms.clear()

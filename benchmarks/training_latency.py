@@ -26,6 +26,7 @@ from typing import Iterator, List, NamedTuple, Sequence
 
 from dectrain_ros.bags.reader import Bag
 from dectrain_ros.checkpoints.files import write_json
+from dectrain_ros.composition import compose
 from dectrain_ros.config import parsed
 from dectrain_ros.decision.fixed import AlwaysTrain, NeverTrain
 from dectrain_ros.frames import Frame
@@ -60,10 +61,10 @@ class Stream:
         self._on, self._off = AlwaysTrain(), NeverTrain()
         self._played = self._adopted = self._asked = 0
         self._told: List[bool] = []         # of every outcome, by whichever thread: was trained
-        pipeline.share_processor(trains=False)
+        pipeline.processor.share(trains=False)
         self._worker = Worker(
             pipeline.train, lambda result: self._told.append(result.trained),
-            lambda: pipeline.share_processor(trains=True))
+            lambda: pipeline.processor.share(trains=True))
 
     @property
     def steps(self) -> int:
@@ -94,10 +95,10 @@ class Stream:
             pipeline.forget_views()
         self._played += 1
         started_s = time.perf_counter()
-        version = pipeline._weights.adopt()
+        version = pipeline.trainer.weights.adopt()
         adopted_s = time.perf_counter()
         prediction = pipeline.predict(frame)
-        pipeline.depth_to_publish(frame, prediction)
+        pipeline.output_size.resize(prediction.depth, frame, prediction)
         found.latency_ms.append((time.perf_counter() - started_s) * 1e3)
         if version != self._adopted:
             found.commit_ms.append((adopted_s - started_s) * 1e3)
@@ -121,7 +122,7 @@ def told(windows: Sequence[Window]) -> dict:
 
 def measure(frames: Sequence[Frame], options) -> Iterator[dict]:
     """Play pairs of windows; gives the results so far after each pair."""
-    pipeline = Pipeline(parsed(options.assignments))
+    pipeline = compose(parsed(options.assignments))
     stream = Stream(frames, options.rate, pipeline)
     windows: List[Window] = []
     try:
@@ -138,7 +139,8 @@ def measure(frames: Sequence[Frame], options) -> Iterator[dict]:
                               'p50': float(np.median(commit_ms)),
                               'p99': float(np.percentile(commit_ms, 99)), 'max': max(commit_ms)},
                 'steps_hz': (stream.steps - before) / sum(w.seconds for w in windows if w.is_on),
-                'device': str(pipeline.device), 'target': TARGETS[pipeline.device.type == 'cuda']}
+                'device': str(pipeline.estimator.device),
+                'target': TARGETS[pipeline.estimator.device.type == 'cuda']}
     finally:
         stream.close()
 

@@ -48,12 +48,12 @@ class FeatureSet(ABC):
     def forget(self) -> None:
         """Drop what holds for the present place and time only, as after a jump."""
 
-    def memory(self) -> Dict[str, np.ndarray]:
-        """Give what was learnt, for keeping; called by the thread that learns."""
+    def state_dict(self) -> Dict[str, np.ndarray]:
+        """Return what was learnt; called by the thread that trains."""
         return {}
 
-    def remember(self, memory: Mapping[str, np.ndarray]) -> None:
-        """Take what memory gave once; what is missing stays as it is."""
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restore what state_dict returned; what is missing stays as it is."""
 
 
 class Nothing(FeatureSet):
@@ -104,14 +104,14 @@ class Lean(FeatureSet):
         if result.trained and key is not None:
             self._trained.add(key)
 
-    def memory(self):
-        """Give the keys of frames trained on."""
+    def state_dict(self):
+        """Return the keys of frames trained on."""
         return {'visits': self._trained.keys}
 
-    def remember(self, memory):
-        """Take them."""
-        if 'visits' in memory:
-            self._trained = _Visits(memory['visits'])
+    def load_state_dict(self, state):
+        """Restore the keys of frames trained on."""
+        if 'visits' in state:
+            self._trained = _Visits(state['visits'])
 
     def forget(self):
         """Start the running mean afresh; what was learnt stays learnt."""

@@ -1,5 +1,6 @@
 """A textured wall seen exactly, and small untrained weights: what tests of training stand on."""
 
+from dectrain_ros.checkpoints.autosave import Keeper
 from dectrain_ros.config import parsed
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.networks.base import ModelCard
@@ -8,6 +9,7 @@ from dectrain_ros.depth.networks.weights_file import save_network
 from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.memory.samples import Sample
 from dectrain_ros.memory.views import View
+from dectrain_ros.training.batch import TrainingBatch
 import numpy as np
 import torch
 
@@ -54,6 +56,16 @@ def sample(network, x_m=0.2, sources_m=(0.0,), features=True):
             encoded = network.encode(
                 torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() / 255)
     return Sample(image, CAMERA, views, motion.astype(np.float32), encoded)
+
+
+def batch(samples, **parts):
+    """Return the training batch of samples, the first being the frame's own."""
+    return TrainingBatch(samples[0], tuple(samples[1:]), **parts)
+
+
+def no_autosave():
+    """Return an autosave without a folder."""
+    return Keeper('checkpoint', {}, folder='', save_every=0, keep=1, resume=False)
 
 
 def lite(seed=0, card=CARD):

@@ -18,19 +18,22 @@ ARROWS = {
     'decision': {'frames', 'checkpoints'},
     'training': {'memory', 'depth', 'frames', 'checkpoints'},
     'decision_features': {'depth', 'decision', 'memory', 'frames'},
-    'adaptation': {'depth', 'training', 'memory', 'decision_features', 'checkpoints'} | NOUNS,
-    'pipeline': {'adaptation', 'checkpoints', 'depth', 'decision', 'memory', 'training',
-                 'decision_features'} | NOUNS,
+    'pipeline': {'depth', 'decision', 'training', 'decision_features', 'frames'},
+    'composition': {'pipeline', 'checkpoints', 'depth', 'decision', 'memory', 'training',
+                    'decision_features'} | NOUNS,
     'bags': {'sensing'} | NOUNS,
-    'evaluation': {'pipeline', 'decision', 'depth', 'bags', 'checkpoints', 'assets'} | NOUNS,
+    'evaluation': {'composition', 'pipeline', 'decision', 'depth', 'bags', 'checkpoints',
+                   'assets'} | NOUNS,
     'synthetic': {'bags', 'depth', 'training', 'checkpoints', 'frames'},
     'cli': {'evaluation', 'synthetic', 'bags', 'decision'} | NOUNS,
-    'ros': {'pipeline', 'adaptation', 'decision', 'sensing', 'checkpoints'} | NOUNS,
+    'ros': {'composition', 'pipeline', 'decision', 'sensing', 'checkpoints'} | NOUNS,
 }
 # Single files of a room that may know more, and exactly what: wiring, and the yardstick's
 # features, which are measured with the network.
 DOORS = {
     'ros/training_thread.py': {'training.worker'},
+    'ros/diagnostics.py': {'training.trainer'},
+    'evaluation/collect.py': {'training.trial'},
     'ros/tools/bag_player.py': {'bags.*'},
     'ros/tools/playlist.py': {'bags.*'},
     'ros/tools/launch_arguments.py': {'bags.*'},

@@ -2,11 +2,12 @@
 
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.cli import main
+from dectrain_ros.composition import compose
 from dectrain_ros.decision.published.features import LeanFeatures, ReferenceFeatures
 from dectrain_ros.decision.published.statistics import Statistics
 from dectrain_ros.evaluation.collect import collect, Collection
 from dectrain_ros.evaluation.measure import measure
-from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.trial import trial
 import numpy as np
 import pytest
 from scenes import config, frame, WALL_M, weights_file
@@ -62,7 +63,7 @@ def test_trials_are_taken_on_the_way(bag, settings):
 
 def test_the_target_is_the_change_of_later_error_by_a_step(bag, settings):
     found = gathered(bag, settings)
-    pipeline, frames = Pipeline(settings), list(Bag(bag).frames())
+    pipeline, frames = compose(settings), list(Bag(bag).frames())
     for recorded in frames[:4]:
         stamp_ns = pipeline.observe(recorded.frame).candidate.stamp_ns
 
@@ -70,12 +71,13 @@ def test_the_target_is_the_change_of_later_error_by_a_step(bag, settings):
         return np.array([measure(pipeline.predict(f.frame).depth, f.ground_truth).absrel
                          for f in frames[4:9]])
     before = errors()
-    with pipeline.trial(
-            stamp_ns, 2, np.random.default_rng((settings.seed, 2))) as trial:
+    with trial(pipeline.trainer, pipeline.waiting[stamp_ns].sample, pipeline.batches.replay,
+               np.random.default_rng((settings.seed, 2)), steps=2,
+               replay_frames=settings.training.replay_frames) as changes:
         expected = np.mean((errors() / before - 1) / 2)
     assert found.change[0] == pytest.approx(expected, rel=1e-4)
     assert found.change.tolist() == found.more['absrel_later'].tolist()
-    assert found.more['loss_frame'][0] == pytest.approx(trial.frame, rel=1e-4)
+    assert found.more['loss_frame'][0] == pytest.approx(changes.frame, rel=1e-4)
     assert found.change[0] < 0 and found.more['loss_frame'][0] < 0
 
 

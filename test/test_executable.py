@@ -18,15 +18,15 @@ MOST_S = 10.0       # two on a machine with nothing else to do; a step below tak
 SLOW = """
 import pathlib, sys, threading, time
 from dectrain_ros.ros import depth_node
-from dectrain_ros.training.step import Trainer
-real = Trainer.step
-def step(self, *samples):
+from dectrain_ros.training.step import TrainingStep
+real = TrainingStep.take
+def take(self, batch):
     if threading.current_thread().name == 'training':       # not when counting FLOPs
         pathlib.Path({begun!r}).touch()
         for _ in range(6000):
             time.sleep(0.01)
-    return real(self, *samples)
-Trainer.step = step
+    return real(self, batch)
+TrainingStep.take = take
 sys.exit(depth_node.main())
 """
 

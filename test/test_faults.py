@@ -2,8 +2,8 @@
 
 import dataclasses
 
+from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.worker import Worker
 import numpy as np
 import pytest
@@ -23,19 +23,19 @@ def weights(tmp_path_factory):
     pipeline = make(weights_file(folder), 'safety.check_every=0', 'training.learning_rate=1e-3')
     for k in range(LEARNT):
         step(pipeline, frame(k))
-    pipeline.save(folder / 'learnt.safetensors')
+    pipeline.trainer.save(folder / 'learnt.safetensors')
     return folder
 
 
 def make(path, *assignments):
-    return Pipeline(config(path, 'training.replay_similarity=1.0', 'decision.features=none',
+    return compose(config(path, 'training.replay_similarity=1.0', 'decision.features=none',
                            'safety.forgetting_every=0', 'safety.cooldown_frames=2', *assignments))
 
 
 def learnt(weights, *assignments):
     """Give a pipeline of the weights that know the wall."""
     pipeline = make(weights / 'tiny.safetensors', *assignments)
-    pipeline.load(weights / 'learnt.safetensors')
+    pipeline.trainer.load(weights / 'learnt.safetensors')
     return pipeline
 
 
@@ -95,7 +95,7 @@ def test_training_through_a_fault_leaves_depth_as_good_as_never_training(weights
 @pytest.mark.parametrize('rate', [1.0, 1e3])
 def test_no_learning_rate_does_harm(weights, rate):
     pipeline, never = learnt(weights), learnt(weights)
-    pipeline.learning_rate = rate
+    pipeline.trainer.learning_rate = rate
     depths, untouched, trained = [], [], []
     for k in range(FRAMES):
         depth, result = step(pipeline, frame(k))
@@ -103,13 +103,13 @@ def test_no_learning_rate_does_harm(weights, rate):
         trained.append(result.trained)
         untouched.append(never.observe(frame(k)).depth)
     assert error(depths) <= WORSE * error(untouched)
-    assert pipeline.safety.rollbacks
+    assert pipeline.trainer.safety.rollbacks
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
 def test_gradients_that_are_not_finite_do_no_harm(weights, value):
     pipeline, never = learnt(weights), learnt(weights)
-    for parameter in pipeline._trainer.parameters:
+    for parameter in pipeline.trainer.step.parameters:
         parameter.requires_grad_(True)      # as it is during a backward pass
         parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
         parameter.requires_grad_(False)
@@ -123,10 +123,10 @@ def test_gradients_that_are_not_finite_do_no_harm(weights, value):
 @pytest.mark.parametrize('part', ['trainer.step', 'trainer.read', 'weights.commit', 'limits'])
 def test_an_exception_anywhere_in_a_step_is_reported_and_depth_and_worker_go_on(weights, part):
     pipeline, results = learnt(weights, 'safety.check_every=1'), []
-    parts = {'trainer.step': (pipeline._trainer, 'step'),
-             'trainer.read': (pipeline._trainer, 'read'),
-             'weights.commit': (pipeline._weights, 'commit'),
-             'limits': (pipeline._limits, 'stepped')}
+    parts = {'trainer.step': (pipeline.trainer.step, 'step'),
+             'trainer.read': (pipeline.trainer.step, 'read'),
+             'weights.commit': (pipeline.trainer.weights, 'commit'),
+             'limits': (pipeline.trainer.limits, 'stepped')}
     owner, name = parts[part]
     sound, calls = getattr(owner, name), []
 
@@ -150,4 +150,4 @@ def test_an_exception_anywhere_in_a_step_is_reported_and_depth_and_worker_go_on(
     told = [r.reason for r in results]
     assert told.count('step failed: RuntimeError: broken') == 1
     assert results[-1].trained
-    assert all(torch.isfinite(p).all() for p in pipeline._trainer.parameters)
+    assert all(torch.isfinite(p).all() for p in pipeline.trainer.step.parameters)

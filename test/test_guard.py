@@ -3,17 +3,19 @@
 import dataclasses
 import math
 
+from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision, ROLLED_BACK
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.guard import (
     DEPTH, FAILED, Guard, HeldOutGuard, LOSS, NOT_FINITE, SPREAD, Tolerances, WORSE)
-from dectrain_ros.training.learner import Learner
 from dectrain_ros.training.recovery import COOLING, Recovery
-from dectrain_ros.training.step import Reading, Trainer
+from dectrain_ros.training.step import Reading, TrainingStep
+from dectrain_ros.training.throttle import OperatingLimits
+from dectrain_ros.training.trainer import Trainer
+from dectrain_ros.training.update import DECODER
 from dectrain_ros.training.weights import WeightVersions
 import numpy as np
 import pytest
-from scenes import config, frame, lite, sample, weights_file
+from scenes import batch, config, frame, lite, no_autosave, sample, weights_file
 import torch
 
 ALLOWED = Tolerances(worse=0.25, loss=2.0, depth=2.0, spread=3.0, moved=0.1)
@@ -28,14 +30,15 @@ def network():
 
 
 def trainer_of(network, learning_rate=1e-3, anchor=0.0):
-    return Trainer(network, scope='decoder', learning_rate=learning_rate, max_grad_norm=1.0,
+    return TrainingStep(network, DECODER, learning_rate=learning_rate, max_grad_norm=1.0,
                    anchor=anchor, **LOSSES)
 
 
 def learner_of(trainer, network, every=1, count=2, allowed=ALLOWED, frames=3):
     guard = HeldOutGuard(trainer, every=every, count=count, tolerances=allowed)
-    live = [p for _, p in network.trainable('decoder')]
-    return Learner(trainer, WeightVersions(live), guard, Recovery(frames))
+    live = [p for _, p in DECODER.parameters(network)]
+    return Trainer(trainer, WeightVersions(live), guard, Recovery(frames), OperatingLimits(),
+                   no_autosave())
 
 
 def values(trainer):
@@ -50,7 +53,7 @@ def test_good_steps_pass_and_are_handed_on(network):
     trainer = trainer_of(network)
     learner = learner_of(trainer, network, allowed=LENIENT)
     wall, held = sample(network), sample(network, 0.5, (0.4,))
-    taken = [learner.step([wall], False, (), (held,)) for _ in range(4)]
+    taken = [learner.train(batch([wall], fresh=(held,))) for _ in range(4)]
     assert [t.problem for t in taken] == [''] * 4
     assert [t.version for t in taken] == [1, 2, 3, 4]
     assert learner.guard.checks == 4 and learner.steps == 4
@@ -63,17 +66,17 @@ def test_weights_and_moments_come_back_and_training_goes_on_as_if_nothing_had_be
     harmed, straight = trainer_of(network), trainer_of(network)
     learner = learner_of(harmed, network, allowed=LENIENT)
     for _ in range(2):
-        learner.step([wall], False, (), (held,))
-        straight.step([wall])
+        learner.train(batch([wall], fresh=(held,)))
+        straight.take(batch([wall]))
     learner.learning_rate = 10.0
-    taken = learner.step([wall], False, (), (held,))
+    taken = learner.train(batch([wall], fresh=(held,)))
     assert taken.problem.startswith(ROLLED_BACK) and taken.outcome.applied
     assert taken.version == 3           # what was good, as a version of its own
     assert equal(harmed.parameters, straight.parameters)
     learner.learning_rate = 1e-3
     for _ in range(2):
-        learner.step([wall], False, (), (held,))
-        straight.step([wall])
+        learner.train(batch([wall], fresh=(held,)))
+        straight.take(batch([wall]))
     assert equal(harmed.parameters, straight.parameters)
 
 
@@ -83,7 +86,7 @@ def test_steps_are_taken_at_the_rate_that_recovery_allows(network):
     for _ in range(2):
         learner.recovery.rolled_back(LOSS)
     assert learner.recovery.rate == 0.5 and learner.learning_rate == 1e-3
-    learner.step([sample(network)], False, (), ())
+    learner.train(batch([sample(network)]))
     assert trainer.learning_rate == 0.5e-3
     learner.learning_rate = 2e-3
     assert trainer.learning_rate == 2e-3 * learner.recovery.rate
@@ -96,11 +99,11 @@ def test_a_check_comes_every_so_many_steps_and_at_once_where_weights_moved_far(n
     checks = []
     for _ in range(7):
         due = learner.guard.due_windows
-        learner.step([wall], False, (), ())
+        learner.train(batch([wall]))
         checks.append((due, learner.guard.checks))
     assert checks == [(0, 0), (0, 0), (1, 1), (0, 1), (0, 1), (1, 2), (0, 2)]
     learner.learning_rate = 10.0
-    assert learner.step([wall], False, (), ()).problem
+    assert learner.train(batch([wall])).problem
     assert learner.guard.checks == 3
 
 
@@ -119,18 +122,18 @@ def test_weights_that_are_not_finite_are_taken_back_without_a_prediction(network
     trainer = trainer_of(network)
     learner = learner_of(trainer, network, every=100)
     wall = sample(network)
-    learner.step([wall], False, (), ())
+    learner.train(batch([wall]))
     before = values(trainer)
     learner.guard.trust()
-    trainer.learning_rate, step = 1e-3, trainer.step
+    trainer.learning_rate, step = 1e-3, trainer.take
 
     def poisoned(*arguments):
         outcome = step(*arguments)
         with torch.no_grad():
             trainer.parameters[3].view(-1)[0] = math.nan
         return outcome
-    trainer.step = poisoned
-    assert learner.step([wall], False, (), ()).problem == ROLLED_BACK + NOT_FINITE
+    trainer.take = poisoned
+    assert learner.train(batch([wall])).problem == ROLLED_BACK + NOT_FINITE
     assert equal(trainer.parameters, before) and learner.guard.checks == 0
     assert learner.recovery.rollbacks == {NOT_FINITE: 1}
 
@@ -140,19 +143,19 @@ def test_a_step_that_breaks_off_leaves_no_half(network, broken):
     trainer = trainer_of(network)
     learner = learner_of(trainer, network)
     wall = sample(network)
-    learner.step([wall], False, (), ())
+    learner.train(batch([wall]))
     before = values(trainer)
-    step = trainer.step
+    step = trainer.take
 
     def fails(*arguments, **named):
         step(*arguments)
         raise RuntimeError('half way')
     if broken == 'step':
-        trainer.step = fails
+        trainer.take = fails
     else:
         trainer.read = fails
     with pytest.raises(RuntimeError, match='half way'):
-        learner.step([wall], False, (), ())
+        learner.train(batch([wall]))
     assert equal(trainer.parameters, before)
     assert learner.recovery.rollbacks == {FAILED: 1}
 
@@ -161,15 +164,15 @@ def test_out_of_memory_makes_batches_smaller_and_training_goes_on(network):
     trainer = trainer_of(network)
     learner = learner_of(trainer, network)
     wall = sample(network)
-    step, sizes = trainer.step, []
+    step, sizes = trainer.take, []
 
-    def short_of_memory(samples, *rest):
-        sizes.append(len(samples))
-        if len(samples) > 1:
+    def short_of_memory(batch):
+        sizes.append(len(batch.samples))
+        if len(batch.samples) > 1:
             raise torch.cuda.OutOfMemoryError('tried to allocate')
-        return step(samples, *rest)
-    trainer.step = short_of_memory
-    problems = [learner.step([wall] * 3, False, (), ()).problem for _ in range(4)]
+        return step(batch)
+    trainer.take = short_of_memory
+    problems = [learner.train(batch([wall] * 3)).problem for _ in range(4)]
     assert sizes == [3, 2, 1, 1]
     assert problems == ['out of memory: batches are of 2 from now on',
                         'out of memory: batches are of 1 from now on', '', '']
@@ -194,11 +197,11 @@ def test_the_source_is_read_without_moving_the_present_weights(network):
     wall, held = sample(network), sample(network, 0.5, (0.4,))
     source = trainer.read([held])
     for _ in range(3):
-        trainer.step([wall])
+        trainer.take(batch([wall]))
     now, weights = trainer.read([held]), values(trainer)
     assert trainer.read([held], of_source=True) == source != now
     assert trainer.read([held]) == now and equal(weights, trainer.parameters)
-    trainer.step([wall])                # the optimiser still knows them
+    trainer.take(batch([wall]))                # the optimiser still knows them
     assert not equal(weights, trainer.parameters)
 
 
@@ -216,7 +219,7 @@ def test_weights_taken_for_good_pass_the_next_check_though_the_source_did_better
 def test_the_source_is_put_away_again_where_reading_it_fails(network):
     trainer = trainer_of(network)
     wall = sample(network)
-    trainer.step([wall])
+    trainer.take(batch([wall]))
     before = values(trainer)
     with pytest.raises(ValueError):
         trainer.read([], of_source=True)
@@ -299,7 +302,7 @@ def weights(tmp_path_factory):
 
 
 def make(weights, *assignments, seed=0):
-    return Pipeline(config(weights, *TRY, *assignments, seed=seed))
+    return compose(config(weights, *TRY, *assignments, seed=seed))
 
 
 def step_on(pipeline, number, **changes):
@@ -311,8 +314,8 @@ def step_on(pipeline, number, **changes):
 
 def test_a_learning_rate_of_1000_does_no_harm_and_candidates_say_why_they_wait(weights):
     pipeline, never = (make(weights, 'safety.cooldown_frames=4') for _ in range(2))
-    pipeline.anchor = 0.0               # at such a rate it would undo every step by itself
-    pipeline.learning_rate = 1e3
+    pipeline.trainer.step.anchor = 0.0               # at such a rate it would undo every step by itself
+    pipeline.trainer.learning_rate = 1e3
     refusals, reasons = [], []
     for k in range(9):
         seen, result = step_on(pipeline, k)
@@ -322,16 +325,16 @@ def test_a_learning_rate_of_1000_does_no_harm_and_candidates_say_why_they_wait(w
         assert not result.trained
     assert refusals[2:6] == [COOLING] * 4 and refusals[1] == refusals[6] == ''
     assert reasons[1].startswith(ROLLED_BACK) and reasons[6].startswith(ROLLED_BACK)
-    assert sum(pipeline.safety.rollbacks.values()) == 2
-    assert pipeline.safety.rate == 0.5 and pipeline.learning_rate == 1e3
-    assert pipeline.weight_version == 2                 # both times the loaded weights again
+    assert sum(pipeline.trainer.safety.rollbacks.values()) == 2
+    assert pipeline.trainer.safety.rate == 0.5 and pipeline.trainer.learning_rate == 1e3
+    assert pipeline.trainer.weights.newest == 2                 # both times the loaded weights again
 
 
 def test_a_decision_that_comes_during_a_pause_is_answered_with_the_reason(weights):
     pipeline = make(weights)
     for k in range(2):
         pipeline.observe(frame(k))
-    pipeline._recovery.rolled_back(LOSS)
+    pipeline.trainer.recovery.rolled_back(LOSS)
     result = pipeline.train(Decision(frame(1).stamp_ns, True, 'so decided'))
     assert (result.trained, result.reason) == (False, COOLING)
 
@@ -339,13 +342,13 @@ def test_a_decision_that_comes_during_a_pause_is_answered_with_the_reason(weight
 def test_windows_are_never_trained_on(weights):
     pipeline = make(weights, 'safety.check_every=2', 'safety.held_out_frames=3')
     trained, held = [], []
-    step = pipeline._trainer.step
+    step = pipeline.trainer.step.take
 
-    def noted(samples, *rest):
-        trained.append({id(s) for s in samples[1:]})
-        held.append({id(s) for s in pipeline._guard.windows})
-        return step(samples, *rest)
-    pipeline._trainer.step = noted
+    def noted(batch):
+        trained.append({id(s) for s in batch.replayed})
+        held.append({id(s) for s in pipeline.trainer.guard.windows})
+        return step(batch)
+    pipeline.trainer.step.take = noted
     kept = [step_on(pipeline, k) for k in range(20)]
     assert kept[-1][1].trained and len(held[-1]) == 3
     assert not any(one & other for one, other in zip(trained, held))
@@ -363,21 +366,21 @@ def test_guarded_runs_repeat_bit_by_bit(weights):
 def test_without_safety_batches_and_steps_are_those_of_a_bare_trainer(weights):
     pipeline = make(
         weights, 'safety.check_every=0', 'safety.anchor=0.0', 'safety.rehearse_every=0')
-    bare = trainer_of(pipeline._estimator.network, pipeline.learning_rate)
-    assert type(pipeline._guard) is Guard
+    bare = trainer_of(pipeline.estimator.network, pipeline.trainer.learning_rate)
+    assert type(pipeline.trainer.guard) is Guard
     rng, stored = np.random.default_rng(0), []
     for k in range(8):
         seen = pipeline.observe(frame(k))
         if not k:
             continue
-        batch = pipeline._waiting[frame(k).stamp_ns].batch
+        chosen = pipeline.waiting[frame(k).stamp_ns]
         drawn = rng.choice(len(stored), min(2, len(stored)), replace=False) if stored else ()
-        assert [id(s) for s in batch[1:]] == [id(stored[d]) for d in drawn]
-        stored = list(pipeline._replay._samples)
-        loss = bare.step(batch).loss
+        assert [id(s) for s in chosen.replayed] == [id(stored[d]) for d in drawn]
+        stored = list(pipeline.batches.replay._samples)
+        loss = bare.take(chosen).loss
         result = pipeline.train(Decision(seen.candidate.stamp_ns, True, 'so decided'))
         assert result.trained and result.loss_before == loss
-        assert equal(pipeline._trainer.parameters, bare.parameters)
+        assert equal(pipeline.trainer.step.parameters, bare.parameters)
     assert len(stored) == 7
 
 
@@ -386,11 +389,22 @@ def test_the_anchor_pulls_every_step_towards_the_source_and_0_is_none(network):
     free, held, stuck = (trainer_of(network, anchor=a) for a in (0.0, 100.0, 1e4))
     source = values(free)
     for trainer in (free, held, stuck):
-        trainer.step([wall])
+        trainer.take(batch([wall]))
     for w0, unheld, pulled in zip(source, free.parameters, held.parameters):
         torch.testing.assert_close(pulled, w0 + 0.9 * (unheld - w0))    # 1e-3 * 100 of the way
     for w0, pulled in zip(source, stuck.parameters):
         torch.testing.assert_close(pulled, w0)
     held.anchor = 0.0
     before = values(held)
-    assert held.step([wall]).applied and not equal(before, held.parameters)
+    assert held.take(batch([wall])).applied and not equal(before, held.parameters)
+
+
+def test_only_a_check_that_was_passed_lets_the_learning_rate_recover(network):
+    learner = learner_of(trainer_of(network), network, every=3)
+    for _ in range(4):
+        learner.recovery.rolled_back(LOSS)
+    rates = []
+    for _ in range(6):
+        assert not learner.train(batch([sample(network)])).problem
+        rates.append(learner.recovery.rate)
+    assert rates == [1 / 8, 1 / 8, 1 / 4, 1 / 4, 1 / 4, 1 / 2]

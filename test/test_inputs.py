@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from dectrain_ros.composition import compose  # noqa: E402
 from dectrain_ros.config import Config, PoseConfig  # noqa: E402,I100,I202
 from dectrain_ros.frames import Frame  # noqa: E402
 from dectrain_ros.memory.views import ViewHistory  # noqa: E402
-from dectrain_ros.pipeline import Pipeline  # noqa: E402
 from dectrain_ros.ros import conversions, messages  # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
 from dectrain_ros.ros.inbox import Asked, Inbox  # noqa: E402
@@ -145,7 +145,7 @@ def test_two_cameras_in_two_namespaces_know_nothing_of_each_other(ros, weights):
         parts[name] = (node, ros.listen(Image, f'{name}/depth/image'),
                        ros.speak(Image, f'{name}/image'),
                        ros.speak(CameraInfo, f'{name}/camera_info'))
-    pipeline = Pipeline(Config().replaced('depth.weights', weights))
+    pipeline = compose(Config().replaced('depth.weights', weights))
     for number, (_, _, images, infos) in enumerate(parts.values(), 1):
         infos.publish(conversions.camera_info_message(header(number), CAMERA))
         images.publish(Image(header=header(number), encoding='rgb8', height=72, width=96,
@@ -351,7 +351,7 @@ def test_a_distorted_camera_gives_the_depth_of_its_rectified_image(ros, weights)
     depth, info = depths.wait_for()[0], infos.wait_for()[0]
     rectifier = Rectifier(Lens(CAMERA, 'plumb_bob', BARREL), 1)
     assert not any(info.d) and lens_from_camera_info(info) == Lens(rectifier.camera)
-    pipeline = Pipeline(Config().replaced('depth.weights', weights))
+    pipeline = compose(Config().replaced('depth.weights', weights))
     direct = pipeline.observe(Frame(0, rectifier(picture(1)), rectifier.camera)).depth
     assert depth.data.tobytes() == direct.tobytes()
 

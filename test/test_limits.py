@@ -3,8 +3,8 @@
 from concurrent.futures import ThreadPoolExecutor
 import math
 
+from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.throttle import (
     DEPTH, HEAT, hottest_celsius, OperatingLimits, RATE, SHARE)
 from dectrain_ros.training.worker import Worker
@@ -84,7 +84,7 @@ def test_the_hottest_sensor_counts_and_one_that_sleeps_does_not(tmp_path):
 
 
 def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
-    pipeline = Pipeline(config(weights_file(tmp_path), 'limits.max_steps_hz=0.001',
+    pipeline = compose(config(weights_file(tmp_path), 'limits.max_steps_hz=0.001',
                                'safety.forgetting_every=0'))
     results = []
     for k in range(4):
@@ -92,14 +92,14 @@ def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
         results.append(pipeline.train(
             Decision(seen.candidate.stamp_ns, seen.candidate.trainable, 'so decided')))
     assert [r.trained for r in results] == [False, True, False, False]
-    assert results[2].reason == results[3].reason == pipeline.safety.limit == RATE
+    assert results[2].reason == results[3].reason == pipeline.trainer.safety.limit == RATE
 
 
 def test_a_frame_that_takes_too_long_holds_training(tmp_path):
-    pipeline = Pipeline(config(weights_file(tmp_path), 'limits.min_depth_hz=1000.0',
+    pipeline = compose(config(weights_file(tmp_path), 'limits.min_depth_hz=1000.0',
                                'safety.forgetting_every=0'))
     pipeline.observe(frame(0))
-    assert pipeline.safety.limit == DEPTH
+    assert pipeline.trainer.safety.limit == DEPTH
 
 
 @pytest.fixture
@@ -114,9 +114,9 @@ def threads():
 @pytest.mark.parametrize('bound, trained_by', [(0, 3), (2, 2)])
 def test_training_is_bound_to_its_cpu_threads_and_inference_is_not(
         tmp_path, threads, bound, trained_by):
-    pipeline = Pipeline(config(weights_file(tmp_path), f'limits.train_threads={bound}',
+    pipeline = compose(config(weights_file(tmp_path), f'limits.train_threads={bound}',
                                'safety.forgetting_every=0'))
-    worker = Worker(pipeline.train, print, lambda: pipeline.share_processor(trains=True))
+    worker = Worker(pipeline.train, print, lambda: pipeline.processor.share(trains=True))
     try:
         assert worker.call(torch.get_num_threads).result(30) == trained_by
         with ThreadPoolExecutor(1) as inference:        # begins later: with what was set last

@@ -3,6 +3,7 @@
 import dataclasses
 
 from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.training.update import DECODER, FULL
 import pytest
 from scenes import CARD, lite
 import torch
@@ -109,8 +110,8 @@ def test_depth_alone_is_the_same_depth(network, image):
 
 
 def test_scopes_list_what_may_be_trained(network):
-    decoder = {name for name, _ in network.trainable('decoder')}
-    full = {name for name, _ in network.trainable('full')}
+    decoder = {name for name, _ in DECODER.parameters(network)}
+    full = {name for name, _ in FULL.parameters(network)}
     rooms = {name: {n for n, _ in network.named_parameters() if n.startswith(f'{name}.')}
              for name in ('encoder', 'decoder', 'variance_head')}
     assert decoder == rooms['decoder'] and decoder

@@ -9,12 +9,12 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from dectrain_ros.composition import compose  # noqa: E402
 from dectrain_ros.config import Config  # noqa: E402,I100
 from dectrain_ros.decision.power import find_sensor  # noqa: E402
 from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures  # noqa: E402
 from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics  # noqa: E402
-from dectrain_ros.pipeline import Pipeline  # noqa: E402
 from dectrain_ros.ros import messages  # noqa: E402
 from dectrain_ros.sensing.lens import lens_from_camera_info  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
@@ -39,7 +39,7 @@ def test_an_image_gives_the_pipelines_depth_with_its_stamp_and_frame(ros, weight
     assert depth.header == info.header == header(1)
     assert (depth.encoding, depth.height, depth.width, depth.step) == ('32FC1', 72, 96, 384)
     assert lens_from_camera_info(info).camera == CAMERA
-    pipeline = Pipeline(Config().replaced('depth.weights', weights))
+    pipeline = compose(Config().replaced('depth.weights', weights))
     direct = pipeline.observe(Frame(T0 + 100 * MS, picture(1), CAMERA)).depth
     assert depth.data.tobytes() == direct.tobytes()
 
@@ -51,7 +51,7 @@ def test_compressed_images_and_other_poses_are_taken(ros, weights, source, pose_
     depths = ros.listen(Image, 'depth/image')
     candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
     Camera(ros, CompressedImage, pose_type).frame(1)
-    pipeline = Pipeline(Config().replaced('depth.weights', weights))
+    pipeline = compose(Config().replaced('depth.weights', weights))
     seen = pipeline.observe(Frame(T0 + 100 * MS, picture(1), CAMERA, np.eye(4)))
     assert depths.wait_for()[0].data.tobytes() == seen.depth.tobytes()
     assert repr(messages.candidate_from(candidates.wait_for()[0])) == repr(seen.candidate)
@@ -171,7 +171,7 @@ def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros,
     node = depth_node(ros, weights)
     rate, network = node.set_parameters([
         Parameter('training.learning_rate', value=0.5), Parameter('depth.network', value='x')])
-    assert rate.successful and node._pipeline.learning_rate == 0.5
+    assert rate.successful and node._pipeline.trainer.learning_rate == 0.5
     assert not network.successful and 'read-only' in network.reason
 
 
@@ -187,7 +187,7 @@ def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_re
             Parameter('training.learning_rate', value=0.5),
             Parameter('decision.cost', value='joules')])
         assert not answer.successful and answer.reason == str(missing)
-        assert node._pipeline.cost == 'milliseconds' and node._pipeline.learning_rate < 0.5
+        assert node._pipeline.cost == 'milliseconds' and node._pipeline.trainer.learning_rate < 0.5
     answer = node.set_parameters([Parameter('decision.cost', value='money')])[0]
     assert not answer.successful and "decision.cost is 'money'" in answer.reason
 

@@ -7,10 +7,10 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.config import Config                  # noqa: E402,I100
-from dectrain_ros.frames import Frame, Intrinsics       # noqa: E402
-from dectrain_ros.pipeline import Pipeline              # noqa: E402
-from dectrain_ros.ros.outputs import FAR_M, NEAR_M, paint, PointCloud       # noqa: E402
+from dectrain_ros.composition import compose  # noqa: E402
+from dectrain_ros.config import Config  # noqa: E402,I100
+from dectrain_ros.frames import Frame, Intrinsics  # noqa: E402
+from dectrain_ros.ros.outputs import FAR_M, NEAR_M, paint, PointCloud  # noqa: E402
 from node_parts import CAMERA, Camera, depth_node, header, MS, picture, T0  # noqa: E402
 from ros_parts import wait_until                        # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
@@ -38,12 +38,13 @@ def test_every_output_has_the_stamp_frame_and_numbers_of_its_image(ros, weights,
     assert {id(m): m.header for m in (depth, variance, color, points, info)} == {
         id(m): header(1) for m in (depth, variance, color, points, info)}
     config = Config().replaced('depth.weights', weights).replaced('depth.output_size', size)
-    pipeline, frame = Pipeline(config), Frame(T0 + 100 * MS, picture(1), CAMERA)
+    pipeline, frame = compose(config), Frame(T0 + 100 * MS, picture(1), CAMERA)
     seen = pipeline.observe(frame)
     assert depth.data.tobytes() == seen.depth.tobytes()
     assert (info.height, info.width) == seen.depth.shape == (depth.height, depth.width)
     assert (variance.encoding, variance.step) == ('32FC1', 4 * info.width)
-    expected = pipeline.variance_to_publish(frame, seen.prediction)
+    expected, _ = pipeline.output_size.resize(
+        pipeline.estimator.variance(seen.prediction), frame, seen.prediction)
     assert variance.data.tobytes() == expected.tobytes() and (expected > 0).all()
     painted = np.empty((*seen.depth.shape, 3), np.uint8)
     paint(seen.depth, painted)
@@ -58,11 +59,12 @@ def test_every_output_has_the_stamp_frame_and_numbers_of_its_image(ros, weights,
 def test_nothing_is_computed_for_an_output_without_a_subscriber(ros, weights, monkeypatch):
     node = depth_node(ros, weights)
     asked = []
-    for name in ('depth_to_publish', 'variance_to_publish'):
-        def noted(*args, name=name, work=getattr(node._pipeline, name)):
-            asked.append(name)
-            return work(*args)
-        monkeypatch.setattr(node._pipeline, name, noted)
+    resize = node._pipeline.output_size.resize
+
+    def noted(*args):
+        asked.append('resize')
+        return resize(*args)
+    monkeypatch.setattr(node._pipeline.output_size, 'resize', noted)
     monkeypatch.setattr('dectrain_ros.ros.outputs.paint', lambda *_: asked.append('paint'))
     camera = Camera(ros)
     camera.frame(1)
@@ -72,7 +74,7 @@ def test_nothing_is_computed_for_an_output_without_a_subscriber(ros, weights, mo
     wait_until(lambda: node._outputs._color.get_subscription_count() == 1)
     camera.frame(2)
     color.wait_for()
-    assert asked == ['depth_to_publish', 'paint']
+    assert asked == ['resize', 'paint']
 
 
 def test_a_point_is_where_its_pixel_looks_at_its_depth_and_has_its_colour():

@@ -238,8 +238,8 @@ def test_the_learning_rate_changes_over_the_service_and_before_the_model_is_load
     client = Client(ros, 'depth_node')
     assert client.set(training__learning_rate=0.5) == [(True, '')]
     node.trigger_configure()
-    assert node._pipeline.learning_rate == 0.5
+    assert node._pipeline.trainer.learning_rate == 0.5
     assert client.set(training__learning_rate=0.25) == [(True, '')]
-    assert node._pipeline.learning_rate == 0.25
+    assert node._pipeline.trainer.learning_rate == 0.25
     (taken, reason), = client.set(training__learning_rate=2.0)
-    assert not taken and reason and node._pipeline.learning_rate == 0.25
+    assert not taken and reason and node._pipeline.trainer.learning_rate == 0.25

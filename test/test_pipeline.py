@@ -3,12 +3,14 @@
 import dataclasses
 import threading
 
+from dectrain_ros.composition import compose
 from dectrain_ros.config import TrainingConfig
 from dectrain_ros.decision_features import _Visits
 from dectrain_ros.depth.estimator import pooled_feature
 from dectrain_ros.frames import Decision, Intrinsics
 from dectrain_ros.memory.views import ViewHistory
-from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.trial import trial
+from dectrain_ros.training.update import DECODER
 import numpy as np
 import pytest
 from scenes import CAMERA, config, frame, wall, WALL_M, weights_file
@@ -24,11 +26,17 @@ def weights(tmp_path_factory):
 
 @pytest.fixture
 def make(weights):
-    return lambda *assignments, seed=0: Pipeline(config(weights, *assignments, seed=seed))
+    return lambda *assignments, seed=0: compose(config(weights, *assignments, seed=seed))
 
 
 def train(pipeline, stamp_ns, wanted=True):
     return pipeline.train(Decision(stamp_ns, wanted, 'so decided'))
+
+
+def tried_on(pipeline, seen, steps):
+    """Try steps on a frame that waits for a decision."""
+    return trial(pipeline.trainer, pipeline.waiting[seen.stamp_ns].sample,
+                 pipeline.batches.replay, np.random.default_rng(0), steps=steps, replay_frames=2)
 
 
 def run(pipeline, frames):
@@ -49,7 +57,7 @@ def test_depth_is_predicted_before_training_and_better_after(make):
     assert (result.trained, result.reason, result.weight_version) == (True, 'so decided', 1)
     assert 0 < result.loss_before < 5 and 0 < result.grad_norm < 1e3
     again = pipeline.observe(frames[1])
-    assert again.prediction.weight_version == pipeline.weight_version == 1
+    assert again.prediction.weight_version == pipeline.trainer.weights.newest == 1
     assert np.abs(again.depth - WALL_M).mean() < np.abs(seen.depth - WALL_M).mean()
 
 
@@ -85,8 +93,8 @@ def test_forgetting_drops_waiting_batches_and_keeps_weights_and_replay(make):
     pipeline.observe(frame(3))
     pipeline.forget_views()
     assert train(pipeline, frame(3).stamp_ns).reason == 'no batch waits for this decision'
-    assert pipeline.weight_version == 2
-    assert len(pipeline._replay) == 3
+    assert pipeline.trainer.weights.newest == 2
+    assert len(pipeline.batches.replay) == 3
 
 
 def test_a_camera_at_rest_is_not_trained_on(make):
@@ -155,7 +163,7 @@ def test_a_loss_that_is_not_finite_commits_nothing(make):
     pipeline = make()
     for k in range(2):
         pipeline.observe(frame(k))
-    pipeline._waiting[frame(1).stamp_ns].batch[0].source_from_target[:] = np.nan
+    pipeline.waiting[frame(1).stamp_ns].sample.source_from_target[:] = np.nan
     result = train(pipeline, frame(1).stamp_ns)
     assert (result.trained, result.weight_version) == (False, 0)
     assert result.reason == 'loss or gradient is not finite'
@@ -166,7 +174,7 @@ def test_a_policy_learns_what_it_may_of_every_frame(make):
     rows = []
     for k in range(5):
         candidate = pipeline.observe(frame(k)).candidate
-        rows.append((len(pipeline._replay), candidate.batch_size,
+        rows.append((len(pipeline.batches.replay), candidate.batch_size,
                      candidate.features.visits_near > 0))
         if k == 2:
             train(pipeline, candidate.stamp_ns)
@@ -199,9 +207,9 @@ def test_the_byte_budget_bounds_the_replay(make):
     stored = []
     for k in range(12):
         pipeline.observe(frame(k))
-        stored.append(len(pipeline._replay))
+        stored.append(len(pipeline.batches.replay))
     assert 2 <= stored[-1] <= max(stored) <= 4
-    assert pipeline._replay.nbytes <= 0.7e6
+    assert pipeline.batches.replay.nbytes <= 0.7e6
 
 
 def test_a_frame_is_predicted_without_its_pose_and_considered_with_it(make):
@@ -210,13 +218,13 @@ def test_a_frame_is_predicted_without_its_pose_and_considered_with_it(make):
         seen = whole.observe(frame(k))
         blind = dataclasses.replace(frame(k), world_from_camera=None)
         prediction = parts.predict(blind)
-        depth, camera = parts.depth_to_publish(blind, prediction)
+        depth, camera = parts.output_size.resize(prediction.depth, blind, prediction)
         assert np.array_equal(depth, seen.depth) and camera == seen.intrinsics
         # As text: without source views some features are nan, which equals nothing.
         assert repr(parts.consider(frame(k), prediction)) == repr(seen.candidate)
         losses = [train(p, frame(k).stamp_ns).loss_before for p in (whole, parts)]
         np.testing.assert_array_equal(*losses)
-    assert parts.weight_version == 3
+    assert parts.trainer.weights.newest == 3
 
 
 def test_depth_is_written_where_the_caller_says(make):
@@ -227,7 +235,7 @@ def test_depth_is_written_where_the_caller_says(make):
         assert (shape, dtype) == ((64, 96), np.float32)
         return room
 
-    depth, _ = pipeline.depth_to_publish(seen, pipeline.predict(seen), new_array)
+    depth, _ = pipeline.output_size.resize(pipeline.predict(seen).depth, seen, pipeline.predict(seen), new_array)
     assert depth is room and (room > 0).all()
 
 
@@ -258,8 +266,8 @@ def test_the_scope_says_what_training_reaches(make, scope):
 
 def test_the_learning_rate_changes_between_steps(make):
     pipeline = make()
-    assert pipeline.learning_rate == TrainingConfig().learning_rate
-    pipeline.learning_rate = 0.0
+    assert pipeline.trainer.learning_rate == TrainingConfig().learning_rate
+    pipeline.trainer.learning_rate = 0.0
     for k in range(2):
         pipeline.observe(frame(k))
     before = pipeline.observe(frame(1)).depth
@@ -269,7 +277,7 @@ def test_the_learning_rate_changes_between_steps(make):
 
 def test_options_that_cannot_work_are_refused_when_built(make, weights):
     with pytest.raises(ValueError, match='depth.weights /none is no .safetensors file'):
-        Pipeline(config('/none'))
+        compose(config('/none'))
     with pytest.raises(ValueError, match='baselines are low 0.5'):
         make('training.min_baseline=0.5')
 
@@ -307,9 +315,9 @@ def test_training_beside_inference_loses_and_tears_nothing(make):
     assert len({r.stamp_ns for r in trained}) == len(trained) > 3
     assert versions == sorted(versions) and versions[-1] <= len(trained)
     last = pipeline.observe(images[0])
-    assert last.prediction.weight_version == len(trained) == pipeline.weight_version
-    live = [p for _, p in pipeline._estimator.network.trainable('decoder')]
-    assert all(map(torch.equal, live, pipeline._trainer.parameters))
+    assert last.prediction.weight_version == len(trained) == pipeline.trainer.weights.newest
+    live = [p for _, p in DECODER.parameters(pipeline.estimator.network)]
+    assert all(map(torch.equal, live, pipeline.trainer.step.parameters))
 
 
 def test_a_trial_is_predicted_with_and_leaves_no_trace(make):
@@ -319,10 +327,10 @@ def test_a_trial_is_predicted_with_and_leaves_no_trace(make):
     for pipeline in (tried, plain):
         pipeline.observe(frame(4))
     untouched = tried.predict(frame(5)).depth
-    with tried.trial(frame(4).stamp_ns, 3, np.random.default_rng(0)) as trial:
+    with tried_on(tried, frame(4), 3) as changes:
         within = tried.predict(frame(5)).depth
     assert np.abs(within - WALL_M).mean() < np.abs(untouched - WALL_M).mean()
-    assert trial.frame < 0 and np.isfinite(trial.replay)
+    assert changes.frame < 0 and np.isfinite(changes.replay)
     np.testing.assert_array_equal(tried.predict(frame(5)).depth, untouched)
     results = [train(p, frame(4).stamp_ns) for p in (tried, plain)]
     assert results[0].trained and results[0].loss_before == results[1].loss_before
@@ -337,7 +345,7 @@ def test_a_trial_that_breaks_off_is_taken_back(make):
     pipeline.observe(frame(3))
     untouched = pipeline.predict(frame(4)).depth
     with pytest.raises(KeyboardInterrupt):
-        with pipeline.trial(frame(3).stamp_ns, 2, np.random.default_rng(0)):
+        with tried_on(pipeline, frame(3), 2):
             raise KeyboardInterrupt
     np.testing.assert_array_equal(pipeline.predict(frame(4)).depth, untouched)
 
@@ -367,3 +375,13 @@ def test_a_step_may_end_while_views_are_counted():
     for count in range(1, 4):
         near, _ = visits.like(key)
         assert near == pytest.approx(np.log1p(count))
+
+
+def test_the_median_depth_is_of_the_whole_image(make):
+    pipeline = make()
+    for k in range(2):
+        prediction = pipeline.predict(frame(k))
+        corner = prediction.depth.copy()
+        corner[:8, :8] = 0.0                # a corner without depth
+        candidate = pipeline.consider(frame(k), dataclasses.replace(prediction, depth=corner))
+    assert candidate.trainable

@@ -1,11 +1,12 @@
 """What adaptation costs where the network came from, measured on stored source frames."""
 
+from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.synthetic.source_frames import rendered_frames
 from dectrain_ros.training.forgetting import (
     ForgettingProbe, read_frames, SourceFrame, write_frames)
-from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.step import TrainingStep
+from dectrain_ros.training.update import FULL
 import numpy as np
 import pytest
 from scenes import config, frame, lite, wall, weights_file
@@ -13,8 +14,8 @@ import torch
 
 
 def trainer():
-    return Trainer(
-        lite(), scope='full', learning_rate=1e-3, max_grad_norm=1.0, photometric_weight=10.0,
+    return TrainingStep(
+        lite(), FULL, learning_rate=1e-3, max_grad_norm=1.0, photometric_weight=10.0,
         smoothness_weight=1e-3, photometric_cap=0.5)
 
 
@@ -74,15 +75,15 @@ def test_a_camera_of_another_size_sees_the_same():
 
 
 def test_it_is_measured_every_so_many_steps_and_after_a_reset(tmp_path):
-    pipeline = Pipeline(config(weights_file(tmp_path), 'safety.forgetting_every=3',
+    pipeline = compose(config(weights_file(tmp_path), 'safety.forgetting_every=3',
                                'safety.check_every=0',
                                'training.learning_rate=1e-3'))
     told = []
     for k in range(6):
         seen = pipeline.observe(frame(k))
         pipeline.train(Decision(seen.candidate.stamp_ns, seen.candidate.trainable, 'so decided'))
-        told.append(pipeline.safety.forgetting)
+        told.append(pipeline.trainer.safety.forgetting)
     assert told[:3] == [1.0] * 3 and told[3] != 1.0 and told[4:] == [told[3]] * 2
     assert np.isfinite(told).all()
-    pipeline.reset()
-    assert pipeline.safety.forgetting == 1.0
+    pipeline.trainer.reset()
+    assert pipeline.trainer.safety.forgetting == 1.0

@@ -11,7 +11,9 @@ from dectrain_ros.depth.estimator import Estimator, image_batch
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.memory.samples import Sample
 from dectrain_ros.memory.views import View
-from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.batch import TrainingBatch
+from dectrain_ros.training.step import TrainingStep
+from dectrain_ros.training.update import DECODER
 import numpy as np
 import pytest
 from scenes import CAMERA, frame, lite
@@ -90,10 +92,10 @@ def test_aleatoric_is_the_log_variance_of_each_sample_by_the_current_network(dri
 
 
 def test_the_loss_is_the_one_training_would_start_from(drive):
-    trainer = Trainer(
-        drive.network, scope='decoder', learning_rate=1e-4, max_grad_norm=1.0, **LOSS)
+    trainer = TrainingStep(
+        drive.network, DECODER, learning_rate=1e-4, max_grad_norm=1.0, **LOSS)
     current = Sample(*drive.sample(3, (2, 1))[:4], drive.predictions[3].encoder_features)
-    assert drive.seen.loss == pytest.approx(trainer.step([current]).loss, rel=1e-5)
+    assert drive.seen.loss == pytest.approx(trainer.take(TrainingBatch(current)).loss, rel=1e-5)
 
 
 def test_the_inputs_become_the_features(drive):

@@ -2,19 +2,21 @@
 
 import dataclasses
 
+from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision
 from dectrain_ros.memory import rehearsal
 from dectrain_ros.memory.rehearsal import Rehearsals
 from dectrain_ros.memory.samples import Rehearsal
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.guard import Guard
-from dectrain_ros.training.learner import Learner
 from dectrain_ros.training.recovery import Recovery
-from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.step import TrainingStep
+from dectrain_ros.training.throttle import OperatingLimits
+from dectrain_ros.training.trainer import Trainer
+from dectrain_ros.training.update import DECODER, make_update
 from dectrain_ros.training.weights import WeightVersions
 import numpy as np
 import pytest
-from scenes import config, frame, lite, pose, sample, weights_file
+from scenes import batch, config, frame, lite, no_autosave, pose, sample, weights_file
 import torch
 
 LOSSES = {'photometric_weight': 10.0, 'smoothness_weight': 1e-3, 'photometric_cap': 0.5}
@@ -33,7 +35,7 @@ def weights(tmp_path_factory):
 
 
 def trainer_of(network, scope='decoder', factor=FACTOR):
-    return Trainer(network, scope=scope, learning_rate=1e-3, max_grad_norm=1.0,
+    return TrainingStep(network, make_update(scope), learning_rate=1e-3, max_grad_norm=1.0,
                    rehearsal_factor=factor, **LOSSES)
 
 
@@ -65,7 +67,7 @@ def test_a_view_that_strayed_is_brought_back_to_within_the_factor(network, scope
     view = view._replace(features=seen_features(network, view.image))
     strayed = seen_as(trainer, view, times)
     for _ in range(60):
-        trainer.step([wall], rehearsed=[strayed])
+        trainer.take(batch([wall], rehearsal=[strayed]))
     away = np.abs(np.log(depth_of(trainer, view) / strayed.depth)).mean()
     assert away < np.log(FACTOR) * 1.15
 
@@ -79,8 +81,8 @@ def seen_features(network, image):
 def test_a_view_within_the_factor_changes_nothing(network, times):
     free, held = trainer_of(network), trainer_of(network)
     wall = sample(network)
-    without = free.step([wall])
-    within = held.step([wall], rehearsed=[seen_as(held, sample(network, 0.5), times)])
+    without = free.take(batch([wall]))
+    within = held.take(batch([wall], rehearsal=[seen_as(held, sample(network, 0.5), times)]))
     assert within == without
     assert all(map(torch.equal, free.parameters, held.parameters))
 
@@ -88,8 +90,8 @@ def test_a_view_within_the_factor_changes_nothing(network, times):
 def test_the_loss_of_a_step_is_told_without_what_strayed(network):
     trainer, other = trainer_of(network), trainer_of(network)
     wall = sample(network)
-    outcome = trainer.step([wall], rehearsed=[seen_as(trainer, sample(network, 0.5), 9.0)])
-    without = other.step([wall])
+    outcome = trainer.take(batch([wall], rehearsal=[seen_as(trainer, sample(network, 0.5), 9.0)]))
+    without = other.take(batch([wall]))
     assert outcome.loss == without.loss and outcome.grad_norm != without.grad_norm
 
 
@@ -97,18 +99,18 @@ def test_a_broken_first_depth_is_not_applied(network):
     trainer = trainer_of(network)
     before = [p.clone() for p in trainer.parameters]
     broken = seen_as(trainer, sample(network, 0.5), np.float32(np.nan))
-    assert not trainer.step([sample(network)], rehearsed=[broken]).applied
+    assert not trainer.take(batch([sample(network)], rehearsal=[broken])).applied
     assert all(map(torch.equal, before, trainer.parameters))
 
 
 def noted(pipeline):
     """List what every step rehearses, from now on."""
-    steps, step = [], pipeline._trainer.step
+    steps, step = [], pipeline.trainer.step.take
 
-    def noting(samples, judged_by, rehearsed):
-        steps.append(rehearsed)
-        return step(samples, judged_by, rehearsed)
-    pipeline._trainer.step = noting
+    def noting(batch):
+        steps.append(batch.rehearsal)
+        return step(batch)
+    pipeline.trainer.step.take = noting
     return steps
 
 
@@ -121,7 +123,7 @@ def settled(monkeypatch):
 @pytest.mark.usefixtures('settled')
 @pytest.mark.parametrize('scope', ['decoder', 'full'])
 def test_views_at_rest_are_rehearsed_every_so_many_steps_as_they_were_first_seen(weights, scope):
-    pipeline = Pipeline(config(
+    pipeline = compose(config(
         weights, *TRY, f'training.scope={scope}', 'safety.rehearse_every=3'))
     steps = noted(pipeline)
     first = [pipeline.observe(still(k)) for k in range(3)]
@@ -140,26 +142,26 @@ def test_views_at_rest_are_rehearsed_every_so_many_steps_as_they_were_first_seen
 
 @pytest.mark.usefixtures('settled')
 def test_only_views_that_cannot_be_learnt_though_posed_are_rehearsed(weights):
-    pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=1'))
+    pipeline = compose(config(weights, *TRY, 'safety.rehearse_every=1'))
     lost = dataclasses.replace(frame(0), world_from_camera=None)
     for seen in (lost, frame(1), frame(2)):     # no pose, no earlier view, trained on
         step_on(pipeline, seen)
-    pipeline._recovery.rolled_back('held-out loss rose')
+    pipeline.trainer.recovery.rolled_back('held-out loss rose')
     step_on(pipeline, frame(3))                 # could be learnt, after a pause
-    assert len(pipeline._rehearsals) == 0 and pipeline.due == (0, False)
+    assert len(pipeline.batches.rehearsals) == 0 and pipeline.due == (0, False)
     step_on(pipeline, dataclasses.replace(frame(4), world_from_camera=pose(50.0)))
-    assert len(pipeline._rehearsals) == 1       # too far from all others
+    assert len(pipeline.batches.rehearsals) == 1       # too far from all others
 
 
 @pytest.mark.usefixtures('settled')
 def test_none_is_kept_or_rehearsed_where_so_configured(weights):
-    pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=0'))
+    pipeline = compose(config(weights, *TRY, 'safety.rehearse_every=0'))
     steps = noted(pipeline)
     for k in range(2):
         pipeline.observe(still(k))
     for k in range(2, 8):
         step_on(pipeline, frame(k))
-    assert len(pipeline._rehearsals) == 0 and steps == [()] * 6
+    assert len(pipeline.batches.rehearsals) == 0 and steps == [()] * 6
 
 
 def view(degrees):
@@ -202,38 +204,38 @@ def test_a_view_that_can_be_learnt_from_is_rehearsed_no_longer():
 
 
 @pytest.mark.parametrize('task', [
-    lambda p: p.reset('source'), lambda p: p._adaptation.learner._take_back('held-out loss rose')])
+    lambda p: p.trainer.reset('source'), lambda p: p.trainer._take_back('held-out loss rose')])
 @pytest.mark.usefixtures('settled')
 def test_a_reset_and_a_rollback_let_all_views_go(weights, task):
-    pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=2'))
+    pipeline = compose(config(weights, *TRY, 'safety.rehearse_every=2'))
     for k in range(3):
         pipeline.observe(still(k))
-    assert len(pipeline._rehearsals) == 2
+    assert len(pipeline.batches.rehearsals) == 2
     task(pipeline)
     pipeline.observe(dataclasses.replace(frame(3), world_from_camera=None))
-    assert len(pipeline._rehearsals) == 0
+    assert len(pipeline.batches.rehearsals) == 0
 
 
 def test_out_of_memory_ends_rehearsals_before_it_shrinks_batches(network):
     trainer = trainer_of(network)
-    learner = Learner(trainer, WeightVersions([p for _, p in network.trainable('decoder')]),
-                      Guard(), Recovery(3), rehearse_every=1)
-    step, wall = trainer.step, sample(network)
+    learner = Trainer(trainer, WeightVersions([p for _, p in DECODER.parameters(network)]),
+                      Guard(), Recovery(3), OperatingLimits(), no_autosave(), rehearse_every=1)
+    step, wall = trainer.take, sample(network)
     view = seen_as(trainer, sample(network, 0.5), 1.0)
 
-    def short_of_memory(samples, judged_by, rehearsed):
-        if rehearsed:
+    def short_of_memory(batch):
+        if batch.rehearsal:
             raise MemoryError
-        return step(samples, judged_by, rehearsed)
-    trainer.step = short_of_memory
-    problems = [learner.step([wall] * 2, (), (), [view]).problem for _ in range(2)]
+        return step(batch)
+    trainer.take = short_of_memory
+    problems = [learner.train(batch([wall] * 2, fresh=(), rehearsal=[view])).problem for _ in range(2)]
     assert problems == ['out of memory: nothing is rehearsed from now on', '']
 
 
 @pytest.mark.usefixtures('settled')
 def test_runs_with_rehearsals_repeat_bit_by_bit(weights):
     def run():
-        pipeline = Pipeline(config(weights, *TRY, 'safety.rehearse_every=2', seed=4))
+        pipeline = compose(config(weights, *TRY, 'safety.rehearse_every=2', seed=4))
         return [step_on(pipeline, still(k) if k % 3 else frame(k)).grad_norm for k in range(18)]
     one, other = run(), run()
     np.testing.assert_array_equal(one, other)

@@ -7,6 +7,7 @@ import sys
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.depth.networks.resnet import load_resnet, ResnetNetwork
+from dectrain_ros.training.update import DECODER, FULL
 import pytest
 import torch
 from torch.nn import functional as F
@@ -193,11 +194,11 @@ def test_depth_learns_and_uncertainty_does_not_pull_on_it(folder):
     network = load_network('resnet18', folder)
     decoded = network(torch.rand(1, 3, 64, 96), torch.tensor([90.0]))
     decoded.log_variance.sum().backward(retain_graph=True)
-    assert all(p.grad is None for _, p in network.trainable('full'))
+    assert all(p.grad is None for _, p in FULL.parameters(network))
     sum(d.mean() for d in decoded.depths).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any()
-               for _, p in network.trainable('decoder'))
-    assert len(list(network.trainable('decoder'))) == 28
+               for _, p in DECODER.parameters(network))
+    assert len(list(DECODER.parameters(network))) == 28
 
 
 def test_what_is_saved_from_the_network_loads_again(folder, tmp_path):

@@ -2,16 +2,17 @@
 
 import copy
 
-from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.step import TrainingStep
+from dectrain_ros.training.update import make_update
 import numpy as np
 import pytest
-from scenes import lite, sample, WALL_M
+from scenes import batch, lite, sample, WALL_M
 import torch
 
 
 def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0, max_step_rms=1.0):
-    return Trainer(
-        network, scope=scope, learning_rate=learning_rate, max_grad_norm=max_grad_norm,
+    return TrainingStep(
+        network, make_update(scope), learning_rate=learning_rate, max_grad_norm=max_grad_norm,
         photometric_weight=10.0, smoothness_weight=1e-3, photometric_cap=0.5, max_step_rms=max_step_rms)
 
 
@@ -35,9 +36,9 @@ def network():
 def test_steps_on_a_wall_bring_its_depth_to_the_truth(network):
     trainer = make(network)
     wall = sample(network, 0.2, (0.0, 0.4))
-    outcomes = [trainer.step([wall]) for _ in range(20)]
+    outcomes = [trainer.take(batch([wall])) for _ in range(20)]
     with torch.no_grad():
-        for live, trained in zip((p for _, p in network.trainable('decoder')), trainer.parameters):
+        for live, trained in zip((p for _, p in make_update('decoder').parameters(network)), trainer.parameters):
             live.copy_(trained)
         depth = network.decode(wall.features, torch.tensor([80.0])).depths[0]
     assert all(o.applied for o in outcomes)
@@ -49,9 +50,9 @@ def test_steps_on_a_wall_bring_its_depth_to_the_truth(network):
 def test_the_network_that_predicts_is_not_touched(network, scope):
     before = copied(network)
     trainer = make(network, scope)
-    assert trainer.step([sample(network)]).applied
+    assert trainer.take(batch([sample(network)])).applied
     assert same(network.state_dict(), before)
-    trained = [p for _, p in network.trainable(scope)]
+    trained = [p for _, p in make_update(scope).parameters(network)]
     assert all(p.shape == t.shape for p, t in zip(trained, trainer.parameters))
     assert len(trained) == len(trainer.parameters)
     assert all((p != t).any() for p, t in zip(trained, trainer.parameters))
@@ -68,13 +69,13 @@ def test_a_frozen_encoder_is_shared_and_a_trained_one_is_not(network):
 
 def test_the_log_variance_head_is_never_trained(network):
     trainer = make(network, 'full')
-    trainer.step([sample(network, features=False)])
+    trainer.take(batch([sample(network, features=False)]))
     assert torch.equal(trainer._shadow.variance_head.weight, network.variance_head.weight)
 
 
 def test_training_the_encoder_leaves_batch_norms_statistics(network):
     trainer = make(network, 'full')
-    trainer.step([sample(network, features=False)])
+    trainer.take(batch([sample(network, features=False)]))
     statistics = dict(trainer._shadow.named_buffers())
     assert any(name.endswith('running_var') for name in statistics)
     for name, buffer in network.named_buffers():
@@ -83,9 +84,9 @@ def test_training_the_encoder_leaves_batch_norms_statistics(network):
 
 def test_stored_features_give_the_loss_of_the_image(network):
     wall = sample(network)
-    encoded = make(network, 'full').step([wall._replace(features=None)])
-    stored = make(network).step([wall])
-    packed = make(network).step([wall.packed()])
+    encoded = make(network, 'full').take(batch([wall._replace(features=None)]))
+    stored = make(network).take(batch([wall]))
+    packed = make(network).take(batch([wall.packed()]))
     assert stored.loss == pytest.approx(encoded.loss, rel=1e-5)
     assert packed.loss == pytest.approx(stored.loss, rel=1e-2)
 
@@ -93,20 +94,20 @@ def test_stored_features_give_the_loss_of_the_image(network):
 def test_the_loss_of_a_batch_is_the_mean_of_its_samples(network):
     # of one source and of two: what fills the gap must not count
     one, two = sample(network, 0.2, (0.0,)), sample(network, 0.9, (1.0, 0.7))
-    losses = [make(network).step([s]).loss for s in (one, two)]
+    losses = [make(network).take(batch([s])).loss for s in (one, two)]
     assert losses[0] != pytest.approx(losses[1], rel=0.05)
-    for batch in ([one, two], [two, one]):
-        assert make(network).step(batch).loss == pytest.approx(np.mean(losses), rel=1e-4)
+    for chosen in ([one, two], [two, one]):
+        assert make(network).take(batch(chosen)).loss == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_the_loss_is_that_before_the_step(network):
     trainer, wall = make(network), sample(network)
     trainer.learning_rate = 0.0
-    first = trainer.step([wall])
-    assert trainer.step([wall]).loss == first.loss
+    first = trainer.take(batch([wall]))
+    assert trainer.take(batch([wall])).loss == first.loss
     trainer.learning_rate = 1e-3
-    assert trainer.step([wall]).loss == first.loss
-    assert trainer.step([wall]).loss < first.loss
+    assert trainer.take(batch([wall])).loss == first.loss
+    assert trainer.take(batch([wall])).loss < first.loss
     assert trainer.learning_rate == 1e-3
 
 
@@ -114,7 +115,7 @@ def test_gradients_are_scaled_down_to_the_greatest_norm_and_never_up(network):
     wall = sample(network)
     for limit in (0.01, 1e6):
         trainer = make(network, max_grad_norm=limit)
-        norm = trainer.step([wall]).grad_norm
+        norm = trainer.take(batch([wall])).grad_norm
         used = torch.stack([p.grad.norm() for p in trainer.parameters]).norm().item()
         assert 0.1 < norm < 1e3
         assert used == pytest.approx(min(norm, limit), rel=1e-3)
@@ -123,7 +124,7 @@ def test_gradients_are_scaled_down_to_the_greatest_norm_and_never_up(network):
 def test_half_of_a_gradient_is_remembered(network):
     # Of the first gradient g the moments hold g / 2 and g^2 / 1000: the ratio is 1000 / 4.
     trainer = make(network)
-    trainer.step([sample(network)])
+    trainer.take(batch([sample(network)]))
     for state in trainer.snapshot().state.values():
         first, second = state['exp_avg'], state['exp_avg_sq']
         told = first.abs() > 1e-9
@@ -142,9 +143,9 @@ def test_where_gradients_grow_all_at_once_no_tensor_steps_further_than_a_learnin
             return 1e-2 * losses, depth
         trainer._forward = faint
         for _ in range(30):
-            trainer.step([wall])
+            trainer.take(batch([wall]))
         trainer._forward, before = forward, values(trainer)
-        trainer.step([wall])
+        trainer.take(batch([wall]))
         return [float((p - b).square().mean().sqrt()) / trainer.learning_rate
                 for p, b in zip(trainer.parameters, before)]
     bound = longest(make(network, max_grad_norm=1e6))
@@ -162,7 +163,7 @@ def test_drift_is_of_replayed_samples_since_their_first_depth(network):
 
     def drift(*medians):
         replayed = [other._replace(median_m=m) for m in medians]
-        return make(network).step([wall._replace(median_m=1e-3), *replayed]).drift
+        return make(network).take(batch([wall._replace(median_m=1e-3), *replayed])).drift
     assert drift(depth_m / 2) == pytest.approx(np.log(2), abs=0.01)
     assert drift(depth_m / 2, 2 * depth_m) == pytest.approx(0, abs=0.01)
     assert drift(depth_m / 2, np.nan) == pytest.approx(np.log(2), abs=0.01)
@@ -179,14 +180,14 @@ def test_a_step_that_is_not_finite_leaves_no_trace(network, broken):
         bad = wall._replace(features=tuple(torch.full_like(f, value) for f in wall.features))
     disturbed, undisturbed = make(network), make(network)
     for trainer in (disturbed, undisturbed):
-        trainer.step([wall])
+        trainer.take(batch([wall]))
     before = values(disturbed)
-    outcome = disturbed.step([wall, bad])
+    outcome = disturbed.take(batch([wall, bad]))
     assert not outcome.applied
     assert not (np.isfinite(outcome.loss) and np.isfinite(outcome.grad_norm))
     assert all(torch.equal(a, b) for a, b in zip(values(disturbed), before))
     for trainer in (disturbed, undisturbed):            # equal moments: equal second steps
-        trainer.step([wall])
+        trainer.take(batch([wall]))
     assert all(torch.equal(a, b) for a, b in zip(values(disturbed), values(undisturbed)))
 
 
@@ -200,16 +201,16 @@ def test_restored_weights_and_moments_train_on_as_if_nothing_had_been(network):
     wall, other = sample(network), sample(network, 0.4, (0.1,))
     straight, turned = make(network), make(network)
     for trainer in (straight, turned):
-        trainer.step([wall])
+        trainer.take(batch([wall]))
     kept = turned.snapshot()
     for _ in range(10):
-        turned.step([other])
+        turned.take(batch([other]))
     assert any((a != b).any() for a, b in zip(straight.parameters, turned.parameters))
     turned.learning_rate = 5e-4                             # the rate is no state of a moment
     straight.learning_rate = 5e-4
     turned.restore(kept)
     for _ in range(2):
-        assert straight.step([wall]) == turned.step([wall])
+        assert straight.take(batch([wall])) == turned.take(batch([wall]))
     assert all(torch.equal(a, b) for a, b in zip(straight.parameters, turned.parameters))
     turned.restore(kept)                                    # a snapshot can be used again
     assert all(torch.equal(a, b) for a, b in zip(kept.weights, turned.parameters))
@@ -219,7 +220,7 @@ def test_the_change_is_relative_and_of_what_judges_the_step(network):
     wall, judge = sample(network), sample(network, 0.4, (0.1,))
     trainer = make(network, learning_rate=1e-3)
     before = trainer.loss_of([judge])
-    outcome = trainer.step([wall], judged_by=[judge])
+    outcome = trainer.take(batch([wall], judges=[judge]))
     assert outcome.change == pytest.approx(trainer.loss_of([judge]) / before - 1, rel=1e-6)
     assert outcome.change < 0
-    assert np.isnan(trainer.step([wall]).change)
+    assert np.isnan(trainer.take(batch([wall])).change)

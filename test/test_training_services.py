@@ -53,8 +53,8 @@ class Robot:
     def weights(self):
         """Give a copy of the weights that the next prediction would use."""
         pipeline = self.node._pipeline
-        pipeline._weights.adopt()
-        return [p.detach().clone() for p in pipeline._estimator.network.parameters()]
+        pipeline.trainer.weights.adopt()
+        return [p.detach().clone() for p in pipeline.estimator.network.parameters()]
 
     def reset(self):
         """Ask for a reset; gives what hears the answer."""
@@ -87,7 +87,7 @@ def test_a_reset_brings_back_the_loaded_weights_and_an_optimiser_afresh(robot):
     first = robot.step()
     robot.step()
     assert first.trained and not same(robot.weights(), loaded)
-    optimizer = robot.node._pipeline._trainer._optimizer
+    optimizer = robot.node._pipeline.trainer.step._optimizer
     assert optimizer.state
     answer = robot.reset().wait_for()[0]
     assert answer.success and answer.message == (
@@ -111,13 +111,13 @@ def test_a_reset_while_inactive_needs_no_thread_and_unconfigured_says_why_not(ro
 def held(robot, monkeypatch):
     """Give a robot whose steps wait for leave, and the leave; a step is in flight."""
     started, leave, pipeline = threading.Event(), threading.Event(), robot.node._pipeline
-    step = pipeline._trainer.step
+    step = pipeline.trainer.step.take
 
     def slow(*args):
         started.set()
         assert leave.wait(30.0)
         return step(*args)
-    monkeypatch.setattr(pipeline._trainer, 'step', slow)
+    monkeypatch.setattr(pipeline.trainer.step, 'step', slow)
     robot.frame()
     robot.decide()
     assert started.wait(30.0)
@@ -135,7 +135,7 @@ def test_a_reset_waits_for_the_step_in_flight_and_depth_does_not_wait_for_it(hel
     leave.set()
     assert answer.wait_for()[0].success
     assert messages.outcome_from(robot.outcomes.wait_for(1)[0]).weight_version == 1
-    assert robot.node._pipeline.weight_version == 2
+    assert robot.node._pipeline.trainer.weights.newest == 2
 
 
 def test_a_reset_overtaken_by_deactivation_says_that_nothing_was_done(held):
@@ -147,11 +147,11 @@ def test_a_reset_overtaken_by_deactivation_says_that_nothing_was_done(held):
     answer = answer.wait_for()[0]
     assert not answer.success
     assert answer.message == 'nothing was reset: the node is not active any more'
-    assert robot.node._pipeline.weight_version == 1
+    assert robot.node._pipeline.trainer.weights.newest == 1
 
 
 def test_a_reset_that_fails_says_why(robot, monkeypatch):
-    monkeypatch.setattr(robot.node._pipeline._trainer, 'restore_source', lambda: 1 / 0)
+    monkeypatch.setattr(robot.node._pipeline.trainer.step, 'restore_source', lambda: 1 / 0)
     answer = robot.reset().wait_for()[0]
     assert not answer.success
     assert answer.message == 'nothing was reset: ZeroDivisionError: division by zero'
@@ -225,8 +225,8 @@ def test_services_say_why_nothing_was_done(robot):
 
 def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
     loaded = robot.weights()
-    robot.node._pipeline.anchor = 0.0   # at such a rate it would undo every step by itself
-    robot.node._pipeline.learning_rate = 1e3
+    robot.node._pipeline.trainer.step.anchor = 0.0   # at such a rate it would undo every step by itself
+    robot.node._pipeline.trainer.learning_rate = 1e3
     outcome = robot.step()
     assert not outcome.trained and outcome.reason.startswith('rolled back: ')
     assert outcome.weight_version == 1 and same(robot.weights(), loaded)

@@ -12,7 +12,7 @@ from dectrain_ros.checkpoints.files import (
     read_metadata, read_tensors, remove_partials, write_arrays)
 import numpy as np
 
-FORMAT = 2
+FORMAT = 3
 _KIND = 'dectrain_ros checkpoint'
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Deque, Iterator, List, NamedTuple, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.composition import compose
 from dectrain_ros.config import Config
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.published.features import FEATURE_SETS
@@ -15,7 +16,7 @@ from dectrain_ros.decision.published.statistics import Statistics
 from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.evaluation.results import versions
 from dectrain_ros.evaluation.run import Watcher
-from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.trial import trial
 import numpy as np
 
 DEPTH, LOSS = 'depth', 'loss'
@@ -112,7 +113,8 @@ class _Walk:
 
     def __init__(self, plan: Collection, config: Config, policy: str):
         self._plan = plan
-        self._pipeline = Pipeline(config)
+        self._pipeline = compose(config)
+        self._replay_frames = config.training.replay_frames
         self._policy = make_policy(policy, config.seed)
         self._rng = np.random.default_rng((config.seed, 2))
         self._since = 0
@@ -145,11 +147,15 @@ class _Walk:
         stride = max(len(ahead) // _LATER, 1)
         frames = [recorded, *list(ahead)[stride - 1::stride]]
         before = self._errors(frames)
-        with self._pipeline.trial(candidate.stamp_ns, self._plan.steps, self._rng) as trial:
+        pipeline = self._pipeline
+        with trial(
+                pipeline.trainer, pipeline.waiting[candidate.stamp_ns].sample,
+                pipeline.batches.replay, self._rng, steps=self._plan.steps,
+                replay_frames=self._replay_frames) as changes:
             change = (self._errors(frames) / before - 1) / self._plan.steps
         later = change[1:][np.isfinite(change[1:])]
         yield _Row(tuple(candidate.features), change[0],
-                   float(later.mean()) if len(later) else math.nan, *trial)
+                   float(later.mean()) if len(later) else math.nan, *changes)
 
     def _errors(self, frames: List[Recorded]) -> np.ndarray:
         """Give the AbsRel of frames with the newest weights, nan where truth is not known."""

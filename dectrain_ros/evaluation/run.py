@@ -11,6 +11,7 @@ from typing import (
     Callable, Dict, Hashable, Iterator, List, NamedTuple, Optional, Protocol, Tuple)
 
 from dectrain_ros.bags.reader import Bag, Recorded, Topics
+from dectrain_ros.composition import compose
 from dectrain_ros.config import CheckpointsConfig, Config
 from dectrain_ros.decision.persistent import Kept
 from dectrain_ros.decision.policies import make_policy, Policy
@@ -19,7 +20,6 @@ from dectrain_ros.decision.published.online import OnlineGain
 from dectrain_ros.evaluation.measure import measure, PeakMemory, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Candidate, Decision, DepthPrediction, Frame, StepResult
-from dectrain_ros.pipeline import Pipeline
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -223,8 +223,8 @@ class _Run:
         self._before = before
         self._policy = Kept(
             policy.partition(':')[0], policy_of(policy, config), **asdict(config.checkpoints))
-        self._pipeline = Pipeline(_for_policy(config, self._policy))
-        device = self._pipeline.device
+        self._pipeline = compose(_for_policy(config, self._policy))
+        device = self._pipeline.estimator.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
         # The published features take more or less work from frame to frame.
@@ -243,7 +243,7 @@ class _Run:
                 watcher.advance()
             self._skipped.update(bag.skipped)
             self._pipeline.forget_views()       # the next loop starts elsewhere
-        self._pipeline.close()
+        self._pipeline.trainer.close()
         self._policy.close()
         return self._result()
 
@@ -274,7 +274,8 @@ class _Run:
     def _inferred(self, frame: Frame) -> Tuple[DepthPrediction, np.ndarray]:
         """Give what the network says, and the depth to publish of it."""
         prediction = self._pipeline.predict(frame)
-        return prediction, self._pipeline.depth_to_publish(frame, prediction)[0]
+        depth, _ = self._pipeline.output_size.resize(prediction.depth, frame, prediction)
+        return prediction, depth
 
     def _carried_out(self, decision: Decision, candidate: Candidate) -> StepResult:
         """Train if so decided, and let the policy learn from it."""
@@ -282,13 +283,13 @@ class _Run:
         if not decision.train:
             training.last_ms = 0.0
             return self._pipeline.train(decision)
-        before = self._pipeline.snapshot() if self._policy.takes_back else None
+        before = self._pipeline.trainer.step.snapshot() if self._policy.takes_back else None
         result: StepResult = training.charge(
             (candidate.batch_size, candidate.judges, self._pipeline.due),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
         if before and result.trained and not self._policy.keeps(result):
-            self._pipeline.restore(before)
+            self._pipeline.trainer.restore(before)
             result = replace(result, trained=False, reason='taken back: not worth its cost')
         deciding.charge(2, lambda: self._policy.learn(result))
         return result
@@ -296,7 +297,7 @@ class _Run:
     def _picture(self, index: int, recorded: Recorded, depth: np.ndarray) -> None:
         """Keep a frame to look at."""
         if index not in self._before:
-            untouched = Pipeline(replace(
+            untouched = compose(replace(
                 _without_features(self._config), checkpoints=CheckpointsConfig()))
             self._before[index] = untouched.observe(recorded.frame).depth
         self._pictures.append(picture(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 import threading
-from typing import Generic, List, Sequence, Tuple, TypeVar
+from typing import Dict, Generic, List, Mapping, Sequence, Tuple, TypeVar
 
 from dectrain_ros.memory.samples import Storable
 import numpy as np
@@ -66,15 +66,17 @@ class ReplayBuffer(Generic[Kind]):
         return np.concatenate([stored, self._known])[:self._capacity] if len(
             stored) else self._known
 
-    def know(self, keys: np.ndarray) -> None:
+    def state_dict(self) -> Dict[str, np.ndarray]:
+        """Return the keys of views seen; their samples are not stored."""
+        return {'keys': self.keys}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """
-        Take views for known whose samples are not here, as those of an earlier run.
+        Remember the views of an earlier run by their keys.
 
         They lower the novelty of views like them, but do not bar these from being stored.
-
-        :param keys: of unit length, (N, C).
         """
-        self._known = np.array(keys, np.float32)
+        self._known = np.array(state['keys'], np.float32)
 
     def _novelty_here(self, key: np.ndarray) -> float:
         count = len(self._samples)

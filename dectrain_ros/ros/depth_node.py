@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from typing import Awaitable, Callable, List, Optional
 
+from dectrain_ros.composition import compose
 from dectrain_ros.config import Config
+from dectrain_ros.decision.cost import make_cost_model
 from dectrain_ros.frames import DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import diagnostics, messages
@@ -63,10 +65,11 @@ class DepthNode(ManagedNode):
     def load(self) -> None:
         """Load the network, advertise the outputs."""
         config = with_own_checkpoints(self._options.config, self)
-        self._pipeline = Pipeline(config)
+        self._pipeline, self._cost = compose(config), config.decision.cost
         self._outputs = Outputs(self, self._pipeline)
         self._training = Training(self, self._pipeline, self._health)
-        self.get_logger().info(f'loaded {config.depth.network} on {self._pipeline.device}')
+        self.get_logger().info(
+            f'loaded {config.depth.network} on {self._pipeline.estimator.device}')
 
     def unload(self) -> None:
         """Free the network, take the outputs away."""
@@ -83,7 +86,7 @@ class DepthNode(ManagedNode):
         inbox = Inbox(wait_s=config.pose.wait_s, now_s=patience_clock(self))
         self._inference = Inference(
             self._pipeline, inbox, self._health, self._on_depth, self._training.publish,
-            lambda: self._pipeline.share_processor(trains=False))
+            lambda: self._pipeline.processor.share(trains=False))
         self._inputs = Inputs(
             self, self._options.rooms['image'], config.pose, inbox, self._health)
         self._health.expect('images', 'poses', 'decisions')
@@ -107,15 +110,17 @@ class DepthNode(ManagedNode):
                 and self._training.stop(max(0.0, until_s - time.monotonic()))):
             return False
         self._inference = None
-        self._pipeline.close()
+        self._pipeline.trainer.close()
         return True
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
-            if self._pipeline.cost != config.decision.cost:     # first: it may be refused
-                self._pipeline.cost = config.decision.cost
-            self._pipeline.learning_rate = config.training.learning_rate
-            self._pipeline.anchor = config.safety.anchor
+            if self._cost != config.decision.cost:      # first: it may be refused
+                self._pipeline.cost = make_cost_model(
+                    config.decision.cost, self._pipeline.step_flops)
+                self._cost = config.decision.cost
+            self._pipeline.trainer.learning_rate = config.training.learning_rate
+            self._pipeline.trainer.step.anchor = config.safety.anchor
 
     def _service(self, name: str, work: Callable[[Training], Awaitable[Answer]]) -> Callable:
         """Give the callback of a service that works on what trains."""
@@ -150,16 +155,16 @@ class DepthNode(ManagedNode):
             return
         health, numbers, device, note = self._health, {}, '', ''
         if self._pipeline is not None:
-            device = str(self._pipeline.device)
+            device = str(self._pipeline.estimator.device)
             note = '' if self._training.is_on else OFF
             numbers = {**diagnostics.depth_numbers(health), 'loss': self._training.loss,
-                       'weight_version': self._pipeline.weight_version,
-                       **diagnostics.safety_numbers(self._pipeline.safety),
+                       'weight_version': self._pipeline.trainer.weights.newest,
+                       **diagnostics.safety_numbers(self._pipeline.trainer.safety),
                        'training': int(self._training.is_on)}
         if self.state == ACTIVE:
             causes = [*diagnostics.depth_causes(
                 self, health, self._topics(), self._training.is_on),
-                *diagnostics.safety_causes(self._pipeline.safety)]
+                *diagnostics.safety_causes(self._pipeline.trainer.safety)]
         else:
             causes = [diagnostics.lifecycle_cause(self.state, self.problem, self.address)]
         status = health.status(diagnostics.status_name(self, 'depth'), causes, note, **numbers)

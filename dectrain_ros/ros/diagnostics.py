@@ -16,8 +16,8 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 if TYPE_CHECKING:       # the decision node starts without torch
-    from dectrain_ros.adaptation import Safety
     from dectrain_ros.decision.persistent import Kept
+    from dectrain_ros.training.trainer import Safety
 
 SLOWER = 'newer image came before its turn'
 NO_CAMERA = 'no camera_info yet'

@@ -57,15 +57,16 @@ class Outputs:
         wanted = [publisher.get_subscription_count() > 0 for publisher in (
             self._depth, self._info, self._color, self._points)]
         if any(wanted):
-            depth, camera = self._pipeline.depth_to_publish(
-                frame, prediction, self._depth_buffer.new_array)
+            depth, camera = self._pipeline.output_size.resize(
+                prediction.depth, frame, prediction, self._depth_buffer.new_array)
             self._publish_depth(header, depth, camera, wanted)
             if wanted[-1]:
                 image = _image_of(depth.shape, frame, prediction)
                 self._points.publish(self._cloud.message(header, depth, camera, image))
         if self._variance.get_subscription_count():
-            self._pipeline.variance_to_publish(
-                frame, prediction, self._variance_buffer.new_array)
+            self._pipeline.output_size.resize(
+                self._pipeline.estimator.variance(prediction), frame, prediction,
+                self._variance_buffer.new_array)
             self._variance.publish(self._variance_buffer.message(header))
 
     def _publish_depth(self, header: Header, depth: np.ndarray, camera: Intrinsics, wanted

@@ -45,7 +45,7 @@ class Training:
     def start(self) -> None:
         """Start the thread and listen to decisions."""
         self._worker = Worker(
-            self._step, self._on_outcome, lambda: self._pipeline.share_processor(trains=True))
+            self._step, self._on_outcome, lambda: self._pipeline.processor.share(trains=True))
         self._decisions = self._node.create_subscription(
             DiagnosticArray, messages.DECISION, self._on_decision, 50)
 
@@ -84,21 +84,22 @@ class Training:
     async def reset(self, to: str) -> Answer:
         """Bring weights back: to 'source', the loaded ones, or 'good', that passed a check."""
         def work() -> str:
-            self._pipeline.reset(to)
+            self._pipeline.trainer.reset(to)
             weights, rest = (('the loaded weights', '; the optimiser starts afresh')
                              if to == 'source' else ('the last good weights', ''))
-            return f'back to {weights}, as weight version {self._pipeline.weight_version}{rest}'
+            version = self._pipeline.trainer.weights.newest
+            return f'back to {weights}, as weight version {version}{rest}'
         return await self._answered('reset', work)
 
     async def save(self) -> Answer:
         """Write a checkpoint."""
-        return await self._answered('saved', lambda: f'saved {self._pipeline.save()}')
+        return await self._answered('saved', lambda: f'saved {self._pipeline.trainer.save()}')
 
     async def load(self) -> Answer:
         """Take up the newest usable checkpoint; newer ones that are not are told of."""
         def work() -> str:
-            found = self._pipeline.load()
-            return loaded(found, f' as weight version {self._pipeline.weight_version}')
+            found = self._pipeline.trainer.load()
+            return loaded(found, f' as weight version {self._pipeline.trainer.weights.newest}')
         return await self._answered('loaded', work)
 
     async def _answered(self, done: str, work: Callable[[], str]) -> Answer:

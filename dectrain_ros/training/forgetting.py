@@ -9,7 +9,7 @@ from typing import List, NamedTuple, Sequence
 import cv2
 from dectrain_ros.checkpoints.files import read_tensors, write_arrays
 from dectrain_ros.depth.metrics import depth_metrics
-from dectrain_ros.training.step import Trainer
+from dectrain_ros.training.step import TrainingStep
 import numpy as np
 
 SHIPPED = Path(__file__).parent.parent / 'assets' / 'probe.safetensors'
@@ -55,15 +55,15 @@ def read_frames(path: Path = SHIPPED) -> List[SourceFrame]:
 
 class ForgettingProbe:
     """
-    Measures a trainer's network on source frames, with no part in training or checks.
+    Measures the trained network on source frames, with no part in training or checks.
 
     error is the mean absolute relative error at the last measurement, source_error that of the
     weights it was made with; forgetting is their ratio, 1 where nothing was forgotten.
     """
 
-    def __init__(self, trainer: Trainer, frames: Sequence[SourceFrame]):
+    def __init__(self, step: TrainingStep, frames: Sequence[SourceFrame]):
         """Measure the present weights, the source."""
-        self._trainer, self._frames = trainer, frames
+        self._step, self._frames = step, frames
         self.error = self.source_error = self._measured()
 
     @property
@@ -77,5 +77,5 @@ class ForgettingProbe:
 
     def _measured(self) -> float:
         return float(np.mean([
-            depth_metrics(self._trainer.depth_of(frame.image, frame.focal_px), frame.depth).absrel
+            depth_metrics(self._step.depth_of(frame.image, frame.focal_px), frame.depth).absrel
             for frame in self._frames]))

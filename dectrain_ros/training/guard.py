@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.memory.samples import Sample
 from dectrain_ros.training.snapshot import Snapshot
-from dectrain_ros.training.step import Reading, Trainer
+from dectrain_ros.training.step import Reading, TrainingStep
 
 NOT_FINITE = 'weights are not finite'
 WORSE = 'held-out loss is above that of the loaded weights'
@@ -105,11 +105,11 @@ class HeldOutGuard(Guard):
     :param count: most windows.
     """
 
-    def __init__(self, trainer: Trainer, *, every: int, count: int, tolerances: Tolerances):
+    def __init__(self, step: TrainingStep, *, every: int, count: int, tolerances: Tolerances):
         """Take the present weights for good."""
-        self._trainer, self._every, self._count = trainer, every, count
+        self._step, self._every, self._count = step, every, count
         self._tolerances = tolerances
-        self._good = trainer.snapshot()
+        self._good = step.snapshot()
         self._windows: Tuple[_Window, ...] = ()
         self._is_makeshift = True       # the window is of a frame trained on
         self._steps = 0                 # since the last check
@@ -147,14 +147,14 @@ class HeldOutGuard(Guard):
     def problem_after_step(self, fresh: Sequence[Sample], drift: float = 0.0) -> str:
         """Check the weights; see Guard."""
         self._steps += 1
-        moved = self._good.moved(self._trainer.parameters)
+        moved = self._good.moved(self._step.parameters)
         if not math.isfinite(moved):
             return NOT_FINITE
         is_near = (moved <= self._tolerances.moved
                    and abs(drift - self._drift) <= math.log(self._tolerances.depth))
         if self._steps < self._every and is_near:
             return ''
-        readings = self._trainer.read(self.windows)
+        readings = self._step.read(self.windows)
         problem = self._problem(readings)
         self.checks += 1
         if not problem:
@@ -164,13 +164,13 @@ class HeldOutGuard(Guard):
 
     def bring_back(self) -> None:
         """Bring the last good version back, weights and optimiser."""
-        self._trainer.restore(self._good)
+        self._step.restore(self._good)
         self._steps = 0
 
     def trust(self) -> None:
         """Take the present weights for good unchecked, as after loading or a reset."""
         self._windows = self._read(self.windows) if self._windows else ()
-        self._good = self._trainer.snapshot(self._good)
+        self._good = self._step.snapshot(self._good)
         self._steps = 0
 
     def _problem(self, readings: List[Reading]) -> str:
@@ -200,12 +200,12 @@ class HeldOutGuard(Guard):
             kept += self._read(fresh[:self._count - len(kept)])
             self._is_makeshift = False
         self._windows = tuple(kept)
-        self._good = self._trainer.snapshot(self._good)
+        self._good = self._step.snapshot(self._good)
         self._steps = 0
 
     def _read(self, samples: Sequence[Sample]) -> Tuple[_Window, ...]:
         """Give windows of samples as the loaded and the present weights see them."""
-        readings = zip(self._trainer.read(samples, of_source=True), self._trainer.read(samples))
+        readings = zip(self._step.read(samples, of_source=True), self._step.read(samples))
         # Weights taken for good must pass the next check, or it would never end.
         return tuple(_Window(sample, max(source.loss, now.loss), *now)
                      for sample, (source, now) in zip(samples, readings))

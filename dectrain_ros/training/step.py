@@ -14,7 +14,9 @@ from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.memory.samples import Rehearsal, Sample
 from dectrain_ros.memory.views import View
+from dectrain_ros.training.batch import TrainingBatch
 from dectrain_ros.training.snapshot import Snapshot
+from dectrain_ros.training.update import Update
 import numpy as np
 import torch
 from torch import Tensor
@@ -26,9 +28,9 @@ _MOMENTUM = 0.5
 _REHEARSED = 4.0        # weight of what strayed: one step in four may have to undo the others
 
 
-class Outcome(NamedTuple):
+class StepOutcome(NamedTuple):
     """
-    What became of a step.
+    The result of one step.
 
     loss: before it, of what is learnt. grad_norm: before clipping, rehearsal included. applied:
     whether the weights were changed. change: relative change of the loss of what it was judged
@@ -44,7 +46,7 @@ class Outcome(NamedTuple):
 
 class Reading(NamedTuple):
     """
-    What the present weights say of one sample.
+    The present weights' loss and depth on one sample.
 
     loss: self-supervised. median_m: of the depth. spread: deviation of the depth's logarithm.
     """
@@ -54,7 +56,7 @@ class Reading(NamedTuple):
     spread: float
 
 
-class Trainer:
+class TrainingStep:
     """
     Trains a shadow copy; the network that predicts is never touched (ALGORITHMS.md 2 and 11).
 
@@ -68,22 +70,22 @@ class Trainer:
     max_step_rms: no tensor steps further than this in the root mean square, in learning rates.
 
     :param network: what predicts; copied. A frozen encoder is shared with the copy.
-    :param scope: 'decoder' or 'full'.
+    :param update: the parameters that a step changes.
     :param loss_options: the keyword arguments of self_supervised_loss.
     """
 
     def __init__(
-        self, network: DepthNetwork, *, scope: str, learning_rate: float, max_grad_norm: float,
-        anchor: float = 0.0, rehearsal_factor: float = 2.0, max_step_rms: float = 1.0,
+        self, network: DepthNetwork, update: Update, *, learning_rate: float,
+        max_grad_norm: float, anchor: float = 0.0, rehearsal_factor: float = 2.0, max_step_rms: float = 1.0,
         **loss_options: float
     ):
         """Copy what is trained and start Adam."""
-        frozen = scope == 'decoder'
+        frozen = update.keeps_features
         keep = {id(network.encoder): network.encoder} if frozen else {}
         self._shadow = copy.deepcopy(network, keep).eval()
         for parameter in self._shadow.parameters():
             parameter.requires_grad_(False)
-        self._parameters = [parameter for _, parameter in self._shadow.trainable(scope)]
+        self._parameters = [parameter for _, parameter in update.parameters(self._shadow)]
         self._frozen_encoder = frozen
         self._optimizer = torch.optim.Adam(
             self._parameters, lr=learning_rate, betas=(_MOMENTUM, 0.999))
@@ -92,12 +94,17 @@ class Trainer:
         self._rehearsal_factor, self._max_step_rms = rehearsal_factor, max_step_rms
         self.anchor = anchor
         self._source = {p: p.detach().clone() for p in self._parameters}
-        self._before = {p: torch.empty_like(p) for p in self._parameters}      # a step
+        self._before = [torch.empty_like(p) for p in self._parameters]     # a step
 
     @property
     def parameters(self) -> List[torch.nn.Parameter]:
-        """The shadow's trained parameters, in DepthNetwork.trainable's order."""
+        """The shadow's trained parameters, in the order of Update.parameters."""
         return self._parameters
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the shadow."""
+        return self._parameters[0].device
 
     @property
     def learning_rate(self) -> float:
@@ -109,43 +116,36 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group['lr'] = value
 
-    def step(
-        self, samples: Sequence[Sample], judged_by: Sequence[Sample] = (),
-        rehearsed: Sequence[Rehearsal] = ()
-    ) -> Outcome:
+    def take(self, batch: TrainingBatch) -> StepOutcome:
         """
-        Take one Adam step on the mean loss of the samples.
+        Take one Adam step on the mean loss of a batch's samples; fresh ones are not looked at.
 
         A loss or gradient that is not finite is not applied; weights and moments stay as they are.
-
-        :param samples: at least one.
-        :param judged_by: samples whose loss before and after gives the step's change; it costs a
-            forward pass each time.
-        :param rehearsed: views whose depth must not stray; the outcome's loss is without them.
+        Judges cost a forward pass before and after. The outcome's loss is without the rehearsal.
         """
         # Before the backward pass: that of grid_sample reads beyond its memory at nan, on a CPU.
-        if not all(np.isfinite(s.source_from_target).all() for s in samples):
-            return Outcome(math.nan, math.nan, False)
-        judged = self.loss_of(judged_by) if judged_by else math.nan
-        loss, drift = self._backward(samples, rehearsed)
+        if not all(np.isfinite(s.source_from_target).all() for s in batch.samples):
+            return StepOutcome(math.nan, math.nan, False)
+        judged = self.loss_of(batch.judges) if batch.judges else math.nan
+        loss, drift = self._backward(batch)
         if not math.isfinite(loss):
-            return Outcome(loss, math.nan, False)
+            return StepOutcome(loss, math.nan, False)
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm))
         if not math.isfinite(norm):
-            return Outcome(loss, norm, False)
+            return StepOutcome(loss, norm, False)
         self._advance()
         if self.anchor:
             self._pull()
-        change = self.loss_of(judged_by) / judged - 1 if judged > 0 else math.nan
-        return Outcome(loss, norm, True, change, drift)
+        change = self.loss_of(batch.judges) / judged - 1 if judged > 0 else math.nan
+        return StepOutcome(loss, norm, True, change, drift)
 
     @torch.no_grad()
     def loss_of(self, samples: Sequence[Sample]) -> float:
-        """Give the mean loss of samples under the shadow's present weights."""
+        """Return the mean loss of samples under the shadow's present weights."""
         return float(self._losses(samples).mean())
 
     def flops(self, batch_size: int) -> float:
-        """Count the FLOPs of a step, by taking one and taking it back."""
+        """Count the FLOPs of a step by taking one and taking it back."""
         before, rate = self.snapshot(), self.learning_rate
         card = self._shadow.card
         image = np.random.default_rng(0).integers(
@@ -158,10 +158,10 @@ class Trainer:
         if self._frozen_encoder:
             with torch.no_grad():
                 features = self._shadow.encode(
-                    image_batch([image], self._parameters[0].device))
+                    image_batch([image], self.device))
         sample = Sample(image, camera, (view, view), motion, features)
         with FlopCounterMode(display=False) as counter:
-            self.step([sample] * batch_size)
+            self.take(TrainingBatch(sample, (sample,) * (batch_size - 1)))
         self.restore(before)
         self.learning_rate = rate
         return float(counter.get_total_flops())
@@ -174,7 +174,7 @@ class Trainer:
         :param image: uint8 RGB of any size, resized to the network's.
         :param focal_px: horizontal focal length at the image's size.
         """
-        card, device = self._shadow.card, self._parameters[0].device
+        card, device = self._shadow.card, self.device
         sized = network_image(image, card)
         focal = torch.tensor([focal_px * card.width / image.shape[1]], device=device)
         features = self._shadow.encode(image_batch([sized], device))
@@ -183,19 +183,19 @@ class Trainer:
     @torch.no_grad()
     def read(self, samples: Sequence[Sample], of_source: bool = False) -> List[Reading]:
         """
-        Give what the shadow's present weights say of every sample.
+        Return loss and depth of every sample under the shadow's present weights.
 
-        :param of_source: ask the weights it was made with instead.
+        :param of_source: use the source weights instead.
         """
         with self._source_weights() if of_source else nullcontext():
             losses, depth = self._forward(samples)
         flat = depth.flatten(1)
-        told = torch.stack((losses, flat.median(1).values, flat.log().std(1)), 1)
-        return [Reading(*row) for row in told.tolist()]
+        values = torch.stack((losses, flat.median(1).values, flat.log().std(1)), 1)
+        return [Reading(*row) for row in values.tolist()]
 
     def snapshot(self, into: Optional[Snapshot] = None) -> Snapshot:
         """
-        Copy weights and optimiser, to come back to.
+        Copy weights and optimiser.
 
         :param into: an older snapshot, no longer wanted, whose memory may be used.
         """
@@ -203,7 +203,7 @@ class Trainer:
 
     def restore(self, snapshot: Snapshot) -> None:
         """
-        Bring back weights and optimiser together.
+        Restore weights and optimiser together.
 
         Weights alone will not do: Adam's moments would remember steps that never were.
         """
@@ -211,13 +211,13 @@ class Trainer:
 
     @torch.no_grad()
     def restore_source(self) -> None:
-        """Bring back the weights it was made with, and start the optimiser afresh."""
+        """Restore the source weights, and start the optimiser afresh."""
         torch._foreach_copy_(self._parameters, list(self._source.values()))
         self._optimizer.state.clear()
 
     @contextmanager
     def _source_weights(self) -> Iterator[None]:
-        """Let the parameters be those it was made with for a while; nothing is copied."""
+        """Use the source weights within the context; nothing is copied."""
         present = [parameter.data for parameter in self._parameters]
         try:
             for parameter, source in self._source.items():
@@ -235,8 +235,7 @@ class Trainer:
         Where gradients grow all at once it can be (1 - beta_1) / sqrt(1 - beta_2) = 16 learning
         rates. As StableAdamW (Wortsman et al., NeurIPS 2023) does, but by what it came to.
         """
-        trained = self._parameters
-        before = [self._before[p] for p in trained]
+        trained, before = self._parameters, self._before
         torch._foreach_copy_(before, trained)
         self._optimizer.step()
         moved = torch._foreach_norm(torch._foreach_sub(trained, before))
@@ -247,25 +246,22 @@ class Trainer:
 
     @torch.no_grad()
     def _pull(self) -> None:
-        """Take what was trained towards the source, decoupled from Adam's moments as in AdamW."""
+        """Move the parameters towards the source, decoupled from Adam's moments as in AdamW."""
         share = min(1.0, self.anchor * self.learning_rate)
-        torch._foreach_lerp_(
-            self._parameters, [self._source[p] for p in self._parameters], share)
+        torch._foreach_lerp_(self._parameters, list(self._source.values()), share)
 
-    def _backward(
-        self, samples: Sequence[Sample], rehearsed: Sequence[Rehearsal]
-    ) -> Tuple[float, float]:
-        """Leave the gradients of all in what is trained; give the samples' mean loss and drift."""
+    def _backward(self, batch: TrainingBatch) -> Tuple[float, float]:
+        """Leave all gradients in the trained parameters; return mean loss and drift of samples."""
         self._optimizer.zero_grad(set_to_none=True)
         for parameter in self._parameters:
             parameter.requires_grad_(True)
         try:
-            losses, depth = self._forward(samples)
-            loss, drift = losses.mean(), _drift(samples[1:], depth.detach()[1:])
+            losses, depth = self._forward(batch.samples)
+            loss, drift = losses.mean(), _drift(batch.replayed, depth.detach()[1:])
             value = float(loss.detach())
             if math.isfinite(value):
-                if rehearsed:
-                    loss = loss + _REHEARSED * self._strayed(rehearsed)
+                if batch.rehearsal:
+                    loss = loss + _REHEARSED * self._strayed(batch.rehearsal)
                 loss.backward()
         finally:
             for parameter in self._parameters:
@@ -273,21 +269,21 @@ class Trainer:
         return value, drift
 
     def _strayed(self, rehearsed: Sequence[Rehearsal]) -> Tensor:
-        """Give how far views strayed beyond what they may: log depth, mean over all pixels."""
-        cameras = Cameras.of([r.intrinsics for r in rehearsed], self._parameters[0].device)
-        images = image_batch([r.image for r in rehearsed], self._parameters[0].device)
+        """Return how far views strayed beyond what they may: log depth, mean over all pixels."""
+        cameras = Cameras.of([r.intrinsics for r in rehearsed], self.device)
+        images = image_batch([r.image for r in rehearsed], self.device)
         depth = self._shadow.depth(self._features(rehearsed, images), cameras.fx)
         first = torch.from_numpy(np.stack([r.depth for r in rehearsed])).to(depth.device)
         away = (depth[:, 0] / first).log().abs()
         return (away - math.log(self._rehearsal_factor)).clamp(min=0.0).mean()
 
     def _losses(self, samples: Sequence[Sample]) -> Tensor:
-        """Give the self-supervised loss of every sample, (B,)."""
+        """Return the self-supervised loss of every sample, (B,)."""
         return self._forward(samples)[0]
 
     def _forward(self, samples: Sequence[Sample]) -> Tuple[Tensor, Tensor]:
-        """Give the self-supervised loss of every sample, (B,), and its depth, m, (B, 1, h, w)."""
-        device = self._parameters[0].device
+        """Return the self-supervised loss of every sample, (B,), and its depth, m, (B, 1, h, w)."""
+        device = self.device
         views = max(len(s.sources) for s in samples)
         sources = image_batch(
             [_nth(s.sources, k).image for s in samples for k in range(views)], device)
@@ -301,7 +297,7 @@ class Trainer:
         return losses, depths[0]
 
     def _features(self, items: Sequence, images: Tensor) -> Sequence[Tensor]:
-        """Give the encoder's features of samples or rehearsals with these images."""
+        """Return the encoder's features of samples or rehearsals with these images."""
         if not self._frozen_encoder:
             return self._shadow.encode(images)
         return [torch.cat([f.to(images.device).float() for f in level])
@@ -309,7 +305,7 @@ class Trainer:
 
 
 def _drift(samples: Sequence[Sample], depth: Tensor) -> float:
-    """Give the mean logarithm of depth, (B, 1, h, w), over that first given; 0 where unknown."""
+    """Return the mean logarithm of depth, (B, 1, h, w), over that first given; 0 where unknown."""
     if not samples:
         return 0.0
     now = depth[:, 0, ::4, ::4].flatten(1).median(1).values.tolist()
@@ -318,5 +314,5 @@ def _drift(samples: Sequence[Sample], depth: Tensor) -> float:
 
 
 def _nth(items, k: int):
-    """Give the k-th item, or the first again: twice there, its least error is the same."""
+    """Return the k-th item, or the first again: twice there, its least error is the same."""
     return items[k] if k < len(items) else items[0]

@@ -29,6 +29,34 @@ def enter(device: torch.device, urgent: bool) -> None:
     torch.cuda.set_stream(stream)
 
 
+class Processor:
+    """
+    Divides the processor between the thread that predicts and the thread that trains.
+
+    :param device: that both compute on.
+    :param train_threads: CPU threads of the thread that trains; 0 leaves torch's number.
+    """
+
+    def __init__(self, device: torch.device, train_threads: int):
+        """Remember torch's present number of threads for inference."""
+        self._device, self._train_threads = device, train_threads
+        self._others = torch.get_num_threads()
+
+    def share(self, trains: bool) -> None:
+        """
+        Set up the calling thread; to be called first by each of the two threads.
+
+        On a device with streams inference goes before training. torch counts CPU threads by
+        calling thread, and a new one begins with the number set last by any: so inference must
+        set its own, too.
+
+        :param trains: whether the calling thread trains; otherwise it predicts.
+        """
+        enter(self._device, urgent=not trains)
+        if self._train_threads:
+            torch.set_num_threads(self._train_threads if trains else self._others)
+
+
 def finish(device: torch.device) -> None:
     """Wait until the calling thread's work is done; that of others goes on."""
     if device.type == 'cuda':

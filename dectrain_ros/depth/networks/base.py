@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 import math
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from torch import nn, Tensor
@@ -123,17 +123,6 @@ class DepthNetwork(nn.Module, ABC):
     def forward(self, image: Tensor, focal_px: Tensor) -> Decoded:
         """Encode and decode."""
         return self.decode(self.encode(image), focal_px)
-
-    def trainable(self, scope: str) -> Iterator[Tuple[str, nn.Parameter]]:
-        """
-        List the parameters online training may change; the log-variance head never is.
-
-        :param scope: 'full', or 'decoder' (the encoder is frozen).
-        """
-        prefixes = {'full': ('encoder.', 'decoder.'), 'decoder': ('decoder.',)}[scope]
-        for name, parameter in self.named_parameters():
-            if name.startswith(prefixes):
-                yield name, parameter
 
     @abstractmethod
     def _encoded(self, normalised: Tensor) -> Tuple[Tensor, ...]:

@@ -9,11 +9,11 @@ import time
 from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded
+from dectrain_ros.composition import compose
 from dectrain_ros.config import CheckpointsConfig
 from dectrain_ros.evaluation.measure import measure, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Decision, StepResult
-from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.tools.node_parameters import Settings
 from dectrain_ros.ros.tools.playlist import LISTENER
@@ -150,11 +150,10 @@ class LiveEvaluation(Node):
         """Return pictures of depth by the shipped weights beside the depth that came."""
         if not self._seen:
             return ()
-        untouched = Pipeline(replace(       # resuming would load adapted weights
+        untouched = compose(replace(        # resuming would load adapted weights
             config.replaced('decision.features', 'none'), checkpoints=CheckpointsConfig()))
         return tuple(picture(
-            seen.index, seen.recorded.frame.image, untouched.depth_to_publish(
-                seen.recorded.frame, untouched.predict(seen.recorded.frame))[0],
+            seen.index, seen.recorded.frame.image, untouched.observe(seen.recorded.frame).depth,
             seen.depth, seen.recorded.ground_truth) for seen in self._seen)
 
     def _with_training(self, record: FrameRecord) -> FrameRecord:

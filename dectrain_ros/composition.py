@@ -1,0 +1,122 @@
+"""From a configuration to the parts of a pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+import math
+
+from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.checkpoint import digest
+from dectrain_ros.config import Config
+from dectrain_ros.decision.cost import make_cost_model
+from dectrain_ros.decision_features import FeatureSet, make_feature_set
+from dectrain_ros.depth.estimator import Estimator
+from dectrain_ros.depth.networks.base import DepthNetwork
+from dectrain_ros.depth.networks.loading import load_network, resolve_device
+from dectrain_ros.depth.output_size import OutputSize
+from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.replay_buffer import ReplayBuffer
+from dectrain_ros.memory.samples import Sample
+from dectrain_ros.memory.views import ViewHistory
+from dectrain_ros.pipeline import Pipeline
+from dectrain_ros.training.batch_maker import BatchMaker
+from dectrain_ros.training.forgetting import ForgettingProbe, read_frames
+from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
+from dectrain_ros.training.recovery import Recovery
+from dectrain_ros.training.step import TrainingStep
+from dectrain_ros.training.streams import Processor
+from dectrain_ros.training.throttle import OperatingLimits
+from dectrain_ros.training.trainer import Trainer
+from dectrain_ros.training.update import make_update, Update
+from dectrain_ros.training.weights import WeightVersions
+import torch
+
+_CHECKPOINT = 'checkpoint'      # first part of a checkpoint file's name
+
+
+def compose(config: Config) -> Pipeline:
+    """
+    Load the network and make a pipeline with an empty memory, or resume where so configured.
+
+    :raises ValueError: if the network cannot be loaded or run as configured, or the folder of
+        checkpoints cannot be used.
+    """
+    if config.depth.threads:
+        torch.set_num_threads(config.depth.threads)
+    training, update = config.training, make_update(config.training.scope)
+    network = load_network(config.depth.network, config.depth.weights)
+    estimator = Estimator(network, resolve_device(config.depth.device))
+    step = _step(config, network, update)
+    features = make_feature_set(
+        config.decision.features, network, seed=config.seed, **_loss(config))
+    flops = (step.flops(1 + training.replay_frames)
+             if config.decision.features != 'none' else math.nan)
+    views = _views(config)
+    replay: ReplayBuffer[Sample] = ReplayBuffer(
+        capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
+        max_similarity=training.replay_similarity)
+    trainer = _trainer(config, step, network, update, features, replay)
+    batches = BatchMaker(
+        trainer, views, replay, Rehearsals(
+            config.safety.rehearse_every, training.replay_similarity, config.seed),
+        replay_frames=training.replay_frames, judged_by=config.decision.judged_by,
+        keeps_features=update.keeps_features, seed=config.seed)
+    return Pipeline(
+        estimator, batches, features, trainer,
+        make_cost_model(config.decision.cost, flops),
+        OutputSize(config.depth.output_size),
+        Processor(estimator.device, config.limits.train_threads), flops)
+
+
+def _loss(config: Config) -> dict:
+    training = config.training
+    return {'photometric_weight': training.photometric_weight,
+            'smoothness_weight': training.smoothness_weight,
+            'photometric_cap': training.photometric_cap}
+
+
+def _step(config: Config, network: DepthNetwork, update: Update) -> TrainingStep:
+    return TrainingStep(
+        network, update, learning_rate=config.training.learning_rate,
+        max_grad_norm=config.training.max_grad_norm, anchor=config.safety.anchor,
+        rehearsal_factor=config.safety.rehearse_factor, max_step_rms=config.safety.max_step_rms,
+        **_loss(config))
+
+
+def _views(config: Config) -> ViewHistory:
+    training = config.training
+    return ViewHistory(
+        capacity=training.history_frames, sources=training.source_views,
+        min_baseline=training.min_baseline, target_baseline=training.target_baseline,
+        max_baseline=training.max_baseline, max_rotation_deg=training.max_rotation_deg,
+        min_overlap=training.min_overlap,
+        max_rotation_per_parallax=training.max_rotation_per_parallax)
+
+
+def _trainer(
+    config: Config, step: TrainingStep, network: DepthNetwork, update: Update,
+    features: FeatureSet, replay: ReplayBuffer
+) -> Trainer:
+    safety, limits = config.safety, asdict(config.limits)
+    del limits['train_threads']
+    # Only trained weights are stored: a checkpoint fits the source weights it started from.
+    source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
+    return Trainer(
+        step, WeightVersions([p for _, p in update.parameters(network)]), _guard(config, step),
+        Recovery(safety.cooldown_frames), OperatingLimits(**limits),
+        Keeper(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
+                             'source': source}, **asdict(config.checkpoints)),
+        rehearse_every=safety.rehearse_every,
+        probe=ForgettingProbe(step, read_frames()) if safety.forgetting_every else None,
+        probe_every=safety.forgetting_every,
+        memories={'replay': replay, 'features': features}, record={'config': config.as_dict()})
+
+
+def _guard(config: Config, step: TrainingStep) -> Guard:
+    safety = config.safety
+    if not safety.check_every:
+        return Guard()
+    return HeldOutGuard(
+        step, every=safety.check_every, count=safety.held_out_frames, tolerances=Tolerances(
+            safety.loss_tolerance, safety.loss_factor, safety.depth_factor, safety.spread_factor,
+            safety.max_weight_change))
