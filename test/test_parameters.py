@@ -82,7 +82,7 @@ def test_an_override_for_another_node_of_ours_is_left_alone(node):
 def test_overrides_out_of_range_or_of_another_type_are_refused(node):
     with pytest.raises(ValueError, match='pose.wait_s is 11.0: it must be between 0.0 and 10.0'):
         Parameters(node(pose__wait_s=11.0), 'depth_node')
-    with pytest.raises(ValueError, match="depth.network is 'x': it must be one of lite, resnet"):
+    with pytest.raises(ValueError, match="depth.network is 'x': it must be one of lite, elastic"):
         Parameters(node(depth__network='x'), 'depth_node')
     with pytest.raises(ValueError, match='depth.network is 3: it must be a str'):
         Parameters(node(depth__network=3), 'depth_node')
