@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 
+from processes import popen
 import pytest
 
 pytest.importorskip('rclpy')
@@ -176,7 +177,7 @@ def start(module, *arguments):
 
 def python(*arguments):
     """Start Python as a process."""
-    return subprocess.Popen(
+    return popen(
         [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

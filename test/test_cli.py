@@ -13,6 +13,7 @@ from dectrain_ros.bags.reader import Bag
 from dectrain_ros.cli import main
 from lite_parts import write_bag, write_lite
 import numpy as np
+from processes import popen
 import pytest
 
 SMALL = ['--frames', '4', '--policies', 'never']
@@ -249,7 +250,7 @@ def test_pixels_of_a_synthesized_bag_are_not_blank(folder):
 
 
 def test_a_killed_rendering_leaves_no_process_behind(tmp_path):
-    command = subprocess.Popen(
+    command = popen(
         [sys.executable, '-m', 'dectrain_ros.cli', 'pretrain', '--rooms', '500', '--jobs',
          '2', '--out', str(tmp_path / 'lite.safetensors'), '--work', str(tmp_path)],
         start_new_session=True, stderr=subprocess.PIPE)

@@ -11,6 +11,7 @@ import sys
 from dectrain_ros.bags.reader import BagWriter
 from dectrain_ros.frames import Frame, Intrinsics
 import numpy as np
+from processes import popen
 import pytest
 
 pytest.importorskip('rclpy')
@@ -219,7 +220,7 @@ def launched(prefix, name, *said):
         **os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
         'AMENT_PREFIX_PATH': f'{prefix}{os.pathsep}{os.environ.get("AMENT_PREFIX_PATH", "")}',
         'ROS_LOG_DIR': str(prefix / 'log')}
-    return subprocess.Popen(
+    return popen(
         [sys.executable, '-c', LAUNCH, str(path), *said], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

@@ -5,9 +5,9 @@ import threading
 
 from dectrain_ros.composition import compose
 from dectrain_ros.config import TrainingConfig
-from dectrain_ros.decision_features import _Visits
+from dectrain_ros.decision_features import _Visits, Considered
 from dectrain_ros.depth.estimator import pooled_feature
-from dectrain_ros.frames import Decision, Intrinsics
+from dectrain_ros.frames import Decision, Intrinsics, StepResult
 from dectrain_ros.memory.views import ViewHistory
 from dectrain_ros.training.trial import trial
 from dectrain_ros.training.update import DECODER
@@ -385,3 +385,13 @@ def test_the_median_depth_is_of_the_whole_image(make):
         corner[:8, :8] = 0.0                # a corner without depth
         candidate = pipeline.consider(frame(k), dataclasses.replace(prediction, depth=corner))
     assert candidate.trainable
+
+
+def test_keys_of_more_steps_than_are_remembered_come_oldest_first(make):
+    features, many = make().features, 2003          # 2,000 are remembered
+    keys = np.eye(2, dtype=np.float32)[[0] * many]
+    keys[:, 1] = np.arange(many) / many
+    for stamp_ns, key in enumerate(keys):
+        features.of(Considered(dataclasses.replace(frame(0), stamp_ns=stamp_ns), None, (), key, 0))
+        features.learn(StepResult(stamp_ns, True, '', 1))
+    np.testing.assert_array_equal(features.state_dict()['visits'], keys[3:])

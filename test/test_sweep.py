@@ -20,6 +20,7 @@ from dectrain_ros.evaluation.sweep_results import aggregate, Point
 from gain_parts import by_hand, Scaling
 from lite_parts import write_bag, write_lite
 import numpy as np
+from processes import popen
 import pytest
 from test_bag import record, scene, shots
 
@@ -395,8 +396,7 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(folder, tmp_path):
     out = tmp_path / 'out'
     command = [sys.executable, '-m', 'dectrain_ros.cli', *arguments(
         folder, out, '--policies', 'never', 'always', '--seeds', '3', '--loops', '60')]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True,
-                          start_new_session=True) as sweep:
+    with popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as sweep:
         deadline = time.monotonic() + 120
         while not list(out.glob('runs/*.json')) and time.monotonic() < deadline:
             time.sleep(0.05)

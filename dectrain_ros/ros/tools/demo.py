@@ -163,7 +163,7 @@ class _Process:
 
     def __exit__(self, *error) -> None:
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()       # a background job's parts do not hear SIGINT
             try:
                 self._process.wait(5)
             except subprocess.TimeoutExpired:
