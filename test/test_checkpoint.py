@@ -39,7 +39,7 @@ def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path, monkeypatc
     monkeypatch.setattr(checkpoints, 'FORMAT', checkpoints.FORMAT + 1)
     checkpoints.write(path, MODEL, stored())
     monkeypatch.undo()
-    with pytest.raises(ValueError, match='one.safetensors has format 3, this version reads 2'):
+    with pytest.raises(ValueError, match='one.safetensors has format 4, this version reads 3'):
         checkpoints.read(path, MODEL)
 
 

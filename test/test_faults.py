@@ -123,7 +123,7 @@ def test_gradients_that_are_not_finite_do_no_harm(weights, value):
 @pytest.mark.parametrize('part', ['trainer.step', 'trainer.read', 'weights.commit', 'limits'])
 def test_an_exception_anywhere_in_a_step_is_reported_and_depth_and_worker_go_on(weights, part):
     pipeline, results = learnt(weights, 'safety.check_every=1'), []
-    parts = {'trainer.step': (pipeline.trainer.step, 'step'),
+    parts = {'trainer.step': (pipeline.trainer.step, 'take'),
              'trainer.read': (pipeline.trainer.step, 'read'),
              'weights.commit': (pipeline.trainer.weights, 'commit'),
              'limits': (pipeline.trainer.limits, 'stepped')}

@@ -120,7 +120,7 @@ def test_training_is_bound_to_its_cpu_threads_and_inference_is_not(
     try:
         assert worker.call(torch.get_num_threads).result(30) == trained_by
         with ThreadPoolExecutor(1) as inference:        # begins later: with what was set last
-            inference.submit(pipeline.share_processor, False).result(30)
+            inference.submit(pipeline.processor.share, False).result(30)
             assert inference.submit(torch.get_num_threads).result(30) == threads
         assert worker.call(torch.get_num_threads).result(30) == trained_by
         assert torch.get_num_threads() == threads

@@ -94,7 +94,7 @@ def test_a_walk_through_several_places_is_one_recording_and_comes_back(tmp_path,
 
 
 @pytest.mark.parametrize('change, message', [
-    ({'place': 'moon'}, "'moon' is no place: choose one of room, warehouse"),
+    ({'place': 'moon'}, "'moon' is no place: choose one of room, varied, warehouse"),
     ({'place': ('room', 'moon')}, "'moon' is no place"),
     ({'place': ()}, 'for 0 places: name at least one'),
     ({'place': ('room',) * 6}, 'frames is 5 for 6 places'),
