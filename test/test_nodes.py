@@ -11,6 +11,7 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.composition import compose  # noqa: E402
 from dectrain_ros.config import Config  # noqa: E402,I100
+from dectrain_ros.decision.cost import TimeCost       # noqa: E402
 from dectrain_ros.decision.power import find_sensor  # noqa: E402
 from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures  # noqa: E402
 from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
@@ -113,7 +114,7 @@ def test_bad_messages_are_counted_and_the_node_goes_on(ros, weights):
     wait_until(lambda: look('problem: invalid camera_info') == 1)
     camera.info(1)
     camera.image(1, encoding='nonsense')
-    wait_until(lambda: look('dropped: unreadable image') == 1)
+    wait_until(lambda: look('dropped: unsupported image encoding') == 1)
     for number, w in ((2, 0.0), (3, float('nan')), (4, 0.5)):
         camera.pose(number, w=w)
         camera.image(number)
@@ -179,7 +180,7 @@ def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_re
         ros, weights):
     node = depth_node(ros, weights)
     taken, = node.set_parameters([Parameter('decision.cost', value='milliseconds')])
-    assert taken.successful and node._pipeline.cost == 'milliseconds'
+    assert taken.successful and isinstance(node._pipeline.cost, TimeCost)
     try:
         find_sensor()
     except ValueError as missing:
@@ -187,7 +188,8 @@ def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_re
             Parameter('training.learning_rate', value=0.5),
             Parameter('decision.cost', value='joules')])
         assert not answer.successful and answer.reason == str(missing)
-        assert node._pipeline.cost == 'milliseconds' and node._pipeline.trainer.learning_rate < 0.5
+        assert isinstance(node._pipeline.cost, TimeCost)
+        assert node._pipeline.trainer.learning_rate < 0.5
     answer = node.set_parameters([Parameter('decision.cost', value='money')])[0]
     assert not answer.successful and "decision.cost is 'money'" in answer.reason
 

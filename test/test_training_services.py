@@ -117,7 +117,7 @@ def held(robot, monkeypatch):
         started.set()
         assert leave.wait(30.0)
         return step(*args)
-    monkeypatch.setattr(pipeline.trainer.step, 'step', slow)
+    monkeypatch.setattr(pipeline.trainer.step, 'take', slow)
     robot.frame()
     robot.decide()
     assert started.wait(30.0)

@@ -52,11 +52,12 @@ class Bag:
     :param path: a rosbag2 folder, or one of its .mcap or .db3 files.
     :param topics: names of topics; empty ones are found, and `topics` names them.
     :param pose: what the poses are of, and what is believed of them; source must fit the topic.
+        None: poses are not checked, for who plays the messages.
     :param ground_truth_unit_m: metres of one count of true depth in 16 bits.
     :raises BagError: if there is no readable bag, or it lacks images, poses or a calibration.
     """
 
-    def __init__(self, path, topics: Topics = Topics(), pose: PoseConfig = PoseConfig(),
+    def __init__(self, path, topics: Topics = Topics(), pose: Optional[PoseConfig] = PoseConfig(),
                  ground_truth_unit_m: float = 0.001):
         """Open the bag, choose its topics and read its calibration and poses."""
         self.path = Path(path)
@@ -69,11 +70,12 @@ class Bag:
         self.duration_ns = self._storage.duration_ns
         self._listed = self._list()
         self.topics = choose(self.path, list(self._listed.values()), topics, self._spans)
-        self._pose = pose
+        self._pose = pose or PoseConfig()
         self._check_source()
         self._camera_frame = self._first(self.topics.image).header.frame_id
         self._lens = self._first_lens()
-        self._check_poses()
+        if pose is not None:
+            self._check_poses()
 
     def __len__(self) -> int:
         """Count the recorded images, usable or not."""

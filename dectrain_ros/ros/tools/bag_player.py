@@ -253,7 +253,7 @@ def main(args: Optional[List[str]] = None) -> int:
     def make() -> BagPlayer:
         play = Play(options.rate, options.loop, options.start, options.ground_truth,
                     options.wait, listener=options.listener)
-        made.append(BagPlayer(Bag(options.bag, topics_of(options)), play, end))
+        made.append(BagPlayer(Bag(options.bag, topics_of(options), pose=None), play, end))
         return made[0]
     status = run('bag_player', make, args)
     return 1 if status or made and made[0].problem else 0

@@ -214,7 +214,7 @@ def fixed_frame(given: Mapping[str, str], stream: Stream) -> str:
     """Give the frame in which RViz shows points: that of the bag's images where it is not said."""
     if given['rviz_frame'] or not given['bag']:
         return given['rviz_frame'] or 'map'
-    return next(Bag(given['bag'], Topics(*stream[:3])).frames(count=1)).frame.frame_id
+    return next(Bag(given['bag'], Topics(*stream[:3]), pose=None).frames(count=1)).frame.frame_id
 
 
 def _only_ours(given: Mapping[str, str]) -> str:
@@ -246,7 +246,7 @@ class _PosedBag(Bag):
 
     def __init__(self, path, topics: Topics, pose_source: str):
         self._source, self._asked = pose_source, topics.pose
-        super().__init__(path, topics)
+        super().__init__(path, topics, pose=None)
 
     def _list(self) -> Dict[str, Listed]:
         listed = super()._list()

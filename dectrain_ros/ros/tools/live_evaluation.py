@@ -94,7 +94,8 @@ def main(args: Optional[List[str]] = None) -> int:
 
     def make() -> LiveEvaluation:
         _check_folder(options.out)
-        bag = Bag(options.bag, topics_of(options)._replace(ground_truth=options.ground_truth))
+        bag = Bag(options.bag, topics_of(options)._replace(
+            ground_truth=options.ground_truth), pose=None)
         made.append(_Waiting(LiveEvaluation(bag), bag, options.timeout))
         return made[0].node
     try:
