@@ -223,7 +223,8 @@ def test_images_are_held_until_a_pose_not_before_their_stamp():
 
 
 def test_the_executable_plays_to_the_end_and_exits_0(bag):
-    status, errors = output(start('tools.bag_player', str(bag.path), '--wait', '0', '--rate', '10'))
+    status, errors = output(start('tools.bag_player', str(
+        bag.path), '--wait', '0', '--rate', '10'))
     assert status == 0 and 'played 3 images' in errors and 'Traceback' not in errors
 
 

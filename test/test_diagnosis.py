@@ -100,7 +100,8 @@ def test_a_camera_info_that_is_refused_says_why_and_not_that_there_is_none(secon
     second.health.problem(diagnostics.REFUSED, 'fx is 0')     # latched: it comes but once
     refused = (ERROR, 'camera_info is refused: fx is 0')
     for _ in range(8):
-        second.passes(['images', 'poses'], dropped=[diagnostics.NO_CAMERA] + [diagnostics.SLOWER] * 9)
+        second.passes(['images', 'poses'], dropped=[
+                      diagnostics.NO_CAMERA] + [diagnostics.SLOWER] * 9)
         assert second.causes() == [refused]     # images wait for it: inference is not slow
     for _ in range(6):
         second.passes(WELL, ['frames'])

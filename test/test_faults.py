@@ -29,7 +29,7 @@ def weights(tmp_path_factory):
 
 def make(path, *assignments):
     return compose(config(path, 'training.replay_similarity=1.0', 'decision.features=none',
-                           'safety.forgetting_every=0', 'safety.cooldown_frames=2', *assignments))
+                          'safety.forgetting_every=0', 'safety.cooldown_frames=2', *assignments))
 
 
 def learnt(weights, *assignments):

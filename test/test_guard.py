@@ -31,7 +31,7 @@ def network():
 
 def trainer_of(network, learning_rate=1e-3, anchor=0.0):
     return TrainingStep(network, DECODER, learning_rate=learning_rate, max_grad_norm=1.0,
-                   anchor=anchor, **LOSSES)
+                        anchor=anchor, **LOSSES)
 
 
 def learner_of(trainer, network, every=1, count=2, allowed=ALLOWED, frames=3):
@@ -314,7 +314,7 @@ def step_on(pipeline, number, **changes):
 
 def test_a_learning_rate_of_1000_does_no_harm_and_candidates_say_why_they_wait(weights):
     pipeline, never = (make(weights, 'safety.cooldown_frames=4') for _ in range(2))
-    pipeline.trainer.step.anchor = 0.0               # at such a rate it would undo every step by itself
+    pipeline.trainer.step.anchor = 0.0  # it would undo every step
     pipeline.trainer.learning_rate = 1e3
     refusals, reasons = [], []
     for k in range(9):
@@ -327,7 +327,7 @@ def test_a_learning_rate_of_1000_does_no_harm_and_candidates_say_why_they_wait(w
     assert reasons[1].startswith(ROLLED_BACK) and reasons[6].startswith(ROLLED_BACK)
     assert sum(pipeline.trainer.safety.rollbacks.values()) == 2
     assert pipeline.trainer.safety.rate == 0.5 and pipeline.trainer.learning_rate == 1e3
-    assert pipeline.trainer.weights.newest == 2                 # both times the loaded weights again
+    assert pipeline.trainer.weights.newest == 2     # the loaded weights again
 
 
 def test_a_decision_that_comes_during_a_pause_is_answered_with_the_reason(weights):

@@ -286,7 +286,8 @@ def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_
         patient.published.wait_for(number)
     patient.pose(99 * S)
     patient.candidates.wait_for(MAX_WAITING)
-    assert [int(f.image.max()) for f in patient.pipeline.considered] == [*range(1, MAX_WAITING + 1)]
+    assert [int(f.image.max())
+            for f in patient.pipeline.considered] == [*range(1, MAX_WAITING + 1)]
     assert patient.pipeline.frames[0].intrinsics == Rectifier(lens, 1).camera != lens.camera
     assert patient.pipeline.forgotten == 0
 

@@ -63,7 +63,8 @@ def given(**said):
 
 
 def test_every_argument_is_described_and_its_default_among_its_choices():
-    for arguments in (launch_arguments.online_depth(str(ROOT)), launch_arguments.two_cameras(str(ROOT))):
+    for arguments in (launch_arguments.online_depth(str(ROOT)),
+                      launch_arguments.two_cameras(str(ROOT))):
         assert len({a.name for a in arguments}) == len(arguments)
         for a in arguments:
             assert a.help.endswith('.') and (not a.choices or a.default in a.choices), a.name

@@ -85,7 +85,7 @@ def test_the_hottest_sensor_counts_and_one_that_sleeps_does_not(tmp_path):
 
 def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
     pipeline = compose(config(weights_file(tmp_path), 'limits.max_steps_hz=0.001',
-                               'safety.forgetting_every=0'))
+                              'safety.forgetting_every=0'))
     results = []
     for k in range(4):
         seen = pipeline.observe(frame(k))
@@ -97,7 +97,7 @@ def test_a_decision_is_answered_with_the_limit_that_holds(tmp_path):
 
 def test_a_frame_that_takes_too_long_holds_training(tmp_path):
     pipeline = compose(config(weights_file(tmp_path), 'limits.min_depth_hz=1000.0',
-                               'safety.forgetting_every=0'))
+                              'safety.forgetting_every=0'))
     pipeline.observe(frame(0))
     assert pipeline.trainer.safety.limit == DEPTH
 
@@ -115,7 +115,7 @@ def threads():
 def test_training_is_bound_to_its_cpu_threads_and_inference_is_not(
         tmp_path, threads, bound, trained_by):
     pipeline = compose(config(weights_file(tmp_path), f'limits.train_threads={bound}',
-                               'safety.forgetting_every=0'))
+                              'safety.forgetting_every=0'))
     worker = Worker(pipeline.train, print, lambda: pipeline.processor.share(trains=True))
     try:
         assert worker.call(torch.get_num_threads).result(30) == trained_by

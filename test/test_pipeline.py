@@ -235,7 +235,8 @@ def test_depth_is_written_where_the_caller_says(make):
         assert (shape, dtype) == ((64, 96), np.float32)
         return room
 
-    depth, _ = pipeline.output_size.resize(pipeline.predict(seen).depth, seen, pipeline.predict(seen), new_array)
+    depth, _ = pipeline.output_size.resize(pipeline.predict(
+        seen).depth, seen, pipeline.predict(seen), new_array)
     assert depth is room and (room > 0).all()
 
 

@@ -76,8 +76,8 @@ def test_a_camera_of_another_size_sees_the_same():
 
 def test_it_is_measured_every_so_many_steps_and_after_a_reset(tmp_path):
     pipeline = compose(config(weights_file(tmp_path), 'safety.forgetting_every=3',
-                               'safety.check_every=0',
-                               'training.learning_rate=1e-3'))
+                              'safety.check_every=0',
+                              'training.learning_rate=1e-3'))
     told = []
     for k in range(6):
         seen = pipeline.observe(frame(k))

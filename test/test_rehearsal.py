@@ -36,7 +36,7 @@ def weights(tmp_path_factory):
 
 def trainer_of(network, scope='decoder', factor=FACTOR):
     return TrainingStep(network, make_update(scope), learning_rate=1e-3, max_grad_norm=1.0,
-                   rehearsal_factor=factor, **LOSSES)
+                        rehearsal_factor=factor, **LOSSES)
 
 
 def depth_of(trainer, view):
@@ -228,7 +228,8 @@ def test_out_of_memory_ends_rehearsals_before_it_shrinks_batches(network):
             raise MemoryError
         return step(batch)
     trainer.take = short_of_memory
-    problems = [learner.train(batch([wall] * 2, fresh=(), rehearsal=[view])).problem for _ in range(2)]
+    problems = [learner.train(batch([wall] * 2, fresh=(), rehearsal=[view])
+                              ).problem for _ in range(2)]
     assert problems == ['out of memory: nothing is rehearsed from now on', '']
 
 

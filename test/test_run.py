@@ -179,7 +179,8 @@ def test_seeds_are_runs_of_their_own(bag, config):
 def test_frames_without_pose_are_predicted_and_never_trained_on(bag, folder, config):
     with BagWriter(folder / 'lost') as writer:
         for k, recorded in enumerate(Bag(bag).frames(0, 10)):
-            lost = replace(recorded.frame, world_from_camera=None) if 2 <= k < 8 else recorded.frame
+            lost = replace(
+                recorded.frame, world_from_camera=None) if 2 <= k < 8 else recorded.frame
             writer.write(lost, recorded.ground_truth)
     run, = evaluate(Plan((folder / 'lost',), ('always',)), config, Watch())
     assert len(run.records) == 10

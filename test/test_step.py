@@ -13,7 +13,8 @@ import torch
 def make(network, scope='decoder', learning_rate=1e-3, max_grad_norm=1.0, max_step_rms=1.0):
     return TrainingStep(
         network, make_update(scope), learning_rate=learning_rate, max_grad_norm=max_grad_norm,
-        photometric_weight=10.0, smoothness_weight=1e-3, photometric_cap=0.5, max_step_rms=max_step_rms)
+        photometric_weight=10.0, smoothness_weight=1e-3, photometric_cap=0.5,
+        max_step_rms=max_step_rms)
 
 
 def copied(network):
@@ -38,7 +39,8 @@ def test_steps_on_a_wall_bring_its_depth_to_the_truth(network):
     wall = sample(network, 0.2, (0.0, 0.4))
     outcomes = [trainer.take(batch([wall])) for _ in range(20)]
     with torch.no_grad():
-        for live, trained in zip((p for _, p in make_update('decoder').parameters(network)), trainer.parameters):
+        live_parameters = (p for _, p in make_update('decoder').parameters(network))
+        for live, trained in zip(live_parameters, trainer.parameters):
             live.copy_(trained)
         depth = network.decode(wall.features, torch.tensor([80.0])).depths[0]
     assert all(o.applied for o in outcomes)

@@ -225,7 +225,7 @@ def test_services_say_why_nothing_was_done(robot):
 
 def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
     loaded = robot.weights()
-    robot.node._pipeline.trainer.step.anchor = 0.0   # at such a rate it would undo every step by itself
+    robot.node._pipeline.trainer.step.anchor = 0.0  # it would undo every step
     robot.node._pipeline.trainer.learning_rate = 1e3
     outcome = robot.step()
     assert not outcome.trained and outcome.reason.startswith('rolled back: ')

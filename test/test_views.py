@@ -115,7 +115,8 @@ def test_a_rotation_that_outweighs_the_parallax_is_refused():
     assert filled([view(0, x=0.1, yaw_deg=11.4)]).choose(view(9), DEPTH).sources
     choice = filled([view(0, x=0.1, yaw_deg=11.5)]).choose(view(9), DEPTH)
     assert choice.refusal == 'not enough parallax: the camera mostly turns'
-    assert filled([view(0, x=0.1, yaw_deg=11.5)], max_rotation_per_parallax=5.0).choose(view(9), DEPTH).sources
+    assert filled([view(0, x=0.1, yaw_deg=11.5)],
+                  max_rotation_per_parallax=5.0).choose(view(9), DEPTH).sources
 
 
 def test_of_two_views_the_one_with_less_rotation_is_chosen():

@@ -1,4 +1,4 @@
-"""The camera's pose at a stamp, from poses of the camera or of a body, or from transforms alone."""
+"""The camera's pose at a stamp, from poses of the camera, of a body, or from transforms."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Lens(NamedTuple):
     coefficients: Tuple[float, ...] = ()
 
     def resized(self, width: int, height: int) -> 'Lens':
-        """Return the lens of the same image resampled; its coefficients are of angles, and stay."""
+        """Return the lens of the same image resampled; coefficients are of angles, and stay."""
         return self._replace(camera=self.camera.resized(width, height))
 
 

@@ -76,7 +76,8 @@ class TrainingStep:
 
     def __init__(
         self, network: DepthNetwork, update: Update, *, learning_rate: float,
-        max_grad_norm: float, anchor: float = 0.0, rehearsal_factor: float = 2.0, max_step_rms: float = 1.0,
+        max_grad_norm: float, anchor: float = 0.0, rehearsal_factor: float = 2.0,
+        max_step_rms: float = 1.0,
         **loss_options: float
     ):
         """Copy what is trained and start Adam."""
@@ -282,7 +283,7 @@ class TrainingStep:
         return self._forward(samples)[0]
 
     def _forward(self, samples: Sequence[Sample]) -> Tuple[Tensor, Tensor]:
-        """Return the self-supervised loss of every sample, (B,), and its depth, m, (B, 1, h, w)."""
+        """Return every sample's self-supervised loss, (B,), and depth, m, (B, 1, h, w)."""
         device = self.device
         views = max(len(s.sources) for s in samples)
         sources = image_batch(

@@ -28,14 +28,15 @@ class OperatingLimits:
     :param max_steps_hz: most steps a second; 0 is no limit.
     :param min_depth_hz: least rate at which frames could be predicted, by what the last ones took;
         0 is no limit.
-    :param max_celsius: ceiling of the hottest sensor's temperature; 0 is no limit, and there is none
-        where no sensor tells.
+    :param max_celsius: ceiling of the hottest sensor's temperature; 0 is no limit, and there is
+        none where no sensor reports.
     :param now_s: a clock that never jumps, s.
     :param hottest: gives the temperature, nan where no sensor tells.
     """
 
     def __init__(
-        self, *, max_train_share: float = 1.0, max_steps_hz: float = 0.0, min_depth_hz: float = 0.0,
+        self, *, max_train_share: float = 1.0, max_steps_hz: float = 0.0,
+        min_depth_hz: float = 0.0,
         max_celsius: float = 0.0, now_s: Callable[[], float] = time.monotonic,
         hottest: Callable[[], float] = lambda: hottest_celsius()
     ):
