@@ -13,7 +13,7 @@ from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.messages import ns_from_stamp  # noqa: E402
+from dectrain_ros.ros.messages import ns_from_stamp  # noqa: E402,I100
 from dectrain_ros.ros.tools.bag_player import BagPlayer, Play  # noqa: E402,I100,I202
 from dectrain_ros.ros.tools.playlist import hold_images  # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402

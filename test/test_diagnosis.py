@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros import diagnostics, messages  # noqa: E402
+from dectrain_ros.ros import diagnostics, messages  # noqa: E402,I100
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
 from dectrain_ros.ros.inbox import Inbox  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.composition import compose  # noqa: E402
+from dectrain_ros.composition import compose  # noqa: E402,I100
 from dectrain_ros.config import Config, PoseConfig  # noqa: E402,I100,I202
 from dectrain_ros.frames import Frame  # noqa: E402
 from dectrain_ros.memory.views import ViewHistory  # noqa: E402

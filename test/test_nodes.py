@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.composition import compose  # noqa: E402
+from dectrain_ros.composition import compose  # noqa: E402,I100
 from dectrain_ros.config import Config  # noqa: E402,I100
 from dectrain_ros.decision.cost import TimeCost       # noqa: E402
 from dectrain_ros.decision.power import find_sensor  # noqa: E402

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.composition import compose  # noqa: E402
+from dectrain_ros.composition import compose  # noqa: E402,I100
 from dectrain_ros.config import Config  # noqa: E402,I100
 from dectrain_ros.frames import Frame, Intrinsics  # noqa: E402
 from dectrain_ros.ros.outputs import FAR_M, NEAR_M, paint, PointCloud  # noqa: E402

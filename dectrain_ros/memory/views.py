@@ -64,7 +64,8 @@ class ViewHistory:
         :param max_rotation_per_parallax: greatest rotation to a source in parallaxes, the angle
             under which the median depth sees the baseline. Beyond 4 the photometric error of
             the true depth is no longer below that of depths 25 % off (measured on 7-Scenes
-            kitchen and TUM fr1_rpy): small errors of pose, lens and shutter outweigh what the baseline tells.
+            kitchen and TUM fr1_rpy): small errors of pose, lens and shutter outweigh what the
+            baseline tells.
         :raises ValueError: if nothing could ever be chosen.
         """
         if capacity < 1 or sources < 1:
