@@ -13,6 +13,7 @@ import os
 import sys
 
 from ament_index_python.packages import get_package_share_directory, get_packages_with_prefixes
+from dectrain_ros.ros.executable import NOT_STARTED
 from dectrain_ros.ros.tools import launch_arguments
 from launch import LaunchDescription
 from launch.actions import (
@@ -28,19 +29,46 @@ ARGUMENTS = launch_arguments.online_depth(SHARE)
 
 
 def is_root():
-    """Tell whether this file was named on the command line, and not included by another."""
+    """Return whether this file was named on the command line, and not included by another."""
     return os.path.basename(__file__) in map(os.path.basename, sys.argv)
 
 
-def ended(why, always=False):
-    """End all when a process ends, and not only where it failed if always."""
+def ended(why):
+    """
+    Return what ends all when a process ends.
+
+    Where it failed that is by an exception: only then does ros2 launch exit non-zero.
+    """
     def on_exit(event, context):
         if context.is_shutdown:
             return None
-        text = f'{event.process_name} failed, see above' if event.returncode else why
-        if not (event.returncode or always):
+        if event.returncode:
+            raise RuntimeError(f'{event.process_name} failed, see above: all ends')
+        return [LogInfo(msg=f'{why}: all ends'), EmitEvent(event=Shutdown(reason=why))]
+    return on_exit
+
+
+def failed(event, context):
+    """End all by an exception when a process ends that failed, and only then."""
+    return ended('')(event, context) if event.returncode else None
+
+
+def died(meanwhile):
+    """
+    Return what logs that a node ended; only one that cannot start the first time ends all.
+
+    :param meanwhile: what happens then.
+    """
+    starts = []
+
+    def on_exit(event, context):
+        if context.is_shutdown:
             return None
-        return [LogInfo(msg=f'{text}: all ends'), EmitEvent(event=Shutdown(reason=text))]
+        starts.append(event.returncode)
+        if starts == [NOT_STARTED]:
+            raise RuntimeError(f'{event.process_name} cannot start, see above: all ends')
+        return [LogInfo(msg=f'{event.process_name} has ended with exit code {event.returncode}: '
+                        f'{meanwhile}')]
     return on_exit
 
 
@@ -61,7 +89,7 @@ class Parts:
             ros_arguments=['--log-level', self._given['log_level']], **rest)
 
     def nodes(self):
-        """Give the two nodes; if one cannot start, or ends during a bag, all ends."""
+        """Return the two nodes; what is evaluated must not die meanwhile."""
         params_file = self._given['params_file']
         remappings = {'depth_node': [
             (name, getattr(self._stream, name)) for name in ('image', 'camera_info', 'pose')]}
@@ -70,14 +98,26 @@ class Parts:
             parameters=[*([params_file] if params_file else []), {
                 **{key: ParameterValue(text, value_type=str) for key, text in said.items()},
                 'use_sim_time': self._sim_time}],
-            on_exit=ended(f'{name} has ended', always=bool(self._given['bag'])))
+            **self._life(name))
             for name, said in launch_arguments.parameters(self._given, self._stream).items()]
 
+    def _life(self, name):
+        """Return what happens when a node ends, as arguments of its action."""
+        if self._given['evaluate'] == 'true':
+            return {'on_exit': ended(f'{name} has ended')}
+        delay = self._given['respawn_delay']
+        respawns = self._given[{'depth_node': 'respawn_depth',
+                                'decision_node': 'respawn_decision'}[name]] == 'true'
+        meanwhile = f'it is started again in {delay} s' if respawns else 'the rest goes on'
+        # Without a delay it would be started again before what ends all is heard.
+        return {'on_exit': died(meanwhile), 'respawn': respawns,
+                'respawn_delay': max(0.1, float(delay))}
+
     def player(self, depth_node):
-        """Give who plays the bag, once the depth node is ready."""
+        """Return who plays the bag, once the depth node is ready."""
         command = launch_arguments.player(
             self._given, self._stream, 'ros2bag' in get_packages_with_prefixes())
-        on_exit = ended('the bag has ended', always=self._given['evaluate'] != 'true')
+        on_exit = failed if self._given['evaluate'] == 'true' else ended('the bag has ended')
         if command.is_ours:             # it waits itself
             return self._node('bag_player', arguments=command.arguments, on_exit=on_exit)
         playing = ExecuteProcess(
@@ -93,14 +133,14 @@ class Parts:
             target_action=depth_node, on_stdout=start, on_stderr=start))
 
     def evaluation(self):
-        """Give who keeps score, if asked for; its end is that of all."""
+        """Return who keeps score, if asked for; its end is that of all."""
         command = launch_arguments.evaluation(self._given, self._stream)
         return [] if command is None else [self._node(
             command.executable, arguments=command.arguments,
-            on_exit=ended('the report is written', always=True))]
+            on_exit=ended('the report is written'))]
 
     def rviz(self):
-        """Give RViz, if asked for."""
+        """Return RViz, if asked for."""
         if self._given['rviz'] != 'true':
             return []
         if 'rviz2' not in get_packages_with_prefixes():
@@ -114,21 +154,22 @@ class Parts:
             parameters=[{'use_sim_time': self._sim_time}])]
 
     def all(self):      # noqa: A003
-        """Give every part."""
+        """Return every part."""
         nodes = self.nodes()
         bag = [self.player(nodes[0]), *self.evaluation()] if self._given['bag'] else []
         return [*nodes, *bag, *self.rviz()]
 
 
 def parts(context):
-    """Refuse what cannot be, then give what is started."""
+    """Refuse what cannot be, then return what is started."""
     if is_root():
         launch_arguments.refuse_unknown(context.argv, ARGUMENTS)
-    return Parts({a.name: context.launch_configurations[a.name] for a in ARGUMENTS}).all()
+    return Parts(launch_arguments.with_plain_truth(
+        {a.name: context.launch_configurations[a.name] for a in ARGUMENTS})).all()
 
 
 def generate_launch_description():
-    """Give the description that ros2 launch runs."""
+    """Return the description that ros2 launch runs."""
     return LaunchDescription([
         *(DeclareLaunchArgument(a.name, default_value=a.default, description=a.help,
                                 choices=a.choices or None) for a in ARGUMENTS),

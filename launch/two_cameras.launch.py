@@ -23,7 +23,7 @@ ARGUMENTS = launch_arguments.two_cameras(SHARE)
 
 
 def cameras(context):
-    """Refuse what cannot be, then give both cameras' nodes."""
+    """Refuse what cannot be, then return both cameras' nodes."""
     if os.path.basename(__file__) in map(os.path.basename, sys.argv):       # not included
         launch_arguments.refuse_unknown(context.argv, ARGUMENTS)
     given = {a.name: context.launch_configurations[a.name] for a in ARGUMENTS}
@@ -38,7 +38,7 @@ def cameras(context):
 
 
 def generate_launch_description():
-    """Give the description that ros2 launch runs."""
+    """Return the description that ros2 launch runs."""
     return LaunchDescription([
         *(DeclareLaunchArgument(a.name, default_value=a.default, description=a.help,
                                 choices=a.choices or None) for a in ARGUMENTS),

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+import re
 import signal
 import subprocess
 import sys
@@ -209,7 +210,9 @@ def prefix(tmp_path):
         (prefix / 'share' / 'dectrain_ros' / name).symlink_to(ROOT / name)
     for name in ('depth_node', 'decision_node', 'bag_player', 'live_evaluation'):
         program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m dectrain_ros.ros.{name} "$@"\n')
+        room = 'ros' if name.endswith('_node') else 'ros.tools'
+        program.write_text(
+            f'#!/bin/sh\nexec {sys.executable} -m dectrain_ros.{room}.{name} "$@"\n')
         program.chmod(0o755)
     return prefix
 
@@ -259,13 +262,70 @@ def test_a_launched_bag_is_evaluated_and_all_ends(prefix, bag, tmp_path):
     assert text.count('process has finished cleanly') == 4 and 'Traceback' not in text
 
 
+def read_until(process, *wanted):
+    """Return what a launch says until it has said all of that."""
+    text = ''
+    while not all(part in text for part in wanted):
+        line = process.stdout.readline()
+        assert line, text
+        text += line
+    return text
+
+
+def pid_of(node, text):
+    """Return the process that a node was started as last."""
+    return int(re.findall(rf'\[{node}-\d+\]: process started with pid \[(\d+)\]', text)[-1])
+
+
 @needs_launch
-def test_a_node_that_cannot_start_ends_the_launch(prefix, tmp_path):
+def test_a_node_that_cannot_start_ends_the_launch_with_an_error(prefix, tmp_path):
     (tmp_path / 'bad.yaml').write_text('/**:\n  ros__parameters:\n    depth.netwrk: lite\n')
     status, text = said_by(launched(
         prefix, 'online_depth.launch.py', f'params_file:={tmp_path / "bad.yaml"}'))
     assert "there is no parameter 'depth.netwrk'" in text, text
-    assert 'failed, see above: all ends' in text
+    assert 'cannot start, see above: all ends' in text and status == 1
+
+
+@needs_launch
+def test_an_evaluation_that_fails_ends_the_launch_with_an_error(prefix, bag, tmp_path):
+    (tmp_path / 'file').touch()
+    status, text = said_by(launched(
+        prefix, 'online_depth.launch.py', f'bag:={bag}', 'evaluate:=true', 'rate:=0',
+        'policy:=never', f'out:={tmp_path / "file" / "out"}'))
+    assert 'is no folder one can write to' in text and status == 1, text
+
+
+@needs_launch
+@pytest.mark.parametrize('node, other', [
+    ('decision_node', 'depth_node'), ('depth_node', 'decision_node')])
+def test_a_node_that_dies_ends_nothing_else_and_is_started_again(prefix, node, other):
+    begins = {'decision_node': 'policy never', 'depth_node': 'ready: listening'}
+    process = launched(prefix, 'online_depth.launch.py', 'policy:=never', 'respawn_delay:=0.1')
+    try:
+        text = read_until(process, *begins.values())
+        os.kill(pid_of(node, text), signal.SIGKILL)
+        again = read_until(process, begins[node])
+        assert 'has ended with exit code -9: it is started again in 0.1 s' in again
+        os.kill(pid_of(other, text), 0)
+    finally:
+        process.send_signal(signal.SIGINT)
+        status, rest = said_by(process)
+    assert rest.count('process has finished cleanly') == 2 and status == 0, rest
+
+
+@needs_launch
+def test_a_node_that_is_not_to_be_started_again_ends_alone(prefix):
+    process = launched(prefix, 'online_depth.launch.py', 'policy:=never',
+                       'respawn_decision:=False', 'respawn_depth:=False')
+    try:
+        text = read_until(process, 'policy never', 'ready: listening')
+        os.kill(pid_of('decision_node', text), signal.SIGKILL)
+        read_until(process, 'has ended with exit code -9: the rest goes on')
+        os.kill(pid_of('depth_node', text), 0)
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, rest = said_by(process)
+    assert rest.count('process has finished cleanly') == 1, rest
 
 
 @needs_launch
@@ -274,11 +334,7 @@ def test_two_cameras_have_both_nodes_each_in_a_namespace(prefix):
                        'policy:=never')
     wanted = {'[front.decision_node]: policy never', '[right.decision_node]: policy never',
               'listening on /front/image_rect', 'listening on /right/image_rect'}
-    text = ''
-    while not all(part in text for part in wanted):
-        line = process.stdout.readline()
-        assert line, text
-        text += line
+    read_until(process, *wanted)
     process.send_signal(signal.SIGINT)
     _, rest = said_by(process)
     assert rest.count('process has finished cleanly') == 4, rest

@@ -294,12 +294,12 @@ def test_the_decision_node_and_the_bag_player_start_without_torch():
     ('decision_node', ['-p', 'decision.policy:=perhaps'], "'perhaps' is not a policy"),
     ('decision_node', ['-p', 'nonsense'], "Couldn't parse parameter override rule"),
     ('decision_node', ['--nonsense'], '--nonsense')])
-def test_a_bad_start_is_one_line_and_exit_status_1(module, arguments, line):
+def test_a_bad_start_is_one_line_and_an_exit_status_of_its_own(module, arguments, line):
     status, errors = output(start(module, '--ros-args', *arguments))
-    assert status == 1 and line in errors
+    assert status == 2 and line in errors
     assert 'Traceback' not in errors and errors.count('[FATAL]') == 1
 
 
 def test_arguments_that_are_not_for_ros_are_refused():
     status, errors = output(start('decision_node', 'decision.policy:=never'))
-    assert status == 1 and 'unknown arguments decision.policy:=never' in errors
+    assert status == 2 and 'unknown arguments decision.policy:=never' in errors

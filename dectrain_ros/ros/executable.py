@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from typing import Callable, Iterator, List, Optional
 
 from dectrain_ros.ros.lifecycle import Refused
@@ -17,6 +18,10 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
+# As of a command line that cannot be read: starting again does not help. A node that dies later
+# ends with 1, or by a signal.
+NOT_STARTED = 2
+
 
 def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = None) -> int:
     """
@@ -25,7 +30,7 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
     :param make_node: makes the node; it says by ValueError or OSError, in one line, why it cannot
         start. The node's close() joins its threads and returns whether they ended.
     :param args: command line; None takes the process's.
-    :returns: exit status: 0, or 1 if the node could not start.
+    :returns: exit status: 0, or NOT_STARTED if the node could not start.
     """
     try:
         rclpy.init(args=args)
@@ -37,14 +42,16 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
         return _stopped()
     except Refused:                     # it said why
         rclpy.try_shutdown()
-        return 1
+        return NOT_STARTED
     except (ValueError, OSError, ParameterException) as error:
         rclpy.try_shutdown()
         return _refused(name, error)
     except Exception:
         if not rclpy.ok():              # a signal while starting took the context away
             return 0
-        raise
+        traceback.print_exc()
+        rclpy.try_shutdown()
+        return NOT_STARTED
     ended = False
     with _undisturbed() as from_now_on:
         try:
@@ -126,4 +133,4 @@ def _stopped() -> int:
 
 def _refused(name: str, error: Exception) -> int:
     get_logger(name).fatal(' '.join(str(error).split()))
-    return 1
+    return NOT_STARTED

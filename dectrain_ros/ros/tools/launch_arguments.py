@@ -20,7 +20,7 @@ _TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'co
           TRANSFORMS: 'tf'}
 _OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # as ros2 launch itself adds them
 _TELLS_READY = ('debug', 'info')    # a player that does not wait itself is started by that line
-_TRUTH = ('true', 'false')
+_TRUTH = ('true', 'false', 'True', 'False')
 
 
 class Argument(NamedTuple):
@@ -65,7 +65,12 @@ OF_A_CAMERA = (
     Argument('policy', '', 'When to train: never, always, periodic:K, random:P, pattern:1100, '
              'dectrain, paced, budget:B.'),
     Argument('log_level', 'info', 'Least severity that is logged.',
-             ('debug', 'info', 'warn', 'error', 'fatal')))
+             ('debug', 'info', 'warn', 'error', 'fatal')),
+    Argument('respawn_decision', 'true', 'Start the decision node again where it dies; depth goes '
+             'on meanwhile, and without it.', _TRUTH),
+    Argument('respawn_depth', 'true', 'Start the depth node again where it dies; else it alone '
+             'ends. It goes on from its newest checkpoint where resume:=true.', _TRUTH),
+    Argument('respawn_delay', '2.0', 'Time until a node that died is started again, s.'))
 
 OF_A_BAG = (
     Argument('bag', '', 'A recording to play; all ends when it has been played.'),
@@ -123,6 +128,11 @@ def refuse_unknown(said: Iterable[str], known: Sequence[Argument]) -> None:
             raise ValueError(f'there is no argument {name!r}: {hint}')
 
 
+def with_plain_truth(given: Mapping[str, str]) -> Dict[str, str]:
+    """Return the arguments with True and False, as Python writes them, in lower case."""
+    return {name: text.lower() if text in _TRUTH else text for name, text in given.items()}
+
+
 def refuse_unusable(given: Mapping[str, str]) -> None:
     """
     Refuse values that would only fail when nodes are running.
@@ -134,7 +144,7 @@ def refuse_unusable(given: Mapping[str, str]) -> None:
         if given[name] and not os.path.exists(given[name]):
             raise ValueError(f'{name}:={given[name]} does not exist')
     for name, kind, word in (('rate', float, 'number'), ('start', float, 'number'),
-                             ('loop', int, 'whole number')):
+                             ('loop', int, 'whole number'), ('respawn_delay', float, 'number')):
         if not _is_at_least_0(given[name], kind):
             raise ValueError(f'{name}:={given[name]} must be a {word} from 0 on')
     if given['policy']:
