@@ -11,6 +11,8 @@ from rcl_interfaces.srv import (                                        # noqa: 
     DescribeParameters, GetParameters, ListParameters, SetParameters, SetParametersAtomically)
 from rclpy.node import Node                                             # noqa: E402
 from rclpy.parameter import Parameter                                   # noqa: E402
+from rclpy.qos import ReliabilityPolicy                                 # noqa: E402
+from ros_parts import wait_until                                        # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
 
@@ -191,6 +193,7 @@ def test_a_real_node_describes_each_of_its_parameters_over_its_service(ros, weig
         decision_node(ros, 'never')
     told = Client(ros, name).descriptors()
     expected = {o.name: o for o in options_of(name)}
+    told = {name: d for name, d in told.items() if not name.startswith('qos_overrides.')}
     assert set(told) - OF_ROS == set(expected)
     for o in expected.values():
         descriptor = told[o.name]
@@ -243,3 +246,49 @@ def test_the_learning_rate_changes_over_the_service_and_before_the_model_is_load
     assert node._pipeline.trainer.learning_rate == 0.25
     (taken, reason), = client.set(training__learning_rate=2.0)
     assert not taken and reason and node._pipeline.trainer.learning_rate == 0.25
+
+
+OVERRIDDEN = {'/image': 'subscription', '/camera_info': 'subscription', '/pose': 'subscription',
+              '/depth/image': 'publisher'}
+
+
+@pytest.mark.parametrize('wanted', [None, ReliabilityPolicy.RELIABLE,
+                                    ReliabilityPolicy.BEST_EFFORT])
+def test_parameters_override_the_quality_of_service(ros, weights, wanted):
+    overrides = {} if wanted is None else {
+        f'qos_overrides.{topic}.{end}.{policy}': value for topic, end in OVERRIDDEN.items()
+        for policy, value in (('reliability', wanted.name.lower()), ('depth', 7))}
+    depth_node(ros, weights, **overrides)
+    for topic, end in OVERRIDDEN.items():
+        ask = getattr(ros.tester, f'get_{end}s_info_by_topic')
+        wait_until(lambda: ask(topic))
+        usual = (ReliabilityPolicy.RELIABLE if end == 'publisher'
+                 else ReliabilityPolicy.BEST_EFFORT)
+        latched = {ReliabilityPolicy.RELIABLE} if topic == '/camera_info' else set()
+        found = {info.qos_profile.reliability for info in ask(topic)}
+        assert found == {wanted or usual} | latched
+    client = Client(ros, 'depth_node')
+    names = [f'qos_overrides.{topic}.{end}.depth' for topic, end in OVERRIDDEN.items()]
+    assert (client.get(*names) == [7] * 4) == (wanted is not None)
+    assert all(client.descriptors()[name].read_only for name in names)
+
+
+@pytest.mark.parametrize('kind, name, value, reason', [
+    ('depth_node', '/camera/image.subscription.depth', 5,
+     'overrides nothing: known: qos_overrides./image.subscription, .*, each followed by .history'),
+    ('depth_node', '/image.publisher.depth', 5, 'overrides nothing'),
+    ('depth_node', '/image.subscription.deadline', 5, 'overrides nothing'),
+    ('decision_node', '/image.subscription.depth', 5, 'belong under depth_node in the parameter'),
+    ('depth_node', '/image.subscription.depth', 0, 'must be a whole number from 1 on'),
+    ('depth_node', '/image.subscription.reliability', 'good', 'must be one of system_default, ')])
+def test_an_override_of_quality_of_service_that_does_nothing_is_refused(
+        node, kind, name, value, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        Parameters(node(**{f'qos_overrides.{name}': value}), kind)
+    assert name in str(error.value)
+
+
+def test_a_topic_that_is_not_subscribed_to_cannot_be_overridden(node):
+    with pytest.raises(ValueError, match='/pose.subscription.depth. overrides nothing'):
+        Parameters(node(**{'qos_overrides./pose.subscription.depth': 5, 'pose__source': 'tf'}),
+                   'depth_node')

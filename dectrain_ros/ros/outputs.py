@@ -11,6 +11,7 @@ import cv2
 from dectrain_ros.frames import DepthPrediction, Frame, Intrinsics
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros.conversions import camera_info_message, ImageBuffer
+from dectrain_ros.ros.qos_overrides import by_parameters
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
@@ -34,9 +35,10 @@ class Outputs:
     def __init__(self, node: Node, pipeline: Pipeline):
         """Advertise the topics."""
         self._node, self._pipeline = node, pipeline
-        self._depth, self._variance, self._color = (
-            node.create_publisher(Image, f'depth/{name}', 5)
-            for name in ('image', 'variance', 'color'))
+        self._depth = node.create_publisher(
+            Image, 'depth/image', 5, qos_overriding_options=by_parameters())
+        self._variance, self._color = (
+            node.create_publisher(Image, f'depth/{name}', 5) for name in ('variance', 'color'))
         self._info = node.create_publisher(CameraInfo, 'depth/camera_info', 5)
         self._points = node.create_publisher(PointCloud2, 'depth/points', 5)
         self._depth_buffer, self._variance_buffer, self._color_buffer = (

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import difflib
 from pathlib import Path
 import sys
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 from dectrain_ros.config import Config, Option, option, options, RENAMED, Room, ROOMS
+from dectrain_ros.ros import qos_overrides
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange
 from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -78,12 +79,13 @@ class Parameters:
         self.rooms: Dict[str, Room] = {
             room.room: room(**_of_room(room.room, values)) for room in ALL_ROOMS
             if any(o.name.startswith(f'{room.room}.') for o in known)}
+        qos_overrides.take_overrides(node, given, self._overridable(kind))
         self.autostart = _autostart(values.get(AUTOSTART.name, AUTOSTART.default))
         self.config = Config(
             seed=_seed(values.get(SEED.name, SEED.default)),
             **{room.room: self.rooms[room.room] for room in ROOMS if room.room in self.rooms})
         for name in set(given) - set(values) - set(_OF_ROS):
-            if not name.startswith('qos_overrides.'):
+            if not name.startswith(qos_overrides.PREFIX):
                 node.undeclare_parameter(name)          # another node's: setting it does nothing
         self._live = {o.name for o in known if o.live and changed is not None}
         self._changed = changed
@@ -94,6 +96,14 @@ class Parameters:
                 o.name, self._value(o.name), _descriptor(o, o.name in self._live),
                 ignore_override=True)
         node.add_on_set_parameters_callback(self._set)
+
+    def _overridable(self, kind: str) -> List[Tuple[str, str]]:
+        """List the topics whose quality of service parameters may set."""
+        if kind != 'depth_node':
+            return []
+        by_topic = self.rooms['pose'].source != 'tf'
+        heard = ['image', 'camera_info', *(['pose'] if by_topic else [])]
+        return [*((name, 'subscription') for name in heard), ('depth/image', 'publisher')]
 
     def _value(self, name: str):
         room, _, key = name.partition('.')
@@ -137,7 +147,7 @@ def _autostart(value) -> bool:
 def _refuse_unknown(given: Iterable[str], known: List[str]) -> None:
     """Raise ValueError for overrides that name no option, with what was probably meant."""
     for name in sorted(given):
-        if name in known or name in _OF_ROS or name.startswith('qos_overrides.'):
+        if name in known or name in _OF_ROS or name.startswith(qos_overrides.PREFIX):
             continue
         if name in RENAMED:
             raise ValueError(f'parameter {name!r} is now called {RENAMED[name]!r}: use that name')

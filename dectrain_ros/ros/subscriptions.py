@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Callable
 
+from dectrain_ros.ros.qos_overrides import by_parameters
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
@@ -20,6 +21,8 @@ def subscribe(
     """
     Subscribe, as the source of a message filter where there are message filters.
 
+    Parameters `qos_overrides.*` go before qos.
+
     Nothing is matched there. Its synchronisers lose the image whose camera_info was lost, match
     none of 150 images 150 ms late with poses at 200 Hz and the usual queue of 10, none of 300
     after time went back on full queues, and nothing ever again once a callback raised. The inbox
@@ -28,12 +31,14 @@ def subscribe(
     :returns: what node.destroy_subscription takes.
     """
     if message_filters is None:
-        return node.create_subscription(kind, topic, callback, qos)
-    source = message_filters.Subscriber(node, kind, topic, qos_profile=qos)
+        return node.create_subscription(
+            kind, topic, callback, qos, qos_overriding_options=by_parameters())
+    source = message_filters.Subscriber(
+        node, kind, topic, qos_profile=qos, qos_overriding_options=by_parameters())
     source.registerCallback(callback)
     return source.sub
 
 
 def sensor(depth: int) -> QoSProfile:
-    """Give the quality of service that takes from every publisher: best effort."""
+    """Return the quality of service that takes from every publisher: best effort."""
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)
