@@ -8,6 +8,7 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.ros import diagnostics, messages  # noqa: E402,I100
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
+from dectrain_ros.ros.diagnostics import Topic  # noqa: E402
 from dectrain_ros.ros.inbox import Inbox  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
 from dectrain_ros.sensing.frame_builder import Dropped, FrameBuilder    # noqa: E402
@@ -16,17 +17,20 @@ from dectrain_ros.sensing.pose_stream import Limits, PoseStream  # noqa: E402
 from dectrain_ros.sensing.pose_track import (  # noqa: E402,I100
     AFTER_LAST, INVALID, LONG_GAP, NO_POSES)
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus       # noqa: E402
+from nav_msgs.msg import Odometry                       # noqa: E402
 from node_parts import CAMERA, Camera, decision_node, depth_node    # noqa: E402
 import numpy as np                                      # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
-from ros_parts import wait_until                        # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
+from ros_parts import output, start, wait_until         # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image   # noqa: E402
 from std_msgs.msg import Header                         # noqa: E402
 from test_health import Clock, Log                      # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
-TOPICS = {'images': '/cam/image', 'camera_info': '/cam/camera_info', 'poses': '/odom',
-          'decisions': '/training/decision'}
+TOPICS = {'images': Topic('/cam/image', 'sensor_msgs/msg/Image'),
+          'camera_info': Topic('/cam/camera_info', 'sensor_msgs/msg/CameraInfo'),
+          'poses': Topic('/odom', 'nav_msgs/msg/Odometry'),
+          'decisions': Topic('/training/decision', 'diagnostic_msgs/msg/DiagnosticArray')}
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 
 
@@ -36,8 +40,9 @@ class Second:
     def __init__(self, ros):
         """Start active."""
         self.clock, self.node = Clock(), ros.tester
-        self.health = Health(Log(), self.clock)
-        self.health.expect('images', 'poses', 'decisions')
+        self.log = Log()
+        self.health = Health(self.log, self.clock)
+        self.health.expect('images', 'camera_info', 'poses', 'decisions')
 
     def passes(self, heard=(), counted=(), dropped=()):
         """Let a second pass in which all this came."""
@@ -48,12 +53,14 @@ class Second:
         for reason in dropped:
             self.health.drop(reason, 'why')
         self.clock.now_s += 1.0
-        self.health.status('x')
+        self.health.status('x', self._causes())
 
     def causes(self, is_training=True):
         """Give the causes as (level, text)."""
-        return [tuple(c) for c in diagnostics.depth_causes(
-            self.node, self.health, TOPICS, is_training)]
+        return [(cause.level, cause.text) for cause in self._causes(is_training)]
+
+    def _causes(self, is_training=True):
+        return list(diagnostics.depth_causes(self.node, self.health, TOPICS, is_training))
 
 
 @pytest.fixture
@@ -94,6 +101,32 @@ def test_images_without_camera_info_or_poses_or_decisions_say_which_and_where(se
     for _ in range(6):
         second.passes(['images'], ['frames', 'candidates'])
     assert second.causes(is_training=False) == []       # then nobody needs poses or decisions
+
+
+@pytest.mark.parametrize('heard, dropped, text, level', [
+    ((), (), 'no images for ', ERROR),
+    (('images',), (diagnostics.NO_CAMERA,), 'no camera_info on /cam/camera_info', ERROR),
+    (('images', 'camera_info'), (), 'no poses for ', WARN)],
+    ids=['images', 'camera_info', 'poses'])
+def test_five_seconds_of_silence_are_logged_once_and_an_error_where_there_is_no_depth(
+        second, heard, dropped, text, level):
+    counted = ['frames'] if 'camera_info' in heard else []
+
+    def logged():
+        return [line for line in second.log.warnings if line.startswith(text)]
+    for seconds in range(1, 12):
+        second.passes(heard, counted, dropped)
+        found = [was for was, told in second.causes() if told.startswith(text)]
+        if 2 < seconds <= 5:
+            assert found == [WARN] and logged() == []
+        elif seconds > 5:
+            assert found == [level] and len(logged()) == 1
+    for _ in range(7):
+        second.passes([*WELL, 'camera_info'], ['frames'])
+    assert second.causes() == []
+    for _ in range(6):                  # silent again: logged again
+        second.passes(heard, counted, dropped)
+    assert len(logged()) == 2
 
 
 def test_a_camera_info_that_is_refused_says_why_and_not_that_there_is_none(second):
@@ -270,13 +303,6 @@ def test_a_decision_nodes_status_has_policy_rate_share_alpha_and_trust(ros, weig
     assert status.hardware_id
 
 
-def test_the_source_of_poses_is_named_as_configured(ros, weights):
-    by_topic = depth_node(ros, weights, autostart=False)
-    assert by_topic._topics()['poses'] == '/pose'
-    by_tf = depth_node(ros, weights, autostart=False, **{'pose.source': 'tf'})
-    assert by_tf._topics()['poses'] == '/tf'
-
-
 def test_nodes_in_two_namespaces_have_statuses_of_their_own(ros, weights):
     for side in ('left', 'right'):
         node = DepthNode(context=ros.context, namespace=side, parameter_overrides=[
@@ -286,3 +312,32 @@ def test_nodes_in_two_namespaces_have_statuses_of_their_own(ros, weights):
         status = status_of(ros, f'{side}/depth_node: depth', 1)
         assert status.message == (
             f'unconfigured: ros2 lifecycle set /{side}/depth_node configure')
+
+
+@pytest.mark.parametrize('kind, topic, level, told', [
+    (CompressedImage, 'image', ERROR,
+     '/image is published as sensor_msgs/msg/CompressedImage, and this node listens to '
+     'sensor_msgs/msg/Image: set image.transport: compressed, or remap images to another topic'),
+    (Odometry, 'pose', WARN,
+     '/pose is published as nav_msgs/msg/Odometry, and this node listens to '
+     'geometry_msgs/msg/PoseStamped: set pose.source: odometry, or remap poses to another topic'),
+    (Image, 'camera_info', ERROR,
+     '/camera_info is published as sensor_msgs/msg/Image, and this node listens to '
+     'sensor_msgs/msg/CameraInfo: remap camera_info to another topic')],
+    ids=['image', 'pose', 'camera_info'])
+def test_a_topic_of_another_type_is_named_with_both_on_the_console_and_in_diagnostics(
+        ros, weights, kind, topic, level, told):
+    ros.tester.create_publisher(kind, topic, 5)
+    process = start('depth_node', '--ros-args', '-p', f'depth.weights:={weights}')
+    try:
+        if topic != 'image':
+            images = ros.speak(Image, 'image', 5, timeout_s=60.0)
+            ros.tester.create_timer(0.2, lambda: images.publish(Image()))
+        statuses = ros.listen(DiagnosticArray, '/diagnostics')
+        wait_until(lambda: any(
+            status.level >= level and told in status.message
+            for m in statuses.messages for status in m.status), 60.0)
+    finally:
+        process.terminate()
+        _, errors = output(process)
+    assert errors.count(told) == 1, errors

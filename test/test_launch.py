@@ -116,6 +116,22 @@ def test_input_is_what_was_said_else_what_the_bag_holds_else_the_usual_names(bag
     assert launch_arguments.fixed_frame(given(bag=str(bag), rviz_frame='odom'), found) == 'odom'
 
 
+@pytest.mark.parametrize('said, transport, topic', [
+    ('/cam/image_raw', 'compressed', '/cam/image_raw/compressed'),
+    ('/cam/image_raw/compressed', 'compressed', '/cam/image_raw/compressed'),
+    ('', 'compressed', 'image/compressed'), ('/cam/image_raw', 'raw', '/cam/image_raw'),
+    ('/cam/image_raw', '', '/cam/image_raw')])
+def test_compressed_images_are_heard_where_image_transport_sends_them(said, transport, topic):
+    found = launch_arguments.stream_of(given(image=said, image_transport=transport))
+    assert (found.image, found.image_transport) == (topic, transport)
+
+
+def test_compressed_images_of_a_bag_are_heard_under_the_name_they_have(bag):
+    found = launch_arguments.stream_of(given(
+        bag=str(bag), image='/camera/image_raw/compressed', image_transport='compressed'))
+    assert found.image == '/camera/image_raw/compressed'
+
+
 @pytest.fixture
 def posed(tmp_path):
     """Record a camera whose poses are known four times, of three types."""

@@ -89,7 +89,7 @@ class DepthNode(ManagedNode):
             lambda: self._pipeline.processor.share(trains=False))
         self._inputs = Inputs(
             self, self._options.rooms['image'], config.pose, inbox, self._health)
-        self._health.expect('images', 'poses', 'decisions')
+        self._health.expect('images', 'camera_info', 'poses', 'decisions')
         self.get_logger().info(f'ready: listening on {self.resolve_topic_name("image")}')
 
     def rest(self) -> None:
@@ -161,7 +161,7 @@ class DepthNode(ManagedNode):
                        'weight_version': self._pipeline.trainer.weights.newest,
                        **diagnostics.safety_numbers(self._pipeline.trainer.safety),
                        'training': int(self._training.is_on)}
-        if self.state == ACTIVE:
+        if self.state == ACTIVE and self._inputs is not None:
             causes = [*diagnostics.depth_causes(
                 self, health, self._topics(), self._training.is_on),
                 *diagnostics.safety_causes(self._pipeline.trainer.safety)]
@@ -171,11 +171,9 @@ class DepthNode(ManagedNode):
         self._diagnostics.publish(diagnostics.report(self, status, device))
 
     def _topics(self) -> dict:
-        """Give the names, as remapped, of what is waited for."""
-        poses = '/tf' if self._options.config.pose.source == 'tf' else 'pose'
-        topics = {'images': 'image', 'camera_info': 'camera_info', 'poses': poses,
-                  'decisions': messages.DECISION}
-        return {what: self.resolve_topic_name(name) for what, name in topics.items()}
+        """Return the topics that are waited for, by what they bring."""
+        return {**self._inputs.topics, 'decisions': diagnostics.Topic(
+            self.resolve_topic_name(messages.DECISION), 'diagnostic_msgs/msg/DiagnosticArray')}
 
 
 def main(args: Optional[List[str]] = None) -> int:

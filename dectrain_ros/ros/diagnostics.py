@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 import platform
-from typing import Iterator, Mapping, TYPE_CHECKING
+from typing import Iterator, Mapping, NamedTuple, TYPE_CHECKING
 
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.problem_counts import Cause, Health
@@ -26,6 +26,13 @@ STILL = 'pose does not change'
 # No reason to warn: the first has a cause where it is a trend, robots that rest stand still.
 UNREMARKABLE = f'dropped: {SLOWER}', f'problem: {STILL}'
 _SILENT_S = 2.0
+_LONG_SILENT_S = 5.0    # no start or pause lasts so long: an error, and logged
+_SETTINGS = {           # that listen to a type
+    'sensor_msgs/msg/Image': 'image.transport: raw',
+    'sensor_msgs/msg/CompressedImage': 'image.transport: compressed',
+    'geometry_msgs/msg/PoseStamped': 'pose.source: pose',
+    'geometry_msgs/msg/PoseWithCovarianceStamped': 'pose.source: pose_with_covariance',
+    'nav_msgs/msg/Odometry': 'pose.source: odometry'}
 _SLOWER_SHARE = 0.1     # of the images: fewer lost now and then are no trend
 _MOST_SHARE = 0.5       # of the frames
 _SEVERAL = 3
@@ -37,17 +44,25 @@ _REMEDIES = {           # where poses come and it is not the clocks
 _PAGE = os.sysconf('SC_PAGE_SIZE') if hasattr(os, 'sysconf') else 4096
 
 
-def depth_causes(node: Node, health: Health, topics: Mapping[str, str], is_training: bool
+class Topic(NamedTuple):
+    """A topic that is listened to, as remapped, and the type that is expected on it."""
+
+    name: str
+    type: str       # noqa: A003
+
+
+def depth_causes(node: Node, health: Health, topics: Mapping[str, Topic], is_training: bool
                  ) -> Iterator[Cause]:
     """
-    Say why an active depth node's work does not go well.
+    Return why an active depth node's work does not go well.
 
-    :param topics: resolved names of images, camera_info, poses and decisions.
+    :param topics: those of images, camera_info, poses and decisions.
     """
     silent_s = health.silence_s('images')
     if silent_s > _SILENT_S:
-        yield _warning(f'no images for {silent_s:.1f} s on {_told(node, topics["images"])}: is '
-                       'the camera running and the topic remapped?')
+        yield _unheard(
+            node, topics, 'images', silent_s, f'no images for {silent_s:.1f} s on',
+            'is the camera running and the topic remapped?', is_vital=True)
         return                          # then nothing else can be expected
     drops = health.rises('dropped: ')
     lost, blind = drops.pop(SLOWER, 0), drops.pop(NO_CAMERA, 0)     # of which causes say more
@@ -59,19 +74,20 @@ def depth_causes(node: Node, health: Health, topics: Mapping[str, str], is_train
     if refusal and (blind or health.recent(f'problem: {REFUSED}')):     # it may come but once
         yield _error(f'camera_info is refused: {refusal}')
     elif blind:
-        yield _warning(f'no camera_info on {_told(node, topics["camera_info"])}: there is no '
-                       'depth without; is it published and remapped?')
+        yield _unheard(
+            node, topics, 'camera_info', health.silence_s('camera_info'), 'no camera_info on',
+            'there is no depth without; is it published and remapped?', is_vital=True)
     if is_training:
         silent_s = health.silence_s('poses')
         if silent_s > _SILENT_S:
-            yield _warning(f'no poses for {silent_s:.1f} s on {_told(node, topics["poses"])}: '
-                           'depth goes on, training does not; is odometry running and the topic '
-                           'remapped?')
+            yield _unheard(
+                node, topics, 'poses', silent_s, f'no poses for {silent_s:.1f} s on',
+                'depth goes on, training does not; is odometry running and the topic remapped?')
         else:
             yield from _pose_causes(health)
         if health.recent('candidates') and health.silence_s('decisions') > _SILENT_S:
             yield _warning('no decision node answers on '
-                           f'{_told(node, topics["decisions"])}: start decision_node in this '
+                           f'{_told(node, topics["decisions"].name)}: start decision_node in this '
                            'namespace, or switch training off by ~/set_training')
     images = health.recent('images')
     if not blind and lost >= _SEVERAL and lost > _SLOWER_SHARE * images:
@@ -79,8 +95,31 @@ def depth_causes(node: Node, health: Health, topics: Mapping[str, str], is_train
                        "lower the camera's rate, take a smaller network, or train less")
 
 
+def _unheard(node: Node, topics: Mapping[str, Topic], what: str, silent_s: float, text: str,
+             remedy: str, is_vital: bool = False) -> Cause:
+    """
+    Return what is wrong with a topic on which nothing was heard for a while.
+
+    :param is_vital: there is no depth without it.
+    """
+    name, expected = topics[what]
+    others = sorted({end.topic_type for end in node.get_publishers_info_by_topic(name)}
+                    - {expected})
+    if others:
+        kind = _SETTINGS.get(expected, '').partition(':')[0]
+        setting = next((_SETTINGS[other] for other in others
+                        if kind and _SETTINGS.get(other, '').startswith(kind)), '')
+        text = (f'{name} is published as {", ".join(others)}, and this node listens to {expected}'
+                f': {f"set {setting}, or " if setting else ""}remap {what} to another topic')
+    else:
+        text = f'{text} {_told(node, name)}: {remedy}'
+    lasts = bool(others) or silent_s > _LONG_SILENT_S
+    level = DiagnosticStatus.ERROR if lasts and is_vital else DiagnosticStatus.WARN
+    return Cause(level, text, what if lasts else '')
+
+
 def _pose_causes(health: Health) -> Iterator[Cause]:
-    """Say why most frames find no pose although poses come."""
+    """Return why most frames find no pose although poses come."""
     lacking = health.rises('problem: no pose, ')
     lost = sum(lacking.values())
     if lost >= _SEVERAL and lost > _MOST_SHARE * health.recent('frames'):

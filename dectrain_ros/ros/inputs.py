@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, Dict
 
 from dectrain_ros.config import PoseConfig
+from dectrain_ros.ros.diagnostics import Topic
 from dectrain_ros.ros.inbox import Inbox
 from dectrain_ros.ros.parameters import ImageConfig
 from dectrain_ros.ros.pose_sources import PoseInputs
@@ -43,12 +44,13 @@ class Inputs:
                  health: Health):
         """Subscribe."""
         self._node, self._inbox, self._health = node, inbox, health
+        self._image_type = _IMAGE_TYPES[image.transport]
         self._rectified = is_rectified(node.resolve_topic_name('image'))
         self._poses = PoseInputs(node, pose, inbox, health)
         inbox.ask(self._poses.poses)
         self._subscriptions = [
             subscribe(node, kind, topic, callback, sensor(5)) for kind, topic, callback in (
-                (_IMAGE_TYPES[image.transport], 'image', self._on_image),
+                (self._image_type, 'image', self._on_image),
                 (CameraInfo, 'camera_info', self._on_camera_info))]
         # A transient-local subscription gets the camera_info latched before this node began, but
         # nothing from volatile publishers, and the default callback would warn of each of them.
@@ -57,6 +59,17 @@ class Inputs:
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False)))
         self._jumps = node.get_clock().create_jump_callback(
             _BACK, post_callback=self._on_clock_back)
+
+    @property
+    def topics(self) -> Dict[str, Topic]:
+        """The topics of images, camera_info and poses, by what they bring."""
+        return {'images': self._topic('image', self._image_type),
+                'camera_info': self._topic('camera_info', CameraInfo),
+                'poses': self._topic(*self._poses.topic)}
+
+    def _topic(self, name: str, kind: type) -> Topic:
+        package = kind.__module__.partition('.')[0]
+        return Topic(self._node.resolve_topic_name(name), f'{package}/msg/{kind.__name__}')
 
     def close(self) -> None:
         """Take the subscriptions away again; what they brought may still be asked for."""
@@ -71,6 +84,7 @@ class Inputs:
             self._health.drop('newer image came before its turn')
 
     def _on_camera_info(self, message: CameraInfo) -> None:
+        self._health.heard('camera_info')
         try:
             lens = lens_from_camera_info(message, self._rectified)
         except ValueError as error:

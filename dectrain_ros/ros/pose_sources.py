@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 from dectrain_ros.config import PoseConfig
 from dectrain_ros.ros.inbox import Inbox
 from dectrain_ros.ros.problem_counts import Health
@@ -12,6 +10,11 @@ from dectrain_ros.sensing.camera_poses import make_camera_poses
 from geometry_msgs.msg import PoseStamped, PoseWithCovarianceStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:             # not on the package index
+    TFMessage = None
 
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 _TYPES = {'pose': PoseStamped, 'pose_with_covariance': PoseWithCovarianceStamped,
@@ -22,7 +25,8 @@ class PoseInputs:
     """
     The subscriptions that the camera's pose is made of.
 
-    poses: what they bring, to be asked within the inbox's lock.
+    poses: what they bring, to be asked within the inbox's lock. topic: name and message type of
+    those waited for.
 
     :param node: subscribes.
     :param inbox: its lock guards the poses.
@@ -42,12 +46,13 @@ class PoseInputs:
         self._subscriptions = []
         self._hears_moving = not tf_is_installed()
         if tf_is_installed() and not config.extrinsic.strip():
-            from tf2_msgs.msg import TFMessage
             self._subscriptions.append(node.create_subscription(
                 TFMessage, '/tf_static', self._on_fixed, _LATCHED))
         if from_transforms:
+            self.topic = '/tf', TFMessage
             self._hear_moving()
         else:
+            self.topic = 'pose', _TYPES[config.source]
             self._subscriptions.append(subscribe(
                 node, _TYPES[config.source], 'pose', self._on_pose, sensor(200)))
 
@@ -58,7 +63,6 @@ class PoseInputs:
 
     def _hear_moving(self) -> None:
         """Subscribe to /tf: a robot's joints send much there, so only where it can be of use."""
-        from tf2_msgs.msg import TFMessage
         self._subscriptions.append(self._node.create_subscription(
             TFMessage, '/tf', self._on_moving, sensor(200)))
         self._hears_moving = True
@@ -84,4 +88,4 @@ class PoseInputs:
 
 def tf_is_installed() -> bool:
     """Return whether messages of TF can be received."""
-    return importlib.util.find_spec('tf2_msgs') is not None
+    return TFMessage is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 import threading
 import time
-from typing import Callable, Collection, Deque, Dict, NamedTuple, Sequence
+from typing import Callable, Collection, Deque, Dict, NamedTuple, Sequence, Set
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
@@ -14,10 +14,15 @@ _RATE_S = 5.0           # rates go over so long
 
 
 class Cause(NamedTuple):
-    """Why all is not well: a level of DiagnosticStatus, and what a person can do about it."""
+    """
+    Why all is not well: a level of DiagnosticStatus, and what a person can do about it.
+
+    key: one of a few fixed words, for a cause that is logged when it begins; '' logs nothing.
+    """
 
     level: bytes
     text: str
+    key: str = ''
 
 
 class _Tick(NamedTuple):
@@ -31,7 +36,7 @@ class Health:
     """
     Counters of a node, safe to use from several threads.
 
-    :param logger: takes the first problem of every kind, as a warning.
+    :param logger: takes the first problem of every kind, and causes that begin, as a warning.
     :param now_s: clock that never jumps, s.
     :param unremarkable: problems, 'problem: reason' or 'dropped: reason', that are counted and
         logged, but alone are no reason to warn.
@@ -46,6 +51,7 @@ class Health:
         self._problems: Counter = Counter()
         self._told: Counter = Counter()         # problems as of the last status
         self._details: Dict[str, str] = {}      # newest, of every kind of problem
+        self._logged: Set[str] = set()          # keys of causes as of the last status
         self._heard_s: Dict[str, float] = {}
         self._latencies_s: Deque[float] = deque(maxlen=300)
         self._ticks: Deque[_Tick] = deque([_Tick(now_s(), Counter())], maxlen=_TICKS)
@@ -130,7 +136,7 @@ class Health:
     def status(self, name: str, causes: Sequence[Cause] = (), note: str = '', **numbers
                ) -> DiagnosticStatus:
         """
-        Give the counters, and further numbers, for /diagnostics; called about once a second.
+        Return the counters, and further numbers, for /diagnostics; called about once a second.
 
         :param causes: why all is not well; without, it warns if there were remarkable
             problems since the status before.
@@ -150,6 +156,10 @@ class Health:
         if new and not causes:
             causes = [Cause(DiagnosticStatus.WARN, f'{sum(new.values())} new problems, most often '
                             f'{new.most_common(1)[0][0]}')]
+        for cause in causes:
+            if cause.key and cause.key not in self._logged:
+                self._logger.warning(cause.text)
+        self._logged = {cause.key for cause in causes}
         worst = sorted(causes, key=lambda cause: cause.level, reverse=True)
         return DiagnosticStatus(
             level=worst[0].level if worst else DiagnosticStatus.OK, name=name,

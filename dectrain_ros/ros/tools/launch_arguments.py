@@ -20,6 +20,7 @@ _TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'co
           TRANSFORMS: 'tf'}
 _OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # as ros2 launch itself adds them
 _TELLS_READY = ('debug', 'info')    # a player that does not wait itself is started by that line
+_COMPRESSED = '/compressed'
 _TRUTH = ('true', 'false', 'True', 'False')
 
 
@@ -54,7 +55,8 @@ STREAM = (
     Argument('image', '', 'Topic of the image; else as in the bag, or image.'),
     Argument('camera_info', '', 'Topic of its calibration; else likewise.'),
     Argument('pose', '', 'Topic of the pose; else likewise. Not used where pose_source is tf.'),
-    Argument('image_transport', '', 'Type of the image topic: Image or CompressedImage.',
+    Argument('image_transport', '', 'Type of the image topic: Image or CompressedImage; of '
+             'image:=NAME, compressed takes NAME/compressed.',
              ('', 'raw', 'compressed')),
     Argument('pose_source', '', 'Type of the pose topic, or tf.', _CHOICES['pose.source']))
 
@@ -166,7 +168,10 @@ def stream_of(given: Mapping[str, str]) -> Stream:
     """
     wanted = Stream(*(given[name] for name in Stream._fields))
     if not given.get('bag'):
-        return wanted._replace(image=wanted.image or 'image', pose=wanted.pose or 'pose',
+        image = wanted.image or 'image'
+        if wanted.image_transport == 'compressed' and not image.endswith(_COMPRESSED):
+            image += _COMPRESSED            # as image_transport names it
+        return wanted._replace(image=image, pose=wanted.pose or 'pose',
                                camera_info=wanted.camera_info or 'camera_info')
     recording = _PosedBag(given['bag'], Topics(*wanted[:3]), wanted.pose_source)
     found = recording.topics
