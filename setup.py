@@ -22,7 +22,7 @@ setup(
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
         (f'share/{NAME}/launch', glob('launch/*.launch.py')),
-        (f'share/{NAME}/config', glob('config/*.yaml')),
+        (f'share/{NAME}/config', glob('config/*.yaml') + glob('config/*.xml')),
         (f'share/{NAME}/views', glob('views/*')),
     ],
     # Lower bounds only, at what Ubuntu 22.04 and ROS 2 Humble ship: on a robot torch, NumPy and

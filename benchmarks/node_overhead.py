@@ -47,7 +47,7 @@ from std_msgs.msg import Header
 TARGET = 1.5            # overhead over echo's latency
 PATIENCE_S = 5.0
 STEP_M = 0.03           # sideways from image to image
-PROFILE = Path(__file__).resolve().with_name('fastdds.xml')      # lets large images through
+PROFILE = Path(__file__).resolve().parents[1] / 'config' / 'fastdds.xml'     # for large images
 SPACES = {'echo': 'echo', 'node': 'bench'}      # namespace of each node under test
 OVERTAKEN = 'dropped: newer image came before its turn'
 

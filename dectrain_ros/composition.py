@@ -97,13 +97,12 @@ def _trainer(
     config: Config, step: TrainingStep, network: DepthNetwork, update: Update,
     features: FeatureSet, replay: ReplayBuffer
 ) -> Trainer:
-    safety, limits = config.safety, asdict(config.limits)
-    del limits['train_threads']
+    safety = config.safety
     # Only trained weights are stored: a checkpoint fits the source weights it started from.
     source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     return Trainer(
         step, WeightVersions([p for _, p in update.parameters(network)]), _guard(config, step),
-        Recovery(safety.cooldown_frames), OperatingLimits(**limits),
+        Recovery(safety.cooldown_frames), OperatingLimits(**config.limits.of_training),
         Keeper(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
                              'source': source}, **asdict(config.checkpoints)),
         rehearse_every=safety.rehearse_every,

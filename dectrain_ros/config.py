@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, Field, field, fields, replace
 import math
-from typing import Any, Iterable, Iterator, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 
 class Option(NamedTuple):
@@ -149,7 +149,7 @@ class DecisionConfig(Room):
     epsilon: float = option(
         0.02, 'Probability of training where predicted gain says not to, so that it is found out '
         'where it is wrong; of policy paced, the least share of frames trained on.',
-        low=0.0, high=1.0)
+        low=0.0, high=1.0, live=True)
     features: str = option(
         'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at '
         'about an inference), or none.', choices=('lean', 'reference', 'none'),
@@ -239,18 +239,27 @@ class LimitsConfig(Room):
 
     room = 'limits'
     max_train_share: float = option(
-        1.0, 'Most of the time that goes to training steps; 1 is no limit.', low=0.01, high=1.0)
+        1.0, 'Most of the time that goes to training steps; 1 is no limit.', low=0.01, high=1.0,
+        live=True)
     max_steps_hz: float = option(
-        0.0, 'Most training steps a second; 0 is no limit.', low=0.0, high=1000.0)
+        0.0, 'Most training steps a second; 0 is no limit.', low=0.0, high=1000.0,
+        live=True)
     min_depth_hz: float = option(
         0.0, 'Training yields while frames take too long for depth at this rate, Hz; 0 is no '
-        'limit.', low=0.0, high=1000.0)
+        'limit.', low=0.0, high=1000.0, live=True)
     max_celsius: float = option(
         0.0, "Training yields while the device's hottest sensor is at this temperature or above; "
-        '0 is no limit.', low=0.0, high=200.0)
+        '0 is no limit.', low=0.0, high=200.0, live=True)
     train_threads: int = option(
         0, 'CPU threads of a training step beside a live stream, the rest is left to inference; 0 '
         'takes as many as inference does.', low=0, high=256)
+
+    @property
+    def of_training(self) -> Dict[str, float]:
+        """The limits that hold training back, and may change while running, by name."""
+        limits = asdict(self)
+        del limits['train_threads']
+        return limits
 
 
 @dataclass(frozen=True)
@@ -273,10 +282,10 @@ class PoseConfig(Room):
     max_speed: float = option(
         3.0, "Above the camera's greatest speed, m/s: a pose further away, or another one after "
         'five seconds without any, is a correction, and views before it are not compared with '
-        'those after.', low=0.01, high=1e4)
+        'those after.', low=0.01, high=1e4, live=True)
     max_turn_rate: float = option(
         720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
-        low=1.0, high=1e5)
+        low=1.0, high=1e5, live=True)
     wait_s: float = option(
         0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one.",
         low=0.0, high=10.0)

@@ -96,7 +96,8 @@ class Parts:
         return [self._node(
             name, remappings=remappings.get(name, []),
             parameters=[*([params_file] if params_file else []), {
-                **{key: ParameterValue(text, value_type=str) for key, text in said.items()},
+                **{key: ParameterValue(value, value_type=type(value))
+                   for key, value in said.items()},
                 'use_sim_time': self._sim_time}],
             **self._life(name))
             for name, said in launch_arguments.parameters(self._given, self._stream).items()]

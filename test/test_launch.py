@@ -17,6 +17,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
+from dectrain_ros.ros.parameters import options_of                  # noqa: E402,I100
 from dectrain_ros.ros.tools import launch_arguments                  # noqa: E402,I100,I202
 from dectrain_ros.ros.tools.bag_player import _parser as player_parser    # noqa: E402
 from dectrain_ros.ros.tools.live_evaluation import _parser as evaluation_parser   # noqa: E402
@@ -88,6 +89,8 @@ def test_an_unknown_argument_is_refused_with_what_was_meant():
     ({'rate': 'fast'}, 'rate:=fast must be a number from 0 on'),
     ({'rate': 'nan'}, 'rate:=nan must be a number from 0 on'),
     ({'start': '-1'}, 'start:=-1 must be a number from 0 on'),
+    ({'threads': 'two'}, 'threads:=two must be a whole number from 0 on'),
+    ({'respawn_delay': '-1'}, 'respawn_delay:=-1 must be a number from 0 on'),
     ({'loop': '1.5'}, 'loop:=1.5 must be a whole number from 0 on'),
     ({'policy': 'allways'}, "policy:=allways: 'allways' is not a policy: use never"),
     ({'policy': 'oracle'}, "policy 'oracle' runs offline only"),
@@ -168,10 +171,46 @@ def test_a_pose_source_that_the_bag_does_not_have_is_refused(posed, said, match)
 
 
 def test_only_what_was_said_overrides_the_parameter_file():
-    said = given(network='resnet18', policy='never', pose_source='odometry')
+    said = given(network='resnet18', policy='never', pose_source='odometry', checkpoints='')
     assert launch_arguments.parameters(said, launch_arguments.stream_of(said)) == {
         'depth_node': {'depth.network': 'resnet18', 'pose.source': 'odometry'},
         'decision_node': {'decision.policy': 'never'}}
+    assert launch_arguments.parameters(
+        {**said, 'checkpoints': '/there'}, launch_arguments.stream_of(said))['decision_node'] == {
+            'checkpoints.folder': '/there', 'decision.policy': 'never'}
+
+
+def test_arguments_reach_parameters_in_their_type():
+    said = launch_arguments.with_plain_truth(given(
+        autostart='False', resume='True', threads='3', body_frame='base_link',
+        extrinsic='0 0 1 0 0 0 1', checkpoints='~/there'))
+    found = launch_arguments.parameters(said, launch_arguments.stream_of(said))
+    both = {'autostart': False, 'checkpoints.resume': True,
+            'checkpoints.folder': os.path.expanduser('~/there')}
+    assert found == {'decision_node': both, 'depth_node': {
+        **both, 'depth.threads': 3, 'pose.body_frame': 'base_link',
+        'pose.extrinsic': '0 0 1 0 0 0 1'}}
+    assert type(found['depth_node']['autostart']) is bool
+    known = {node: {o.name for o in options_of(node)} for node in found}
+    assert all(set(values) <= known[node] for node, values in found.items())
+
+
+@pytest.mark.parametrize('text, said, folder', [
+    ('', {}, '/ros/dectrain_ros'),
+    ('/**:\n  ros__parameters:\n    checkpoints:\n      folder: ""\n', {}, '/ros/dectrain_ros'),
+    ('/**:\n  ros__parameters:\n    checkpoints:\n      folder: /mine\n', {}, None),
+    ('/a:\n  depth_node:\n    ros__parameters:\n      checkpoints.folder: /mine\n', {}, None),
+    ('/**:\n  ros__parameters:\n    checkpoints:\n      folder: /mine\n',
+     {'checkpoints': '/other'}, '/other'),
+    ('', {'checkpoints': ''}, None), ('', {'bag': 'x'}, None)])
+def test_checkpoints_go_to_the_folder_of_the_file_else_to_that_of_ros(
+        tmp_path, monkeypatch, text, said, folder):
+    monkeypatch.setenv('ROS_HOME', '/ros')
+    (tmp_path / 'file.yaml').write_text(text)
+    said = given(params_file=str(tmp_path / 'file.yaml'), **said)
+    stream = launch_arguments.Stream('image', 'camera_info', 'pose', '', '')
+    for values in launch_arguments.parameters(said, stream).values():
+        assert values.get('checkpoints.folder') == folder
 
 
 def test_rosbag2_plays_where_it_is_installed_and_can(bag):
@@ -239,7 +278,7 @@ def launched(prefix, name, *said):
     environment = {
         **os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
         'AMENT_PREFIX_PATH': f'{prefix}{os.pathsep}{os.environ.get("AMENT_PREFIX_PATH", "")}',
-        'ROS_LOG_DIR': str(prefix / 'log')}
+        'ROS_LOG_DIR': str(prefix / 'log'), 'ROS_HOME': str(prefix / 'ros')}
     return popen(
         [sys.executable, '-c', LAUNCH, str(path), *said], env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

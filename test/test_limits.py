@@ -53,6 +53,18 @@ def test_steps_come_no_more_often_than_they_may(clock):
     assert limits.reason() == ''
 
 
+def test_other_limits_hold_from_now_on(clock):
+    limits = OperatingLimits(max_train_share=0.01, now_s=clock)
+    limits.stepped(1.0)
+    assert limits.reason() == SHARE
+    limits.change(max_train_share=1.0, max_steps_hz=4.0, min_depth_hz=0.0, max_celsius=0.0)
+    assert limits.reason() == ''
+    limits.stepped(0.1)
+    assert limits.reason() == RATE
+    limits.change(max_train_share=1.0, max_steps_hz=0.0, min_depth_hz=0.0, max_celsius=0.0)
+    assert limits.reason() == ''
+
+
 def test_training_yields_while_frames_take_too_long_and_comes_back(clock):
     limits = OperatingLimits(min_depth_hz=10.0, now_s=clock)
     assert limits.reason() == ''

@@ -95,7 +95,8 @@ def test_every_file_to_install_is_there():
     assert installed['share/ament_index/resource_index/packages'] == ['resource/dectrain_ros']
     assert set(installed['share/dectrain_ros/launch']) == set(glob('launch/*.launch.py'))
     assert set(installed['share/dectrain_ros/views']) == set(glob('views/*'))
-    assert set(installed['share/dectrain_ros/config']) == set(glob('config/*.yaml'))
+    assert set(installed['share/dectrain_ros/config']) == set(
+        glob('config/*.yaml') + ['config/fastdds.xml'])
     assert 'test' not in given['packages'] and 'dectrain_ros.ros' in given['packages']
     for package, patterns in given['package_data'].items():
         folder = ROOT / package.replace('.', '/')
@@ -185,6 +186,7 @@ def test_colcon_installs_executables_launch_and_parameters(tmp_path):
     share = prefix / 'share' / 'dectrain_ros'
     assert (share / 'launch' / 'online_depth.launch.py').is_file()
     assert (share / 'config' / 'dectrain.yaml').is_file()
+    assert (share / 'config' / 'fastdds.xml').is_file()
     assert (share / 'views' / 'depth.rviz').is_file()
     assert list(prefix.rglob('templates/report.html.j2'))
     weights = glob('dectrain_ros/assets/*.safetensors')

@@ -5,8 +5,12 @@ import pytest
 pytest.importorskip('rclpy')
 
 from dectrain_ros.config import Config, options, RENAMED  # noqa: E402,I100,I202
+from dectrain_ros.decision.published.features import LeanFeatures   # noqa: E402
+from dectrain_ros.frames import Candidate               # noqa: E402
+from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig, options_of, Parameters  # noqa: E402
-from node_parts import decision_node, depth_node                        # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray                         # noqa: E402
+from node_parts import Camera, counter, decision_node, depth_node       # noqa: E402
 from rcl_interfaces.srv import (                                        # noqa: E402
     DescribeParameters, GetParameters, ListParameters, SetParameters, SetParametersAtomically)
 from rclpy.node import Node                                             # noqa: E402
@@ -210,7 +214,7 @@ def test_several_set_atomically_over_the_service_are_taken_all_or_none_with_a_re
     before = client.get('decision.policy', 'decision.alpha')
     for bad, reason in (
             ({'decision__policy': 'perhaps'}, "'perhaps' is not a policy: use never"),
-            ({'decision__epsilon': 0.5}, 'read-only'),
+            ({'decision__gain_file': 'x'}, 'read-only'),
             ({'seed': 3}, 'read-only'), ({'autostart': False}, 'read-only'),
             ({'decision__alpha': -1.0}, 'range'),
             ({'decision__policy': 3}, 'Wrong parameter type')):
@@ -292,3 +296,44 @@ def test_a_topic_that_is_not_subscribed_to_cannot_be_overridden(node):
     with pytest.raises(ValueError, match='/pose.subscription.depth. overrides nothing'):
         Parameters(node(**{'qos_overrides./pose.subscription.depth': 5, 'pose__source': 'tf'}),
                    'depth_node')
+
+
+def test_limits_of_training_change_while_running(ros, weights):
+    node = depth_node(ros, weights, **{'limits.max_train_share': 0.01})
+    client, limits = Client(ros, 'depth_node'), node._pipeline.trainer.limits
+    limits.stepped(60.0)
+    assert limits.reason() == 'limits.max_train_share holds'
+    assert client.set(training__learning_rate=1e-5) == [(True, '')]
+    assert limits.reason() == 'limits.max_train_share holds'
+    assert client.set(limits__max_train_share=1.0) == [(True, '')]
+    assert limits.reason() == ''
+    (taken, reason), = client.set(limits__train_threads=2)
+    assert not taken and 'read-only' in reason
+
+
+def test_the_greatest_speed_of_poses_changes_while_running(ros, weights):
+    look, client = counter(depth_node(ros, weights)), Client(ros, 'depth_node')
+    camera = Camera(ros)                # 0.1 s a frame
+    camera.pose(0, x=0.0)
+    camera.pose(1, x=1.0)
+    wait_until(lambda: look('problem: pose jumped') == 1)
+    assert client.set(pose__max_speed=50.0, pose__max_turn_rate=1e4) == [(True, ''), (True, '')]
+    camera.pose(2, x=2.0)
+    camera.pose(3, x=9.0)
+    wait_until(lambda: look('problem: pose jumped') == 2)
+
+
+def test_epsilon_changes_while_running(ros):
+    decision_node(ros, 'paced', **{'decision.alpha': 0.0, 'decision.epsilon': 0.0})
+    client = Client(ros, 'decision_node')
+    decisions = ros.listen(DiagnosticArray, messages.DECISION)
+    candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
+    wait_until(lambda: ros.tester.count_publishers(messages.DECISION) == 1)
+
+    def trains(number):
+        features = LeanFeatures(*(0.0 for _ in LeanFeatures._fields))
+        candidates.publish(messages.candidate_message(Candidate(number, features, '', 3, 1)))
+        return messages.decision_from(decisions.wait_for(number)[-1]).train
+    assert not any(trains(number) for number in (1, 2, 3))
+    assert client.set(decision__epsilon=1.0) == [(True, '')]
+    assert trains(4)

@@ -87,6 +87,10 @@ class Kept(Policy):
         """Go on with another value of gain, keeping what was learned."""
         self._policy.take_alpha(alpha)
 
+    def take_epsilon(self, epsilon: float) -> None:
+        """Explore with another probability, keeping what was learned."""
+        self._policy.take_epsilon(epsilon)
+
     def save(self, path: Optional[Path] = None) -> Path:
         """
         Write what was learnt.

@@ -80,6 +80,9 @@ class Policy(ABC):
     def take_alpha(self, alpha: float) -> None:
         """Go on with another value of gain, keeping what was learned; most policies have none."""
 
+    def take_epsilon(self, epsilon: float) -> None:
+        """Explore with another probability, keeping what was learned; most policies do not."""
+
     def memory(self) -> Dict[str, Any]:
         """Give what was learnt, for keeping; what waits for an outcome is not part of it."""
         return {}

@@ -59,6 +59,10 @@ class PredictedGain(Policy):
         self._random = np.random.default_rng(seed)
         self._taken: 'OrderedDict[int, Taken]' = OrderedDict()
 
+    def take_epsilon(self, epsilon: float) -> None:
+        """Explore with another probability, keeping what was learned."""
+        self._epsilon = epsilon
+
     @property
     def learns(self) -> bool:
         """Whether the predictor does."""

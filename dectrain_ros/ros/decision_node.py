@@ -89,12 +89,13 @@ class DecisionNode(ManagedNode):
         return True
 
     def _change(self, config: Config) -> None:
-        """Start the policy afresh, or only change its alpha; raises ValueError where unusable."""
+        """Start the policy afresh, or only change its numbers; raise ValueError if unusable."""
         if self._policy is None:                        # configuring will tell
             return
         now, new = self._config.decision, config.decision
-        if now == replace(new, alpha=now.alpha):
+        if now == replace(new, alpha=now.alpha, epsilon=now.epsilon):
             self._policy.take_alpha(new.alpha)
+            self._policy.take_epsilon(new.epsilon)
             self._config = config
         else:
             self._take(config)

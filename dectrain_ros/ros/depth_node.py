@@ -121,6 +121,10 @@ class DepthNode(ManagedNode):
                 self._cost = config.decision.cost
             self._pipeline.trainer.learning_rate = config.training.learning_rate
             self._pipeline.trainer.step.anchor = config.safety.anchor
+            if config.limits != self._options.config.limits:
+                self._pipeline.trainer.limits.change(**config.limits.of_training)
+        if self._inputs is not None:
+            self._inputs.change(config.pose)
 
     def _service(self, name: str, work: Callable[[Training], Awaitable[Answer]]) -> Callable:
         """Give the callback of a service that works on what trains."""

@@ -60,6 +60,11 @@ class Inputs:
         self._jumps = node.get_clock().create_jump_callback(
             _BACK, post_callback=self._on_clock_back)
 
+    def change(self, pose: PoseConfig) -> None:
+        """Take over the options of poses that may change while running."""
+        with self._inbox.changing():
+            self._poses.poses.change_limits(pose.max_speed, pose.max_turn_rate)
+
     @property
     def topics(self) -> Dict[str, Topic]:
         """The topics of images, camera_info and poses, by what they bring."""

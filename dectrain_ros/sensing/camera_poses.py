@@ -36,6 +36,10 @@ class CameraPoses(ABC):
         self._tree = TransformTree(lambda: PoseStream(self._limits))
         self.has_valid = False      # whether any pose was valid
 
+    def change_limits(self, max_speed: float, max_turn_rate: float) -> None:
+        """Believe motions up to this speed, m/s and degrees/s, of the poses to come."""
+        self._limits.max_speed, self._limits.max_turn_rate = max_speed, max_turn_rate
+
     @abstractmethod
     def at(self, stamp_ns: int, camera_frame: str) -> PoseLookup:
         """Return world_from_camera at a stamp, (4, 4) m, or why there is none."""

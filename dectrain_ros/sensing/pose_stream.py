@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Deque, NamedTuple, Optional
 
 from dectrain_ros.sensing.pose_track import PoseLookup, PoseTrack
@@ -18,8 +19,13 @@ _SILENCE_S = 5.0            # what moved in a longer silence is not vouched for 
 _JUMPS = 100
 
 
-class Limits(NamedTuple):
-    """How far a real camera moves, m/s and degrees/s, and across which gaps, s, it is guessed."""
+@dataclass
+class Limits:
+    """
+    How far a real camera moves, m/s and degrees/s, and across which gaps, s, it is guessed.
+
+    Several streams may share one, whose speeds may be changed.
+    """
 
     max_gap_s: float
     max_speed: float = float('inf')

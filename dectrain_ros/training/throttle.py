@@ -21,7 +21,7 @@ class OperatingLimits:
     """
     Says whether there is room for a training step; without limits always, without a look.
 
-    predicted may be called by one thread and the rest by others.
+    predicted may be called by one thread, change by another, and the rest by others.
 
     :param max_train_share: most of the time that goes to steps, 0 to 1; 1 is no limit. A step is
         followed by a rest that makes up for it.
@@ -41,12 +41,18 @@ class OperatingLimits:
         hottest: Callable[[], float] = lambda: hottest_celsius()
     ):
         """Start rested."""
-        self._max_train_share, self._max_steps_hz = max_train_share, max_steps_hz
-        self._min_depth_hz, self._max_celsius = min_depth_hz, max_celsius
         self._now_s, self._hottest = now_s, hottest
-        self._rested_s = self._next_s = -math.inf
         self._frame_s = math.nan
         self._heat, self._heat_until_s = math.nan, -math.inf
+        self.change(max_train_share=max_train_share, max_steps_hz=max_steps_hz,
+                    min_depth_hz=min_depth_hz, max_celsius=max_celsius)
+
+    def change(self, *, max_train_share: float, max_steps_hz: float, min_depth_hz: float,
+               max_celsius: float) -> None:
+        """Go on rested, with other limits."""
+        self._max_train_share, self._max_steps_hz = max_train_share, max_steps_hz
+        self._min_depth_hz, self._max_celsius = min_depth_hz, max_celsius
+        self._rested_s = self._next_s = -math.inf
 
     def reason(self) -> str:
         """Give which limit holds training back now, one of a few fixed texts, or ''."""

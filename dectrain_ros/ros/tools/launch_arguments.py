@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union)
 
 from dectrain_ros.bags.reader import Bag
 from dectrain_ros.bags.topics import is_static, Listed, Topics, TRANSFORMS
@@ -12,6 +13,9 @@ from dectrain_ros.config import DepthConfig, options, PoseConfig
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.policy import GainPredictor
 from dectrain_ros.ros.tools.playlist import kinds, LISTENER
+import yaml
+
+Value = Union[str, int, bool]
 
 _CHOICES = {o.name: ('', *o.choices) for o in options((DepthConfig, PoseConfig)) if o.choices}
 _TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'compressed',
@@ -19,6 +23,8 @@ _TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'co
           'geometry_msgs/msg/PoseWithCovarianceStamped': 'pose_with_covariance',
           TRANSFORMS: 'tf'}
 _OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # as ros2 launch itself adds them
+_VALUES = {'depth.threads': int, 'autostart': lambda text: text == 'true',     # else str
+           'checkpoints.resume': lambda text: text == 'true'}
 _TELLS_READY = ('debug', 'info')    # a player that does not wait itself is started by that line
 _COMPRESSED = '/compressed'
 _TRUTH = ('true', 'false', 'True', 'False')
@@ -68,6 +74,17 @@ OF_A_CAMERA = (
              'dectrain, paced, budget:B.'),
     Argument('log_level', 'info', 'Least severity that is logged.',
              ('debug', 'info', 'warn', 'error', 'fatal')),
+    Argument('autostart', '', 'Configure and activate the nodes when they start; else they wait '
+             'for lifecycle transitions.', ('', *_TRUTH)),
+    Argument('checkpoints', 'auto', 'Folder of checkpoints, with a sub-folder a namespace; auto: '
+             "that of the parameters' file, else ~/.ros/dectrain_ros, but none for a bag."),
+    Argument('resume', '', 'Start with the newest checkpoint of that folder, where there is one.',
+             ('', *_TRUTH)),
+    Argument('threads', '', 'CPU threads of the depth node; 0: all but one.'),
+    Argument('body_frame', '', "Frame the pose topic's poses are of, where its messages do not "
+             'name it.'),
+    Argument('extrinsic', '', 'Place of the camera on the frame the poses are of: x y z (m) and '
+             'qx qy qz qw, in quotes.'),
     Argument('respawn_decision', 'true', 'Start the decision node again where it dies; depth goes '
              'on meanwhile, and without it.', _TRUTH),
     Argument('respawn_depth', 'true', 'Start the depth node again where it dies; else it alone '
@@ -146,8 +163,9 @@ def refuse_unusable(given: Mapping[str, str]) -> None:
         if given[name] and not os.path.exists(given[name]):
             raise ValueError(f'{name}:={given[name]} does not exist')
     for name, kind, word in (('rate', float, 'number'), ('start', float, 'number'),
-                             ('loop', int, 'whole number'), ('respawn_delay', float, 'number')):
-        if not _is_at_least_0(given[name], kind):
+                             ('loop', int, 'whole number'), ('respawn_delay', float, 'number'),
+                             ('threads', int, 'whole number')):
+        if (given[name] or name != 'threads') and not _is_at_least_0(given[name], kind):
             raise ValueError(f'{name}:={given[name]} must be a {word} from 0 on')
     if given['policy']:
         try:
@@ -181,15 +199,45 @@ def stream_of(given: Mapping[str, str]) -> Stream:
                   wanted.pose_source or _TYPES.get(types[found.pose], ''))
 
 
-def parameters(given: Mapping[str, str], stream: Stream) -> Dict[str, Dict[str, str]]:
-    """Give what the arguments set of each node's parameters, by node and parameter."""
+def parameters(given: Mapping[str, str], stream: Stream) -> Dict[str, Dict[str, Value]]:
+    """Return what the arguments set of each node's parameters, by node and parameter."""
+    both = {'autostart': given['autostart'], 'checkpoints.folder': _checkpoints(given),
+            'checkpoints.resume': given['resume']}
     said = {
         'depth_node': {
-            'depth.network': given['network'], 'depth.weights': given['weights'],
-            'pose.source': stream.pose_source, 'image.transport': stream.image_transport},
-        'decision_node': {'decision.policy': given['policy']}}
-    return {node: {name: text for name, text in values.items() if text}
+            **both, 'depth.network': given['network'], 'depth.weights': given['weights'],
+            'depth.threads': given['threads'], 'pose.source': stream.pose_source,
+            'pose.body_frame': given['body_frame'], 'pose.extrinsic': given['extrinsic'],
+            'image.transport': stream.image_transport},
+        'decision_node': {**both, 'decision.policy': given['policy']}}
+    return {node: {name: _VALUES.get(name, str)(text) for name, text in values.items() if text}
             for node, values in said.items()}
+
+
+def _checkpoints(given: Mapping[str, str]) -> str:
+    """Return the folder of checkpoints; '' where the parameters' file decides."""
+    if given['checkpoints'] != 'auto':
+        return os.path.expanduser(given['checkpoints'])
+    if given['bag'] or given['params_file'] and _sets_checkpoints(given['params_file']):
+        return ''
+    home = os.environ.get('ROS_HOME') or os.path.join('~', '.ros')
+    return os.path.join(os.path.expanduser(home), 'dectrain_ros')
+
+
+def _sets_checkpoints(path: str) -> bool:
+    """Return whether a parameters' file names a folder of checkpoints."""
+    with open(path) as file:
+        nodes = yaml.safe_load(file) or {}
+    return any(_folder_in(node) for node in nodes.values())
+
+
+def _folder_in(tree: Any) -> bool:
+    """Return whether checkpoints.folder is set in a node's parameters, nested or dotted."""
+    if not isinstance(tree, dict):
+        return False
+    found = tree.get('checkpoints.folder') or (
+        tree['checkpoints'].get('folder') if isinstance(tree.get('checkpoints'), dict) else '')
+    return bool(found) or any(_folder_in(part) for part in tree.values())
 
 
 def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Command:
