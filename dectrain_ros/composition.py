@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 import math
+import os
 
 from dectrain_ros.checkpoints.autosave import Keeper
 from dectrain_ros.checkpoints.checkpoint import digest
@@ -31,6 +32,7 @@ from dectrain_ros.training.update import make_update, Update
 from dectrain_ros.training.weights import WeightVersions
 import torch
 
+_MOST_THREADS = 8               # more share too little work each, at the networks' sizes
 _CHECKPOINT = 'checkpoint'      # first part of a checkpoint file's name
 
 
@@ -66,6 +68,17 @@ def compose(config: Config) -> Pipeline:
         make_cost_model(config.decision.cost, flops),
         OutputSize(config.depth.output_size),
         Processor(estimator.device, config.limits.train_threads), flops)
+
+
+def threads_beside_a_camera() -> int:
+    """
+    Return a number of CPU threads for torch that leaves a processor to the rest of the robot.
+
+    With torch's own number, all of them, every thread waits for the one whose processor is taken.
+    """
+    has_affinity = hasattr(os, 'sched_getaffinity')         # not on every system
+    usable = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return max(1, min(torch.get_num_threads(), usable - 1, _MOST_THREADS))
 
 
 def _loss(config: Config) -> dict:

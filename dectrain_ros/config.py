@@ -79,7 +79,8 @@ class DepthConfig(Room):
         'and depth.pth; empty takes the shipped ones.')
     device: str = option('auto', 'torch device; auto takes an accelerator where there is one.')
     threads: int = option(
-        0, 'CPU threads for torch; 0 leaves torch its own choice.', low=0, high=256)
+        0, 'CPU threads for torch; 0 takes in a node all usable ones but one, at most 8, and '
+        'offline leaves torch its own choice.', low=0, high=256)
     output_size: str = option(
         'camera', "Size of the published depth: the camera image's or the network's.",
         choices=('camera', 'network'))

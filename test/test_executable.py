@@ -1,6 +1,7 @@
 """Executables end at once and cleanly, by either signal, in the middle of a training step too."""
 
 import itertools
+import json
 import signal
 import time
 
@@ -11,20 +12,23 @@ pytest.importorskip('rclpy')
 from dectrain_ros.ros import messages                   # noqa: E402,I100
 from node_parts import Camera, decision_node            # noqa: E402
 from ros_parts import output, python, start, wait_until     # noqa: E402
+from safetensors import safe_open                       # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
 MOST_S = 10.0       # two on a machine with nothing else to do; a step below takes a minute
-# A depth node whose first step takes a minute, and leaves a file behind when it begins.
+# A depth node one of whose steps takes long, and leaves a file behind when it begins.
 SLOW = """
 import pathlib, sys, threading, time
 from dectrain_ros.ros import depth_node
 from dectrain_ros.training.step import TrainingStep
-real = TrainingStep.take
+real, taken = TrainingStep.take, []
 def take(self, batch):
     if threading.current_thread().name == 'training':       # not when counting FLOPs
-        pathlib.Path({begun!r}).touch()
-        for _ in range(6000):
-            time.sleep(0.01)
+        taken.append(batch)
+        if len(taken) > {quick}:
+            pathlib.Path({begun!r}).touch()
+            for _ in range({seconds} * 100):
+                time.sleep(0.01)
     return real(self, batch)
 TrainingStep.take = take
 sys.exit(depth_node.main())
@@ -84,9 +88,34 @@ def test_a_callback_that_meets_the_end_is_no_error_and_another_one_is(signalled,
     (signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)],
     ids=['SIGINT', 'SIGTERM', 'as Ctrl-C in ros2 launch'])
 def test_in_the_middle_of_a_step_it_leaves_at_once_and_says_so(ros, weights, tmp_path, signals):
+    status, errors, seconds = end_in_a_step(ros, weights, tmp_path, signals, quick=0, seconds=60)
+    assert status == 0 and 'Traceback' not in errors, errors
+    assert ('a frame or training step was still in work: left it undone; what was learnt since '
+            'the last checkpoint is lost') in errors
+    assert seconds < MOST_S
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+@pytest.mark.parametrize('seconds, steps, told', [
+    (2, 3, ''), (60, 2, 'left it undone; what passed the last check is saved')])
+def test_what_was_learnt_is_saved_in_the_middle_of_a_step(
+        ros, weights, tmp_path, number, seconds, steps, told):
+    folder = tmp_path / 'checkpoints'
+    status, errors, _ = end_in_a_step(
+        ros, weights, tmp_path, [number], '-p', f'checkpoints.folder:={folder}', '-p',
+        'safety.check_every:=1', quick=2, seconds=seconds)
+    assert status == 0 and 'Traceback' not in errors and told in errors, errors
+    path, = folder.iterdir()
+    with safe_open(path, 'np') as file:
+        assert json.loads(file.metadata()['checkpoint'])['steps'] == steps
+
+
+def end_in_a_step(ros, weights, tmp_path, signals, *options, quick, seconds):
+    """Send signals while a step is in work that takes so long, after some that are quick."""
     begun = tmp_path / 'begun'
-    process = python('-c', SLOW.format(begun=str(begun)), '--ros-args', '-p',
-                     f'depth.weights:={weights}')
+    process = python(
+        '-c', SLOW.format(begun=str(begun), quick=quick, seconds=seconds), '--ros-args', '-p',
+        f'depth.weights:={weights}', *options)
     decision_node(ros, 'always')
     try:
         camera = Camera(ros, timeout_s=40.0)
@@ -97,7 +126,5 @@ def test_in_the_middle_of_a_step_it_leaves_at_once_and_says_so(ros, weights, tmp
             time.sleep(0.1)
             assert process.poll() is None
     finally:
-        status, errors, seconds = end(process, *signals)
-    assert status == 0 and 'Traceback' not in errors, errors
-    assert 'a frame or training step was still in work: left it undone' in errors
-    assert seconds < MOST_S
+        ended = end(process, *signals)
+    return ended

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 import math
 
-from dectrain_ros.composition import compose
+from dectrain_ros.composition import compose, threads_beside_a_camera
 from dectrain_ros.frames import Decision
 from dectrain_ros.training.throttle import (
     DEPTH, HEAT, hottest_celsius, OperatingLimits, RATE, SHARE)
@@ -138,3 +138,11 @@ def test_training_is_bound_to_its_cpu_threads_and_inference_is_not(
         assert torch.get_num_threads() == threads
     finally:
         worker.close()
+
+
+@pytest.mark.parametrize('torchs, usable, taken', [
+    (2, 2, 1), (1, 1, 1), (4, 8, 4), (8, 8, 7), (32, 64, 8), (1, 64, 1)])
+def test_a_processor_is_left_to_others_beside_a_camera(monkeypatch, torchs, usable, taken):
+    monkeypatch.setattr('os.sched_getaffinity', lambda _: set(range(usable)), raising=False)
+    monkeypatch.setattr('torch.get_num_threads', lambda: torchs)
+    assert threads_beside_a_camera() == taken

@@ -1,5 +1,6 @@
 """The depth and the decision node on real topics."""
 
+import logging
 import subprocess
 import sys
 import time
@@ -303,3 +304,17 @@ def test_a_bad_start_is_one_line_and_an_exit_status_of_its_own(module, arguments
 def test_arguments_that_are_not_for_ros_are_refused():
     status, errors = output(start('decision_node', 'decision.policy:=never'))
     assert status == 2 and 'unknown arguments decision.policy:=never' in errors
+
+
+def test_what_the_package_logs_and_what_is_set_is_written_by_the_nodes_logger(
+        ros, weights, tmp_path, capfd):
+    node = depth_node(ros, weights, **{
+        'checkpoints.folder': str(tmp_path), 'checkpoints.resume': True, 'depth.threads': 1})
+    node.set_parameters([Parameter('training.learning_rate', value=1e-5)])
+    _, told = capfd.readouterr()
+    for text in ('nothing to resume from yet: ', 'training.learning_rate is set to 1e-05',
+                 'loaded lite on cpu, with 1 CPU threads of torch (depth.threads is 1)'):
+        assert any('[depth_node]: ' + text in line for line in told.splitlines()), told
+    logging.getLogger('dectrain_ros.training').warning('of a step')
+    _, told = capfd.readouterr()
+    assert '[WARN]' in told and '[depth_node]: of a step' in told

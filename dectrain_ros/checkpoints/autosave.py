@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+import threading
 from typing import Callable, Mapping, Optional
 
 from dectrain_ros.checkpoints.checkpoint import Checkpoints, Contents, Found, read, write
@@ -15,9 +16,10 @@ class Keeper:
     """
     Keeps what somebody learns by steps: now and then, when asked to, and at the end.
 
-    To be used by the thread that learns. has_news: whether something changed since what is on
-    disk; who changes it otherwise than by a step sets it. saved counts the checkpoints written by
-    themselves, failures those that could not be; they may be read by any thread.
+    To be used by the thread that learns, and end by another one, too. has_news: whether something
+    changed since what is on disk; who changes it otherwise than by a step sets it. saved counts
+    the checkpoints written by themselves, failures those that could not be; they may be read by
+    any thread.
 
     :param name: of the files, as for Checkpoints.
     :param model: as for write.
@@ -35,6 +37,7 @@ class Keeper:
         self._model, self._every, self._resumes = model, save_every, resume
         self.saved = self.failures = 0
         self.has_news = False
+        self._writing = threading.Lock()
         self._checkpoints: Optional[Checkpoints] = None
         if folder:
             try:
@@ -54,8 +57,9 @@ class Keeper:
         if path is not None:
             write(path, self._model, contents)
             return path
-        path = self._folder().save(contents)
-        self.has_news = False
+        with self._writing:
+            path = self._folder().save(contents)
+            self.has_news = False
         return path
 
     def find(self, path: Optional[Path] = None) -> Found:
@@ -95,19 +99,20 @@ class Keeper:
         if self._checkpoints and self._every and steps % self._every == 0:
             self._autosave(contents)
 
-    def end(self, contents: Callable[[], Contents]) -> None:
-        """Save a last time, where there is a folder and news."""
-        if self._checkpoints and self.has_news:
-            self._autosave(contents)
+    def end(self, contents: Callable[[], Contents]) -> bool:
+        """Save a last time, where there is a folder and news; return whether that was done."""
+        return bool(self._checkpoints) and self.has_news and self._autosave(contents)
 
-    def _autosave(self, contents: Callable[[], Contents]) -> None:
+    def _autosave(self, contents: Callable[[], Contents]) -> bool:
         try:
             self.save(contents())
             self.saved += 1
+            return True
         except OSError as error:
             self.failures += 1
             if self.failures == 1:
                 _logger.warning('no checkpoint could be written (said once, counted): %s', error)
+            return False
 
     def _folder(self) -> Checkpoints:
         if self._checkpoints is None:

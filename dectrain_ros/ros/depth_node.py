@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Awaitable, Callable, List, Optional
 
-from dectrain_ros.composition import compose
+from dectrain_ros.composition import compose, threads_beside_a_camera
 from dectrain_ros.config import Config
 from dectrain_ros.decision.cost import make_cost_model
 from dectrain_ros.frames import DepthPrediction, Frame
@@ -26,7 +26,9 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool, Trigger
 
-_END_S = 1.0            # threads have so long to end with the process
+# Threads have so long to end with the process. ros2 launch sends SIGTERM 5 s after SIGINT, which
+# is ignored by then, and kills after another 5 s.
+_END_S = 3.0
 _NO_MODEL = 'no model is loaded: configure the node first'
 
 
@@ -65,11 +67,14 @@ class DepthNode(ManagedNode):
     def load(self) -> None:
         """Load the network, advertise the outputs."""
         config = with_own_checkpoints(self._options.config, self)
-        self._pipeline, self._cost = compose(config), config.decision.cost
+        threads = config.depth.threads or threads_beside_a_camera()
+        self._pipeline = compose(config.replaced('depth.threads', threads))
+        self._cost = config.decision.cost
         self._outputs = Outputs(self, self._pipeline)
         self._training = Training(self, self._pipeline, self._health)
         self.get_logger().info(
-            f'loaded {config.depth.network} on {self._pipeline.estimator.device}')
+            f'loaded {config.depth.network} on {self._pipeline.estimator.device}, with {threads} '
+            f'CPU threads of torch (depth.threads is {config.depth.threads})')
 
     def unload(self) -> None:
         """Free the network, take the outputs away."""
@@ -112,6 +117,10 @@ class DepthNode(ManagedNode):
         self._inference = None
         self._pipeline.trainer.close()
         return True
+
+    def salvage(self) -> bool:
+        """Save what passed the last check, beside a step in work; return whether it was saved."""
+        return self._pipeline is not None and self._pipeline.trainer.salvage()
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:

@@ -28,7 +28,8 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
     Spin a node until SIGINT, SIGTERM or its own shutdown.
 
     :param make_node: makes the node; it says by ValueError or OSError, in one line, why it cannot
-        start. The node's close() joins its threads and returns whether they ended.
+        start. The node's close() joins its threads and returns whether they ended; where they did
+        not, its salvage(), if it has one, saves what it can and returns whether it did.
     :param args: command line; None takes the process's.
     :returns: exit status: 0, or NOT_STARTED if the node could not start.
     """
@@ -69,7 +70,7 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
             rclpy.try_shutdown()
             from_now_on()               # rclpy put the handlers back that were there before it
         if not ended:
-            _leave_at_once(name)
+            _leave_at_once(node)
     return 0
 
 
@@ -116,11 +117,16 @@ def no_arguments_left(args: Optional[List[str]]) -> None:
             '--ros-args -p room.option:=value')
 
 
-def _leave_at_once(name: str) -> None:
+def _leave_at_once(node: Node) -> None:
     """End the process under a thread that is deep in a library, where Python's end would abort."""
-    get_logger(name).warning(
-        'a frame or training step was still in work: left it undone; what was learnt since the '
-        'last checkpoint is lost')
+    lost = 'what was learnt since the last checkpoint is lost'
+    try:
+        if hasattr(node, 'salvage') and node.salvage():
+            lost = 'what passed the last check is saved'
+    except Exception as error:          # of a part that the thread was changing
+        lost = f'{lost} ({type(error).__name__}: {error})'
+    node.get_logger().warning(
+        f'a frame or training step was still in work: left it undone; {lost}')
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Callable, Optional
 
+from dectrain_ros.ros.log_handler import LogHandler
 from dectrain_ros.ros.parameters import AUTOSTART
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -33,8 +34,14 @@ class ManagedNode(LifecycleNode, ABC):
         """Start unconfigured; a subclass then declares its parameters."""
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **ros)
         self.state, self.problem = UNCONFIGURED, ''
+        self._log_handler = LogHandler(self.get_logger())
         change = self._service_change_state
         change.callback = self._refusing(change.callback)
+
+    def destroy_node(self) -> None:
+        """End the node, and its log of what the package does."""
+        self._log_handler.stop()
+        super().destroy_node()
 
     @abstractmethod
     def load(self) -> None:
@@ -54,7 +61,7 @@ class ManagedNode(LifecycleNode, ABC):
 
     @abstractmethod
     def close(self) -> bool:
-        """End threads for good, in about a second; returns whether they ended."""
+        """End threads for good, in a few seconds; returns whether they ended."""
 
     def start(self) -> None:
         """

@@ -88,7 +88,7 @@ class Parameters:
             if not name.startswith(qos_overrides.PREFIX):
                 node.undeclare_parameter(name)          # another node's: setting it does nothing
         self._live = {o.name for o in known if o.live and changed is not None}
-        self._changed = changed
+        self._changed, self._logger = changed, node.get_logger()
         for o in known:
             if o.name in given:
                 node.undeclare_parameter(o.name)        # ROS declared it without a descriptor
@@ -123,6 +123,8 @@ class Parameters:
         except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.config = config
+        for p in changes:
+            self._logger.info(f'{p.name} is set to {p.value}')
         return SetParametersResult(successful=True)
 
 

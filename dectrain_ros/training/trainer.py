@@ -214,6 +214,14 @@ class Trainer:
         """Save a last time, where there is a folder and something new was learnt."""
         self._autosave.end(self._contents)
 
+    def salvage(self) -> bool:
+        """
+        Save the last good version beside a step that does not end; return whether that was done.
+
+        To be called by another thread than the one that trains, just before the process ends.
+        """
+        return self.guard.good is not None and self._autosave.end(self._contents)
+
     def _within_memory(self, batch: TrainingBatch) -> Attempt:
         batch = replace(
             batch, replayed=batch.replayed[:self._max_samples - 1],

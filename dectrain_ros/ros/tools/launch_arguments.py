@@ -80,7 +80,7 @@ OF_A_CAMERA = (
              "that of the parameters' file, else ~/.ros/dectrain_ros, but none for a bag."),
     Argument('resume', '', 'Start with the newest checkpoint of that folder, where there is one.',
              ('', *_TRUTH)),
-    Argument('threads', '', 'CPU threads of the depth node; 0: all but one.'),
+    Argument('threads', '', 'CPU threads of the depth node; 0: all but one, at most 8.'),
     Argument('body_frame', '', "Frame the pose topic's poses are of, where its messages do not "
              'name it.'),
     Argument('extrinsic', '', 'Place of the camera on the frame the poses are of: x y z (m) and '
