@@ -41,7 +41,11 @@ setup(
         'scipy>=1.8',
         'torch>=2.1',
     ],
-    extras_require={'opencv': ['opencv-python-headless>=4.5'], 'ray': ['ray>=2.9']},
+    extras_require={
+        'opencv': ['opencv-python-headless>=4.5'],
+        'ray': ['ray>=2.9'],
+        'test': ['pytest'],     # by which colcon test knows what runs the suite
+    },
     zip_safe=False,
     entry_points={
         'console_scripts': [

@@ -61,6 +61,13 @@ def test_package_xml_and_setup_py_name_one_package():
     assert manifest().findtext('export/build_type') == 'ament_python'
 
 
+def test_package_xml_names_a_maintainer_and_a_page_that_can_be_reached():
+    email, url = manifest().find('maintainer').get('email'), manifest().findtext('url')
+    if email.endswith('.invalid') or url is None:
+        pytest.xfail('set url and maintainer in package.xml before a release')
+    assert '@' in email and url.startswith('https://')
+
+
 def test_package_xml_declares_every_ros_and_system_package_that_is_imported():
     declared = {d.text for tag in ('depend', 'exec_depend') for d in manifest().findall(tag)}
     wanted = {n for n in imported() if n in FROM_ROS or n.endswith(MESSAGES)}
@@ -167,19 +174,41 @@ def test_a_profile_names_known_options_and_only_what_differs(profile):
             assert value != defaults[node][name]        # KeyError: wrong node
 
 
-def test_colcon_installs_executables_launch_and_parameters(tmp_path):
+def colcon(folder, *arguments):
+    """Run colcon in a workspace."""
+    done = subprocess.run(
+        [sys.executable, '-m', 'colcon', '--log-base', 'log', *arguments], cwd=folder,
+        capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope='module')
+def workspace(tmp_path_factory):
+    """Build the package, with one file of its tests, in a workspace of its own."""
     if not importlib.util.find_spec('colcon_ros'):
         pytest.skip('colcon is not installed in this environment')
-    source = tmp_path / 'src' / 'dectrain_ros'
+    workspace = tmp_path_factory.mktemp('workspace')
+    source = workspace / 'src' / 'dectrain_ros'
     for name in ('dectrain_ros', 'config', 'launch', 'resource', 'views'):
-        shutil.copytree(name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
-    for name in ('package.xml', 'setup.py', 'setup.cfg', 'pyproject.toml'):
-        shutil.copy(name, source)
-    built = subprocess.run(
-        [sys.executable, '-m', 'colcon', '--log-base', 'log', 'build'], cwd=tmp_path,
-        capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    prefix = tmp_path / 'install' / 'dectrain_ros'
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
+    (source / 'test').mkdir()
+    for name in ('package.xml', 'setup.py', 'setup.cfg', 'pyproject.toml', 'test/test_config.py'):
+        shutil.copy(ROOT / name, source / name)
+    colcon(workspace, 'build')
+    return workspace
+
+
+def test_colcon_test_runs_the_suite(workspace):
+    colcon(workspace, 'test')
+    results = workspace / 'build' / 'dectrain_ros' / 'pytest.xml'
+    suite, = ElementTree.parse(results).getroot().iter('testsuite')
+    assert int(suite.get('tests')) > 10 and suite.get('failures') == suite.get('errors') == '0'
+
+
+def test_colcon_installs_executables_launch_and_parameters(workspace):
+    prefix = workspace / 'install' / 'dectrain_ros'
     assert {p.name for p in (prefix / 'lib' / 'dectrain_ros').iterdir()} == {
         'depth_node', 'decision_node', 'bag_player', 'live_evaluation', 'dectrain',
         'dectrain_demo'}
