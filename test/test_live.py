@@ -19,6 +19,7 @@ from dectrain_ros.ros.tools import live_evaluation      # noqa: E402
 from dectrain_ros.ros.tools.demo import main                  # noqa: E402
 from dectrain_ros.ros.tools.live_scores import LiveEvaluation, NO_DEPTH, NO_FRAME    # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue     # noqa: E402,I100
+from rclpy.executors import ExternalShutdownException   # noqa: E402
 from rclpy.node import Node                             # noqa: E402
 from ros_parts import output, start, wait_until         # noqa: E402
 from sensor_msgs.msg import Image                       # noqa: E402
@@ -259,3 +260,16 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(
 def test_the_demo_refuses_a_policy_as_it_compares_two(tmp_path, capsys):
     assert main(['--out', str(tmp_path), '--set', 'decision.policy=never']) == 1
     assert 'leave decision.policy out of --set' in ' '.join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize('stop', [KeyboardInterrupt, ExternalShutdownException])
+def test_a_demo_that_is_interrupted_says_so_in_a_line(tmp_path, capsys, monkeypatch, stop):
+    def stopped(*_):
+        raise stop
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr('dectrain_ros.ros.tools.demo.write_walk', stopped)
+    try:
+        assert main(['--out', str(tmp_path)]) == 130
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert 'demo: interrupted; its processes were ended' in capsys.readouterr().err

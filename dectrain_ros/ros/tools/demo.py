@@ -20,6 +20,7 @@ from dectrain_ros.ros.tools.live_scores import LiveEvaluation
 from dectrain_ros.ros.tools.playlist import LISTENER
 from dectrain_ros.synthetic.write_bag import Walk, write_walk
 import rclpy
+from rclpy.executors import ExternalShutdownException
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -46,7 +47,8 @@ def main(args: Optional[List[str]] = None) -> int:
     console = Console(stderr=True)
     try:
         _demo(options, console)
-    except KeyboardInterrupt:
+    # The second one where a shell's background job had SIGINT ignored, and it was sent by hand.
+    except (KeyboardInterrupt, ExternalShutdownException):
         console.print('demo: interrupted; its processes were ended')
         return 130
     except (ValueError, OSError, Failed) as error:
