@@ -57,7 +57,7 @@ class DecisionNode(ManagedNode):
         self._take(self._options.config)
 
     def unload(self) -> None:
-        """Let the policy and what it learned go."""
+        """Drop the policy and what it learned."""
         self._policy = None
 
     def listen(self) -> None:
@@ -141,7 +141,7 @@ class DecisionNode(ManagedNode):
             self._health.problem('malformed outcome', str(error))
 
     def _service(self, done: str, work: Callable[[Kept], str]) -> Callable:
-        """Give the callback of a service that works on the policy."""
+        """Return the callback of a service that works on the policy."""
         def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             if self._policy is None:
                 response.message = _NO_POLICY
@@ -171,7 +171,7 @@ class DecisionNode(ManagedNode):
 
 
 def _gain(config: Config) -> GainPredictor:
-    """Give the predictor of gain; what adapts it, torch, is imported only if it is asked for."""
+    """Return the predictor of gain; torch, which adapts it, is imported only where needed."""
     from dectrain_ros.decision.published.online import OnlineGain
     return OnlineGain(load_gain(config.decision.gain_file), seed=config.seed)
 

@@ -136,7 +136,7 @@ class DepthNode(ManagedNode):
             self._inputs.change(config.pose)
 
     def _service(self, name: str, work: Callable[[Training], Awaitable[Answer]]) -> Callable:
-        """Give the callback of a service that works on what trains."""
+        """Return the callback of a service that works on what trains."""
         async def answer(request: Trigger.Request, response: Trigger.Response
                          ) -> Trigger.Response:
             if self._training is None:

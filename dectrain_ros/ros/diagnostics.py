@@ -129,14 +129,14 @@ def _pose_causes(health: Health) -> Iterator[Cause]:
 
 
 def depth_numbers(health: Health) -> Mapping[str, float]:
-    """Give a depth node's rates, Hz, and the share of frames trained on in the last minute."""
+    """Return a depth node's rates, Hz, and the share of frames trained on in the last minute."""
     return {'images_hz': health.rate('images'), 'depth_hz': health.rate('frames'),
             'poses_hz': health.rate('poses'),
             'share_trained': _share(health, 'trained', 'frames'), 'memory_mb': memory_mb()}
 
 
 def safety_numbers(safety: Safety) -> Mapping[str, float]:
-    """Give how training fares; rollbacks by reason, too, and the limit that holds by name."""
+    """Return how training fares; rollbacks by reason, too, and the limit that holds by name."""
     numbers = safety._asdict()
     del numbers['rollbacks']
     numbers['rollbacks'] = sum(safety.rollbacks.values())
@@ -144,7 +144,7 @@ def safety_numbers(safety: Safety) -> Mapping[str, float]:
 
 
 def safety_causes(safety: Safety) -> Iterator[Cause]:
-    """Say why training harms, or is not remembered."""
+    """Return why training harms, or is not remembered."""
     if safety.pause_frames:
         often = max(safety.rollbacks, key=safety.rollbacks.get)
         yield _warning(
@@ -155,7 +155,7 @@ def safety_causes(safety: Safety) -> Iterator[Cause]:
 
 
 def unsaved_causes(failures: int) -> Iterator[Cause]:
-    """Say that what is learnt will not be remembered."""
+    """Return that what is learnt will not be remembered."""
     if failures:
         yield _warning(f'{failures} checkpoints could not be written: is there room, and may '
                        'checkpoints.folder be written to?')
@@ -163,7 +163,7 @@ def unsaved_causes(failures: int) -> Iterator[Cause]:
 
 def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:
     """
-    Say why an active decision node's work does not go well.
+    Return why an active decision node's work does not go well.
 
     :param predictor: of gain, None where the policy needs none.
     """
@@ -178,7 +178,7 @@ def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:
 
 
 def kept_numbers(policy: Kept) -> Mapping[str, float]:
-    """Give whether predicted gain is trusted, and what was learnt and saved, where anything is."""
+    """Return whether predicted gain is trusted, and what was learnt and saved, if anything."""
     if not policy.predictor:
         return {}
     return {'gain_trusted': int(policy.predictor.trusted), 'steps': policy.steps,
@@ -186,14 +186,14 @@ def kept_numbers(policy: Kept) -> Mapping[str, float]:
 
 
 def decision_numbers(health: Health) -> Mapping[str, float]:
-    """Give a decision node's rate, Hz, and the share of frames asked for in the last minute."""
+    """Return a decision node's rate, Hz, and the share of frames asked for in the last minute."""
     return {'decisions_hz': health.rate('candidates'),
             'share_asked': _share(health, 'asked to train', 'candidates'),
             'memory_mb': memory_mb()}
 
 
 def lifecycle_cause(state: str, problem: str, address: str) -> Cause:
-    """Say that a node does nothing, as it is not active, and what to do."""
+    """Return that a node does nothing, as it is not active, and what to do."""
     if problem:
         return _error(f'{state}: {problem}')
     step = 'configure' if state == 'unconfigured' else 'activate'
@@ -202,7 +202,7 @@ def lifecycle_cause(state: str, problem: str, address: str) -> Cause:
 
 def report(node: Node, status: DiagnosticStatus, device: str = '') -> DiagnosticArray:
     """
-    Give the message for /diagnostics.
+    Return the message for /diagnostics.
 
     :param device: what computes, beside the machine's name.
     """
@@ -213,12 +213,12 @@ def report(node: Node, status: DiagnosticStatus, device: str = '') -> Diagnostic
 
 
 def status_name(node: Node, task: str) -> str:
-    """Give a status' name, which two cameras in two namespaces must not share."""
+    """Return a status' name, which two cameras in two namespaces must not share."""
     return f'{node.get_fully_qualified_name().lstrip("/")}: {task}'
 
 
 def memory_mb() -> float:
-    """Give the memory this process holds, MB (10^6 bytes); nan where the system does not tell."""
+    """Return the memory this process holds, MB (10^6 bytes); nan where it is not known."""
     try:
         return int(Path('/proc/self/statm').read_text().split()[1]) * _PAGE / 1e6
     except OSError:
@@ -230,7 +230,7 @@ def _share(health: Health, part: str, whole: str) -> float:
 
 
 def _told(node: Node, topic: str) -> str:
-    """Give a topic and how many publish on it: none, or some whose messages do not come."""
+    """Return a topic and how many publish on it: none, or some whose messages do not come."""
     return f'{topic} ({node.count_publishers(topic)} publishers)'
 
 

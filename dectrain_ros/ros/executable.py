@@ -77,7 +77,7 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
 @contextmanager
 def _undisturbed() -> Iterator[Callable[[], None]]:
     """
-    Give a function from whose call on signals are ignored, to the end of the context.
+    Yield a function from whose call on signals are ignored, to the end of the context.
 
     Ctrl-C reaches a node from the terminal and again from ros2 launch; the second one must not
     end it in the middle of its end.
@@ -99,7 +99,7 @@ def _undisturbed() -> Iterator[Callable[[], None]]:
 
 
 def end() -> None:
-    """Let run come to its end; a signal that does so at the same moment is no error."""
+    """End run; a signal that does so at the same moment is no error."""
     with suppress(RuntimeError):
         rclpy.try_shutdown()
 

@@ -61,7 +61,7 @@ class Inputs:
             _BACK, post_callback=self._on_clock_back)
 
     def change(self, pose: PoseConfig) -> None:
-        """Take over the options of poses that may change while running."""
+        """Apply the options of poses that may change while running."""
         with self._inbox.changing():
             self._poses.poses.change_limits(pose.max_speed, pose.max_turn_rate)
 
@@ -77,7 +77,7 @@ class Inputs:
         return Topic(self._node.resolve_topic_name(name), f'{package}/msg/{kind.__name__}')
 
     def close(self) -> None:
-        """Take the subscriptions away again; what they brought may still be asked for."""
+        """Remove the subscriptions; what they brought may still be asked for."""
         self._jumps.unregister()
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
@@ -102,7 +102,7 @@ class Inputs:
 
 
 def patience_clock(node: Node) -> Callable[[], float]:
-    """Give the clock by which a node waits, s: simulated time stands still where a bag pauses."""
+    """Return the clock by which a node waits, s: simulated time stands still in a bag's pause."""
     clock = node.get_clock()
 
     def now_s() -> float:

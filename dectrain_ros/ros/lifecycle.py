@@ -132,7 +132,7 @@ class ManagedNode(LifecycleNode, ABC):
         return TransitionCallbackReturn.SUCCESS
 
     def _refusing(self, change: Callable) -> Callable:
-        """Give the callback of service change_state, with a refusal where rclpy raises."""
+        """Return the callback of service change_state, with a refusal where rclpy raises."""
         def changed(request, response):
             try:
                 return change(request, response)

@@ -46,7 +46,7 @@ class Outputs:
         self._cloud = PointCloud()
 
     def close(self) -> None:
-        """Take the topics away."""
+        """Remove the topics."""
         for publisher in (self._depth, self._variance, self._color, self._info, self._points):
             self._node.destroy_publisher(publisher)
 
@@ -103,7 +103,7 @@ class PointCloud:
     def message(self, header: Header, depth: np.ndarray, camera: Intrinsics, image: np.ndarray
                 ) -> PointCloud2:
         """
-        Give the message, to be published before the next one is asked for.
+        Return the message, to be published before the next one is asked for.
 
         :param depth: along the optical axis, float32 m, (H, W).
         :param camera: at H x W.
@@ -160,5 +160,5 @@ _PALETTE = np.ascontiguousarray(
 
 
 def _image_of(shape, frame: Frame, prediction: DepthPrediction) -> np.ndarray:
-    """Give the picture at depth's size: the camera's or the network's."""
+    """Return the picture at depth's size: the camera's or the network's."""
     return frame.image if frame.image.shape[:2] == shape else prediction.image

@@ -28,7 +28,7 @@ class ImageConfig(Room):
 
 def with_own_checkpoints(config: Config, node: Node) -> Config:
     """
-    Give the configuration with checkpoints in a sub-folder of the node's namespace.
+    Return the configuration with checkpoints in a sub-folder of the node's namespace.
 
     Two cameras may be given the same parameters; the checkpoints of one are none of the other's.
     """
@@ -112,7 +112,7 @@ class Parameters:
         return self.autostart if name == AUTOSTART.name else self.config.seed
 
     def _set(self, parameters: List[Parameter]) -> SetParametersResult:
-        """Take all of the new values, or none and say why."""
+        """Set all of the new values, or none and return why."""
         changes = [p for p in parameters if p.name in self._live]
         config = self.config
         try:

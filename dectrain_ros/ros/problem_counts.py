@@ -73,7 +73,7 @@ class Health:
             self._heard_s.update(dict.fromkeys(what, self._now_s()))
 
     def silence_s(self, what: str) -> float:
-        """Give how long nothing was heard since it came last or is expected; 0 if it is not."""
+        """Return how long nothing was heard since it came last or is expected; 0 if it is not."""
         with self._lock:
             now_s = self._now_s()
             return now_s - self._heard_s.get(what, now_s)
@@ -96,29 +96,29 @@ class Health:
             self._logger.warning(f'{text} (logged once, counted in /diagnostics)')
 
     def detail(self, key: str) -> str:
-        """Give the newest detail of a problem, 'problem: reason' or 'dropped: reason'."""
+        """Return the newest detail of a problem, 'problem: reason' or 'dropped: reason'."""
         with self._lock:
             return self._details.get(key, '')
 
     def latency(self, seconds: float) -> None:
-        """Take note of one frame's time through the node."""
+        """Note one frame's time through the node."""
         with self._lock:
             self._latencies_s.append(seconds)
 
     def recent(self, key: str, seconds: float = _RATE_S) -> int:
-        """Give how far a counter rose over the last so many seconds, 60 at most, about."""
+        """Return how far a counter rose over the last so many seconds, 60 at most, about."""
         with self._lock:
             return self._total(key) - self._since(seconds).counts[key]
 
     def rises(self, prefix: str) -> Counter:
-        """Give the problems that start so, by what follows, that rose lately, and how far."""
+        """Return the problems that start so, by what follows, that rose lately, and how far."""
         with self._lock:
             rises = self._problems - self._since(_RATE_S).counts
         return Counter({key[len(prefix):]: n for key, n in rises.items()
                         if key.startswith(prefix)})
 
     def rate(self, key: str) -> float:
-        """Give how often a counter rises, Hz, over the last seconds."""
+        """Return how often a counter rises, Hz, over the last seconds."""
         with self._lock:
             before = self._since(_RATE_S)
             elapsed_s = self._now_s() - before.at_s
@@ -129,7 +129,7 @@ class Health:
         return self._counts[key] + self._problems[key]
 
     def _since(self, seconds: float) -> _Tick:
-        """Give the oldest tick not much older than so many seconds."""
+        """Return the oldest tick not much older than so many seconds."""
         from_s = self._now_s() - seconds - 0.5
         return next((t for t in self._ticks if t.at_s >= from_s), self._ticks[-1])
 
@@ -168,5 +168,5 @@ class Health:
 
 
 def _plain(number):
-    """Give a number as people read it."""
+    """Return a number as people read it."""
     return f'{number:.4g}' if isinstance(number, float) else number

@@ -29,6 +29,6 @@ def carried_out(done: str, work: Callable[[], str]) -> Answer:
 
 
 def loaded(found: Found, as_what: str = '') -> str:
-    """Say what was loaded, and which newer checkpoints could not be."""
+    """Return what was loaded, and which newer checkpoints could not be."""
     passed_over = ''.join(f'; passed over: {reason}' for reason in found.refused)
     return f'loaded {found.path}{as_what}{passed_over}'

@@ -60,7 +60,7 @@ class Training:
         return True
 
     def close(self) -> None:
-        """Take the publishers away, after stop."""
+        """Remove the publishers, after stop."""
         self._node.destroy_publisher(self._candidate)
         self._node.destroy_publisher(self._outcome)
 
@@ -96,7 +96,7 @@ class Training:
         return await self._answered('saved', lambda: f'saved {self._pipeline.trainer.save()}')
 
     async def load(self) -> Answer:
-        """Take up the newest usable checkpoint; newer ones that are not are told of."""
+        """Read the newest usable checkpoint; the answer names newer ones that are not usable."""
         def work() -> str:
             found = self._pipeline.trainer.load()
             return loaded(found, f' as weight version {self._pipeline.trainer.weights.newest}')

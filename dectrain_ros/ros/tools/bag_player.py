@@ -159,7 +159,7 @@ class BagPlayer(Node):
         return False
 
     def _missing(self) -> str:
-        """Say what nobody does yet; '' if playing can start."""
+        """Return what nobody does yet; '' if playing can start."""
         answers = () if self._play.rate else ('depth/image',)       # which it awaits itself
         unheard = [topic for topic, publisher in self._players.items()
                    if not publisher.get_subscription_count()]

@@ -104,7 +104,7 @@ OF_A_BAG = (
 
 
 def params_file(share: str) -> Argument:
-    """Give the argument that names the parameters' file; share is the package's."""
+    """Return the argument that names the parameters' file; share is the package's."""
     return Argument(
         'params_file', os.path.join(share, 'config', 'dectrain.yaml'),
         'Parameters of both nodes; beside the default: jetson.yaml and cpu.yaml.')
@@ -178,7 +178,7 @@ def refuse_unusable(given: Mapping[str, str]) -> None:
 
 def stream_of(given: Mapping[str, str]) -> Stream:
     """
-    Say where input comes from; what was not said are the usual names, or what the bag holds.
+    Return where input comes from; what was not said are the usual names, or what the bag holds.
 
     :param given: the arguments.
     :raises BagError: if the bag cannot be read, or lacks a topic.
@@ -242,7 +242,7 @@ def _folder_in(tree: Any) -> bool:
 
 def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Command:
     """
-    Say how the bag is played.
+    Return how the bag is played.
 
     :raises ValueError: if rosbag2 is asked for and not installed, or cannot do what is asked.
     """
@@ -266,7 +266,7 @@ def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Comma
 
 
 def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
-    """Say how the nodes are evaluated, if they are."""
+    """Return how the nodes are evaluated, if they are."""
     if given['evaluate'] != 'true':
         return None
     return Command('live_evaluation', [
@@ -274,7 +274,7 @@ def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
 
 
 def fixed_frame(given: Mapping[str, str], stream: Stream) -> str:
-    """Give the frame in which RViz shows points: that of the bag's images where it is not said."""
+    """Return the frame in which RViz shows points: that of the bag's images unless it is given."""
     if given['rviz_frame'] or not given['bag']:
         return given['rviz_frame'] or 'map'
     return next(Bag(given['bag'], Topics(*stream[:3]), pose=None).frames(count=1)).frame.frame_id

@@ -54,7 +54,7 @@ def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterat
 
 
 def _pose_stamp_ns(message: RawMessage) -> int:
-    """Give the stamp of a pose, or of the first of some transforms; -1 if there is none."""
+    """Return the stamp of a pose, or of the first of some transforms; -1 if there is none."""
     if message.msgtype != TRANSFORMS:
         return header_stamp_ns(message.data)
     data = bytes(message.data[:16])         # representation, count, then the first one's header
@@ -72,7 +72,7 @@ def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
 
 
 def message_type(name: str) -> type:
-    """Give the Python type of 'package/msg/Name'."""
+    """Return the Python type of 'package/msg/Name'."""
     package, _, kind = name.split('/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), kind)
@@ -82,7 +82,7 @@ def message_type(name: str) -> type:
 
 
 def add_topics(parser: argparse.ArgumentParser) -> None:
-    """Let a command be told which of a bag's topics to play."""
+    """Add arguments for the topics of a bag to play."""
     for topic, kinds_of_it in (('image', 'Image or CompressedImage'),
                                ('camera-info', 'CameraInfo'),
                                ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF')):
@@ -91,5 +91,5 @@ def add_topics(parser: argparse.ArgumentParser) -> None:
 
 
 def topics_of(options: argparse.Namespace) -> Topics:
-    """Give what add_topics let be told."""
+    """Return the topics that the arguments of add_topics name."""
     return Topics(options.image, options.camera_info, options.pose)
