@@ -21,6 +21,7 @@ from rclpy.node import Node                             # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until      # noqa: E402
 from rosgraph_msgs.msg import Clock                     # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image           # noqa: E402
+from std_msgs.msg import Empty                          # noqa: E402
 from std_srvs.srv import SetBool                        # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
@@ -172,6 +173,9 @@ def test_it_waits_for_a_listener_and_for_all_it_listens_to(ros, bag):
     player, ended = play(ros, bag, wait_s=1.0, listener='scorer')
     assert ended.wait(10.0) and player.problem == 'nobody published /scored in 1 s'
     ros.tester.create_publisher(Image, 'scored', 1)
+    player, ended = play(ros, bag, wait_s=1.0, listener='scorer')
+    assert ended.wait(10.0) and player.problem == 'nobody advertised scorer/ready in 1 s'
+    scorer.create_publisher(Empty, '~/ready', 1)
     player, ended = play(ros, bag, listener='scorer')
     assert ended.wait(10.0) and player.problem == '' and player.images == 3
 

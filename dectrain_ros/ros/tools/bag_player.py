@@ -13,7 +13,8 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 from dectrain_ros.bags.reader import Bag, header_stamp_ns, TRANSFORMS
 from dectrain_ros.ros.executable import end, run
 from dectrain_ros.ros.messages import stamp_from_ns
-from dectrain_ros.ros.tools.playlist import add_topics, kinds, message_type, playlist, topics_of
+from dectrain_ros.ros.tools.playlist import (
+    add_topics, kinds, message_type, playlist, READY, topics_of)
 from dectrain_ros.ros.tools.progress_bar import Progress
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.publisher import Publisher
@@ -34,8 +35,9 @@ class Play(NamedTuple):
     rate: times the recorded speed; 0 gives the next image once depth of the one before arrived,
     or depth_timeout_s passed. loops: times through the bag, 0 for ever. start_s: where every loop
     starts, s into the bag. ground_truth: play true depth too. wait_s: longest wait for
-    subscribers, s; 0 starts at once. listener: a node that must be there first, and all that it
-    listens to published, so that it misses nothing; '' if there is none.
+    subscribers, s; 0 starts at once. listener: a node that must be there first, all that it
+    listens to published, and its topic `ready` advertised, so that it misses nothing; '' if there
+    is none.
     """
 
     rate: float = 1.0
@@ -169,7 +171,11 @@ class BagPlayer(Node):
         if self._play.listener and not heard:
             return f'is {self._play.listener} and listens'
         unsaid = [topic for topic in (*answers, *heard) if not self.count_publishers(topic)]
-        return f'published {", ".join(unsaid)}' if unsaid else ''
+        if unsaid:
+            return f'published {", ".join(unsaid)}'
+        # That it is published does not say that it is heard: discovery may take a second.
+        ready = f'{self._play.listener}/{READY}'
+        return f'advertised {ready}' if heard and not self.count_publishers(ready) else ''
 
     def _heard_by(self, listener: str) -> List[str]:
         """List the topics a node of this namespace listens to; [] if it is not there."""
@@ -240,7 +246,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument('--wait', type=float, default=default.wait_s,
                         help='longest wait for subscribers, s; 0: none')
     parser.add_argument('--listener', default=default.listener, metavar='NODE', help='start once '
-                        'this node is there, too, and all that it listens to is published')
+                        'this node is there, too, all that it listens to is published, and it '
+                        f'advertises NODE/{READY}')
     add_topics(parser)
     return parser
 

@@ -16,18 +16,22 @@ from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunRe
 from dectrain_ros.frames import Decision, StepResult
 from dectrain_ros.ros import messages
 from dectrain_ros.ros.tools.node_parameters import Settings
-from dectrain_ros.ros.tools.playlist import LISTENER
+from dectrain_ros.ros.tools.playlist import LISTENER, READY
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import Image
+from std_msgs.msg import Empty
 
 NO_DEPTH = 'no depth received'
 NO_FRAME = 'depth of no recorded frame, or twice of one'
 _NAN = math.nan
 _UNMEASURED = Amounts(_NAN, _NAN, _NAN)
 _PICTURES = 4
+_LOOK_S = 0.05          # how often publishers are looked for
 _SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
 _OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
 _DEPTH_NODE, _DECISION_NODE = 'depth_node', 'decision_node'
@@ -74,11 +78,28 @@ class LiveEvaluation(Node):
         self._heard_s = time.monotonic()        # when depth came last
         self._settings = Settings(self, (_DEPTH_NODE, _DECISION_NODE))
         reliable = QoSProfile(depth=200)
-        self.create_subscription(Image, 'depth/image', self._on_depth, reliable)
+        self._unheard = [
+            self.create_subscription(Image, 'depth/image', self._on_depth, reliable)]
         for topic, callback in (
                 (messages.CANDIDATE, self._on_candidate), (messages.DECISION, self._on_decision),
                 (messages.OUTCOME, self._on_outcome), ('/diagnostics', self._on_diagnostics)):
-            self.create_subscription(DiagnosticArray, topic, callback, reliable)
+            self._unheard.append(
+                self.create_subscription(DiagnosticArray, topic, callback, reliable))
+        self._looking = self.create_timer(
+            _LOOK_S, self._look_for_publishers, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _look_for_publishers(self) -> None:
+        """Advertise `~/ready` once every topic is heard: the player waits for that."""
+        self._unheard = [heard for heard in self._unheard if not self._publishers_of(heard)]
+        if not self._unheard:
+            self._looking.cancel()
+            self.create_publisher(Empty, f'~/{READY}', 1)
+
+    def _publishers_of(self, heard: Subscription) -> int:
+        """Count publishers that a subscription is matched with; before Jazzy, that are known."""
+        if hasattr(heard, 'get_publisher_count'):
+            return heard.get_publisher_count()
+        return self.count_publishers(heard.topic_name)
 
     def close(self) -> bool:
         """Do nothing: there are no threads."""

@@ -10,6 +10,7 @@ from typing import Deque, Dict, Iterable, Iterator, List, Optional
 from dectrain_ros.bags.reader import Bag, header_stamp_ns, RawMessage, Topics, TRANSFORMS
 
 LISTENER = 'live_evaluation'        # name of the node for which a player may wait
+READY = 'ready'         # topic, under its name, that a listener advertises once it hears all
 _HELD_IMAGES = 30       # most images that wait for a pose after their stamp
 
 
