@@ -13,19 +13,15 @@ from dectrain_ros.ros.pose_sources import PoseInputs
 from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.ros.subscriptions import sensor, subscribe
 from dectrain_ros.sensing.lens import is_rectified, lens_from_camera_info
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:             # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
-
 _IMAGE_TYPES = {'raw': Image, 'compressed': CompressedImage}
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_LOOK_S = 0.2           # how often a latched camera_info is looked for
 _BACK = JumpThreshold(
     min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
 
@@ -52,11 +48,8 @@ class Inputs:
             subscribe(node, kind, topic, callback, sensor(5)) for kind, topic, callback in (
                 (self._image_type, 'image', self._on_image),
                 (CameraInfo, 'camera_info', self._on_camera_info))]
-        # A transient-local subscription gets the camera_info latched before this node began, but
-        # nothing from volatile publishers, and the default callback would warn of each of them.
-        self._subscriptions.append(node.create_subscription(
-            CameraInfo, 'camera_info', self._on_camera_info, _LATCHED,
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False)))
+        self._latched = node.create_timer(
+            _LOOK_S, self._look_for_latched, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._jumps = node.get_clock().create_jump_callback(
             _BACK, post_callback=self._on_clock_back)
 
@@ -79,6 +72,7 @@ class Inputs:
     def close(self) -> None:
         """Remove the subscriptions; what they brought may still be asked for."""
         self._jumps.unregister()
+        self._node.destroy_timer(self._latched)
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
         self._poses.close()
@@ -88,8 +82,22 @@ class Inputs:
         if self._inbox.put_image(message):
             self._health.drop('newer image came before its turn')
 
+    def _look_for_latched(self) -> None:
+        """
+        Subscribe to a camera_info that was latched before this node began.
+
+        Only where a publisher offers that: others would warn of a subscription they cannot serve.
+        """
+        topic = self._node.resolve_topic_name('camera_info')
+        if any(publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+               for publisher in self._node.get_publishers_info_by_topic(topic)):
+            self._latched.cancel()
+            self._subscriptions.append(self._node.create_subscription(
+                CameraInfo, 'camera_info', self._on_camera_info, _LATCHED))
+
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._health.heard('camera_info')
+        self._latched.cancel()          # what comes is newer than anything latched
         try:
             lens = lens_from_camera_info(message, self._rectified)
         except ValueError as error:
