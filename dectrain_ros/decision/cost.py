@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 import math
 import statistics
-from typing import Deque, List, NamedTuple, Sequence
+from typing import Deque, Dict, List, Mapping, NamedTuple, Sequence
 
 from dectrain_ros.decision.power import find_sensor, PowerSensor
 
@@ -44,15 +44,15 @@ class StepAmounts:
             self._amounts.append(amount)
             self.median = statistics.median(self._amounts)
 
-    def memory(self) -> List[float]:
-        """Return what the median goes over."""
-        return list(self._amounts)
+    def state_dict(self) -> Dict[str, List[float]]:
+        """Return the amounts that the median goes over."""
+        return {'amounts': list(self._amounts)}
 
-    def remember(self, memory: Sequence[float]) -> None:
-        """Restore what memory returned."""
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Restore what state_dict returned."""
         self._amounts.clear()
         self.median = math.nan
-        for amount in memory:
+        for amount in state['amounts']:
             self.add(amount)
 
 
