@@ -5,14 +5,14 @@ import math
 from dectrain_ros.decision.gain_policy import GainPolicy
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.policy import Tuning
-from dectrain_ros.decision.threshold import AtOnce, Threshold
+from dectrain_ros.decision.threshold import at_once, Threshold
 from predictors import candidate, outcome, Telling
 import pytest
 
 
 def dectrain(gain=None, seed=0, alpha=500.0, exploration=0.0, min_share=0.0):
     """Return the policy; by default it never explores."""
-    return GainPolicy(gain or Telling(), Threshold(AtOnce()),
+    return GainPolicy(gain or Telling(), Threshold(at_once),
                       Tuning(alpha, exploration, min_share), seed)
 
 

@@ -5,7 +5,7 @@ import math
 from dectrain_ros.decision.gain_policy import GainPolicy
 from dectrain_ros.decision.policies import make_policy
 from dectrain_ros.decision.policy import Tuning
-from dectrain_ros.decision.threshold import AddingUp, Threshold
+from dectrain_ros.decision.threshold import adding_up, Threshold
 from predictors import candidate, outcome, Telling
 import pytest
 
@@ -22,7 +22,7 @@ def trained(policy, gains, **options):
 
 def paced(gain=None, alpha=100.0, exploration=0.0, min_share=0.0):
     """Return the policy; by default it trains on no frame that is worth nothing."""
-    return GainPolicy(gain or Telling(), Threshold(AddingUp()),
+    return GainPolicy(gain or Telling(), Threshold(adding_up),
                       Tuning(alpha, exploration, min_share))
 
 

@@ -10,7 +10,7 @@ from dectrain_ros.decision.gain_policy import GainPolicy, Rule
 from dectrain_ros.decision.policy import GainPredictor, Policy, Tuning
 from dectrain_ros.decision.published.gain_network import load_gain
 from dectrain_ros.decision.published.oracle import Oracle
-from dectrain_ros.decision.threshold import AddingUp, AtOnce, Threshold
+from dectrain_ros.decision.threshold import adding_up, at_once, Threshold
 
 
 class _ByGain(NamedTuple):
@@ -34,8 +34,8 @@ _FIXED: Dict[str, Callable[[str, int], Policy]] = {
     'pattern': lambda argument, seed: Pattern(argument),
 }
 _BY_GAIN: Dict[str, _ByGain] = {
-    'dectrain': _ByGain(lambda argument: Threshold(AtOnce()), by_alpha=True),
-    'paced': _ByGain(lambda argument: Threshold(AddingUp()), by_alpha=True),
+    'dectrain': _ByGain(lambda argument: Threshold(at_once), by_alpha=True),
+    'paced': _ByGain(lambda argument: Threshold(adding_up), by_alpha=True),
     'budget': _ByGain(lambda argument: Budget(parse_target(argument)), by_alpha=False),
 }
 _OFFLINE = ('oracle',)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Protocol, Tuple
+from typing import Any, Callable, Dict, Tuple
 
 from dectrain_ros.decision.gain_policy import Ruling, Step
 from dectrain_ros.decision.policy import State, Tuning
@@ -17,37 +17,19 @@ _PRIOR_FRAMES = 20          # frames that the prior counts for
 _DUE = 1.0 - 1e-9           # shares that add up to one, despite rounding
 
 
-class Pace(Protocol):
-    """How often a step is taken whose gain may be trusted."""
-
-    def judge(self, step: Step, tuning: Tuning) -> Tuple[bool, str]:
-        """Return whether to train, and why."""
-
-    def state_dict(self) -> Dict[str, Any]:
-        """Return the state, for saving."""
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore what state_dict returned."""
+# How often a step is taken whose gain may be trusted: from what the frames since the last step
+# have added up to, in its cost, whether to train, why, and the new sum.
+Pace = Callable[[Step, Tuning, float], Tuple[bool, str, float]]
 
 
-class AtOnce:
-    """Every frame by itself, as published."""
-
-    def judge(self, step: Step, tuning: Tuning) -> Tuple[bool, str]:
-        """Train where alpha * gain > cost, and on explored frames."""
-        if step.is_worth(tuning.alpha):
-            return True, WORTH
-        return step.is_explored, EXPLORED if step.is_explored else NOT_WORTH
-
-    def state_dict(self) -> Dict[str, Any]:
-        """Return nothing: frames are independent."""
-        return {}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore nothing."""
+def at_once(step: Step, tuning: Tuning, worth: float) -> Tuple[bool, str, float]:
+    """Train where alpha * gain > cost, and on explored frames, as published."""
+    if step.is_worth(tuning.alpha):
+        return True, WORTH, 0.0
+    return step.is_explored, EXPLORED if step.is_explored else NOT_WORTH, 0.0
 
 
-class AddingUp:
+def adding_up(step: Step, tuning: Tuning, worth: float) -> Tuple[bool, str, float]:
     """
     Train where alpha * gain, summed over the frames since the last step, is above the cost.
 
@@ -56,29 +38,9 @@ class AddingUp:
     second frame, and one that is worth all of it on every frame. A predictor that cannot tell
     frames apart leaves a periodic schedule. Instead of exploration, every frame adds min_share.
     """
-
-    def __init__(self):
-        """Start at zero."""
-        self._worth = 0.0           # of the frames since the last step, in its cost
-
-    def judge(self, step: Step, tuning: Tuning) -> Tuple[bool, str]:
-        """Add the frame's share of a step, between min_share and 1, and train at a whole one."""
-        if step.is_worth(tuning.alpha):
-            self._worth += 1.0
-        else:
-            self._worth += max(tuning.alpha * step.gain / step.cost, tuning.min_share)
-        if self._worth < _DUE:
-            return False, NOT_YET
-        self._worth -= 1.0
-        return True, ADDED_UP
-
-    def state_dict(self) -> Dict[str, Any]:
-        """Return the sum so far."""
-        return {'worth': self._worth}
-
-    def load_state_dict(self, state: State) -> None:
-        """Restore the sum."""
-        self._worth = state['worth']
+    worth += 1.0 if step.is_worth(tuning.alpha) else max(
+        tuning.alpha * step.gain / step.cost, tuning.min_share)
+    return (False, NOT_YET, worth) if worth < _DUE else (True, ADDED_UP, worth - 1.0)
 
 
 class Threshold:
@@ -88,7 +50,7 @@ class Threshold:
     Where the gain is not to be trusted, train periodically, at the share of frames trained on
     while it was, min_share at least.
 
-    :param pace: decides where the gain may be trusted.
+    :param pace: at_once or adding_up; decides where the gain may be trusted.
     """
 
     needs_outcomes = False
@@ -96,6 +58,7 @@ class Threshold:
     def __init__(self, pace: Pace):
         """Start without a frame."""
         self._pace = pace
+        self._worth = 0.0           # of the frames since the last step, in its cost
         self._share, self._frames = _PRIOR_SHARE, _PRIOR_FRAMES
         self._is_fallen_back = False
         self._credit = 0.0          # steps that the period has added up to
@@ -111,7 +74,7 @@ class Threshold:
         if step.problem:
             train, reason = self._periodic(step.problem, max(self._share, tuning.min_share))
         else:
-            train, reason = self._pace.judge(step, tuning)
+            train, reason, self._worth = self._pace(step, tuning, self._worth)
         return Ruling(train, reason, step.cost, tuning.alpha)
 
     def end(self, train: bool) -> None:
@@ -124,15 +87,14 @@ class Threshold:
         """Correct nothing: nothing is charged."""
 
     def state_dict(self) -> Dict[str, Any]:
-        """Return the share to fall back to, and the state of period and pace."""
+        """Return the share to fall back to, the period, and what has added up."""
         return {'share': self._share, 'frames': self._frames, 'credit': self._credit,
-                'is_fallen_back': self._is_fallen_back, **self._pace.state_dict()}
+                'is_fallen_back': self._is_fallen_back, 'worth': self._worth}
 
     def load_state_dict(self, state: State) -> None:
         """Restore what state_dict returned."""
-        self._share, self._frames, self._is_fallen_back, self._credit = (
-            state[name] for name in ('share', 'frames', 'is_fallen_back', 'credit'))
-        self._pace.load_state_dict(state)
+        self._share, self._frames, self._is_fallen_back, self._credit, self._worth = (
+            state[name] for name in ('share', 'frames', 'is_fallen_back', 'credit', 'worth'))
 
     def _periodic(self, problem: str, share: float) -> Tuple[bool, str]:
         """Return whether a step is due at this share of frames, and why it is periodic."""

@@ -1,4 +1,4 @@
-"""What a policy has learnt survives a restart, and is taken for that of no other."""
+"""The state of a policy survives a restart, and is loaded into no other policy."""
 
 from typing import NamedTuple
 
