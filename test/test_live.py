@@ -5,7 +5,7 @@ import signal
 
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.config import Config
-from dectrain_ros.decision.published.features import NoFeatures
+from dectrain_ros.decision.features import NoFeatures
 from dectrain_ros.evaluation.run import evaluate, Plan
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics, StepResult
 from lite_parts import write_bag, write_lite
