@@ -137,6 +137,28 @@ def test_it_can_start_within_the_bag(ros, bag):
     assert ended.wait(10.0) and images.wait_for(4) and stamps(images) == [10, 20, 10, 20]
 
 
+def test_a_camera_info_before_the_start_is_played_first_in_every_loop(ros, bag, tmp_path):
+    with Writer(tmp_path / 'once', version=9) as writer:        # its first camera_info alone
+        types, writers, infos = get_typestore(Stores.ROS2_JAZZY), {}, 0
+        for message in bag.messages([IMAGE, INFO, POSE]):
+            infos += message.topic == INFO
+            if message.topic == INFO and infos > 1:
+                continue
+            if message.topic not in writers:
+                writers[message.topic] = writer.add_connection(
+                    message.topic, message.msgtype, typestore=types)
+            writer.write(writers[message.topic], message.stamp_ns, bytes(message.data))
+    once = Bag(tmp_path / 'once')
+    ros.listen(PoseStamped, POSE)
+    infos, images = ros.listen(CameraInfo, INFO, raw=True), ros.listen(Image, IMAGE)
+    clock = ros.listen(Clock, '/clock')
+    _, ended = play(ros, once, start_s=0.01, loops=2, rate=0.01)        # 1 s between images
+    assert ended.wait(15.0) and stamps(images) == [10, 20, 10, 20]
+    recorded, = [bytes(m.data) for m in once.messages([INFO])]
+    assert infos.wait_for(2) == [recorded] * 2
+    assert min(ns_from_stamp(m.clock) for m in clock.messages) == T0 + 10 * MS
+
+
 def test_it_plays_for_ever_if_asked_until_it_is_closed(ros, bag):
     ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
     images = ros.listen(Image, IMAGE)

@@ -16,19 +16,28 @@ _HELD_IMAGES = 30       # most images that wait for a pose after their stamp
 
 def playlist(bag: Bag, topics: List[str], *, start_s: float, hold: bool) -> Iterator[RawMessage]:
     """
-    Give a bag's messages in the order to play them.
+    Return a bag's messages in the order to play them.
+
+    The last camera_info before the start comes first, as if logged there: a bag may hold no other
+    one, where the driver latched it.
 
     :param start_s: where to start, s into the bag.
-    :param hold: let every image follow its pose, as hold_images does.
+    :param hold: move every image behind its pose, as hold_images does.
     """
     recorded: Iterable[RawMessage] = bag.messages(topics)
     if hold:
         recorded = hold_images(recorded, bag.topics.image, bag.topics.pose)
     first_ns: Optional[int] = None
+    latched: Optional[RawMessage] = None
     for message in recorded:
         first_ns = message.stamp_ns if first_ns is None else first_ns
         if message.stamp_ns - first_ns >= start_s * 1e9:
+            if latched is not None:
+                yield latched._replace(stamp_ns=message.stamp_ns)
+                latched = None
             yield message
+        elif message.topic == bag.topics.camera_info:
+            latched = message
 
 
 def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterator[RawMessage]:
@@ -63,7 +72,7 @@ def _pose_stamp_ns(message: RawMessage) -> int:
 
 
 def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
-    """Look up the message types of a bag's topics, each of which has messages."""
+    """Return the message types of a bag's topics, each of which has messages."""
     found: Dict[str, str] = {}
     recorded = bag.messages(topics)
     while len(found) < len(topics):
