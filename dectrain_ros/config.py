@@ -292,7 +292,8 @@ class PoseConfig(Room):
         720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
         low=1.0, high=1e5, live=True)
     wait_s: float = option(
-        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one.",
+        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one. So long "
+        'an image waits for its camera_info, too, where the image before had one of its stamp.',
         low=0.0, high=10.0)
     max_gap_s: float = option(
         0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)

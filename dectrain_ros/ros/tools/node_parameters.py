@@ -39,13 +39,13 @@ class Settings:
     @property
     def config(self) -> Config:
         """
-        Give the configuration of all nodes together.
+        The configuration of all nodes together.
 
         :raises ValueError: if a node has not answered.
         """
         silent = [other for other in self._lists if other not in self._values]
         if silent:
-            raise ValueError(f'{" and ".join(silent)} did not tell the parameters: is it running, '
+            raise ValueError(f'{" and ".join(silent)} did not answer how it is set: is it running, '
                              'in this namespace?')
         config, known = Config(), {o.name for o in options()}
         for values in self._values.values():
