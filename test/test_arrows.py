@@ -40,6 +40,7 @@ DOORS = {
     'ros/tools/live_evaluation.py': {'bags.*', 'evaluation.*'},
     'ros/tools/demo.py': {'bags.*', 'evaluation.*', 'synthetic.*'},
     'ros/tools/live_scores.py': {'bags.*', 'evaluation.*'},
+    'ros/tools/live_costs.py': {'bags.*', 'evaluation.*'},
     'decision/published/measured_features.py': {'depth.*', 'memory.*'},
 }
 ROS = ('rclpy', 'tf2_ros', 'tf2_py', 'message_filters', 'cv_bridge', 'launch', 'launch_ros')

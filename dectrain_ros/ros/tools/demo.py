@@ -14,8 +14,9 @@ from typing import List, NamedTuple, Optional, Tuple
 
 from dectrain_ros.bags.reader import Bag
 from dectrain_ros.config import Config, parsed
-from dectrain_ros.evaluation.report import Report, results_table
+from dectrain_ros.evaluation.report import Report
 from dectrain_ros.evaluation.results import RunResult
+from dectrain_ros.evaluation.tables import results_table
 from dectrain_ros.ros.tools.live_scores import LiveEvaluation
 from dectrain_ros.ros.tools.playlist import LISTENER
 from dectrain_ros.synthetic.write_bag import Walk, write_walk

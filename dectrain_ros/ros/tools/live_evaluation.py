@@ -15,8 +15,9 @@ import time
 from typing import List, Optional
 
 from dectrain_ros.bags.reader import Bag
-from dectrain_ros.evaluation.report import Report, results_table
+from dectrain_ros.evaluation.report import Report
 from dectrain_ros.evaluation.run import Plan
+from dectrain_ros.evaluation.tables import results_table
 from dectrain_ros.ros.executable import end, run
 from dectrain_ros.ros.tools.live_scores import LiveEvaluation
 from dectrain_ros.ros.tools.playlist import add_topics, LISTENER, topics_of
