@@ -315,7 +315,7 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(
     assert status == 2 and 'is no folder one can write to; name another' in errors
 
 
-def test_the_demo_refuses_a_policy_as_it_compares_two(tmp_path, capsys):
+def test_the_demo_refuses_a_policy_as_it_compares_several(tmp_path, capsys):
     assert main(['--out', str(tmp_path), '--set', 'decision.policy=never']) == 1
     assert 'leave decision.policy out of --set' in ' '.join(capsys.readouterr().err.split())
 

@@ -352,8 +352,9 @@ def test_the_answer_compares_what_there_is():
 
 def test_where_training_does_not_help_the_answer_says_so():
     runs = [run('never', [0.8]), run('always', [0.5]), run('periodic:4', [0.6])]
-    assert answer(runs) == ('Training did not help here.',
-                            'delta1: always 0.500, never 0.800; AbsRel: always 0.500, never 0.200.')
+    assert answer(runs) == (
+        'Training did not help here.',
+        'delta1: always 0.500, never 0.800; AbsRel: always 0.500, never 0.200.')
 
 
 def test_energy_is_that_of_the_steps_or_a_dash_with_the_reason(tmp_path):

@@ -90,7 +90,7 @@ def missing_energy(runs: Sequence[RunResult]) -> str:
         find_sensor()
     except ValueError as error:
         return f'Energy is not known: {str(error).partition(";")[0]}.'
-    return "Energy is not known: the machine's power sensor was not read during these runs."
+    return 'Energy is not known: set decision.cost to joules to have the power sensor read.'
 
 
 def results_table(runs: Sequence[RunResult]) -> RenderableType:
