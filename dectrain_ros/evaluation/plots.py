@@ -1,4 +1,4 @@
-"""Figures of an evaluation as PNG; text and axes are grey, to read on light and dark pages."""
+"""Figures of an evaluation as PNG; text and axes are grey, readable on light and dark pages."""
 
 from __future__ import annotations
 

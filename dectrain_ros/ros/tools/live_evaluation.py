@@ -1,8 +1,8 @@
 """
-Evaluates running nodes on a recording: the report of `dectrain evaluate`, with dropped frames.
+Evaluate running nodes on a recording: the report of `dectrain evaluate`, with dropped frames.
 
-It listens until a bag player has come and gone, and then writes the report. The player must wait
-until everybody listens: bag_player BAG --listener live_evaluation.
+Start it beside the nodes, then play the bag: bag_player BAG --listener live_evaluation. The player
+waits until this node listens, and the report is written once the player has ended.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _EVERY_S = 0.1
 
 class _Waiting:
     """
-    Ends the process once the bag was played, or nobody played it; problem and ended say which.
+    Ends the process once the bag was played (ended), or nobody played it in time (problem).
 
-    :param node: keeps the score.
+    :param node: scores the depth.
     :param timeout_s: longest wait for the player, s.
     """
 
