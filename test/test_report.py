@@ -343,6 +343,11 @@ def test_the_answer_compares_what_there_is():
     assert answer([NEVER, ALWAYS]).headline.startswith('always raises delta1 from 0.500 to 0.800')
     assert answer([run('never', [0.8]), half]).headline.startswith(
         'periodic:2 does not raise delta1')
+    harmed = dataclasses.replace(half, records=tuple(
+        r._replace(absrel=0.6) for r in half.records))
+    assert answer([NEVER, harmed]).headline == (
+        'periodic:2 raises delta1 from 0.500 to 0.650, but worsens AbsRel from 0.500 to 0.600, by '
+        'training on 50 % of the frames.')
     assert answer([half]).headline == (
         'periodic:2 reaches delta1 0.650 and AbsRel 0.350 by training on 50 % of the frames.')
     blind = answer([run('never', [NAN]), run('always', [NAN, NAN], trained=(0,))])

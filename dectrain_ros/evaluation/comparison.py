@@ -102,9 +102,11 @@ def answer(runs: Sequence[RunResult]) -> Answer:
     shown = best or always or never
     if never and shown is not never:
         change = 'raises' if shown.delta1 > never.delta1 else 'does not raise'
+        harm = (f', but worsens AbsRel from {never.absrel:.3f} to {shown.absrel:.3f},'
+                if shown.absrel > never.absrel else '')
         return Answer(
-            f'{shown.policy} {change} delta1 from {never.delta1:.3f} to {shown.delta1:.3f} by '
-            f'training on {100 * shown.share:.0f} % of the frames.',
+            f'{shown.policy} {change} delta1 from {never.delta1:.3f} to {shown.delta1:.3f}{harm} '
+            f'by training on {100 * shown.share:.0f} % of the frames.',
             f'{_figures("absrel", shown, never)}.')
     return Answer(
         f'{shown.policy} reaches delta1 {shown.delta1:.3f} and AbsRel {shown.absrel:.3f} by '

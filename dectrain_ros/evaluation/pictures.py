@@ -16,6 +16,7 @@ _ERROR_MAP = 'inferno'
 _ERROR_TOP = 0.5            # relative error shown at the end of the scale
 _POLICIES = 3               # most policies in a figure: more become too small to look at
 _PANEL = 2.35               # width of a panel, inches
+_GAP = 0.12                 # between frames, inches
 SHIPPED = 'shipped weights'
 
 
@@ -92,32 +93,36 @@ def gallery(shown: Sequence[Column], scale: Normalize) -> bytes:
     has_truth = any(np.isfinite(p.truth).any() for p in first)
     lines = 2 if has_truth else 1
     height, width = first[0].image.shape[:2]
-    rows, count = lines * len(first), 1 + len(shown)
-    figure = new_figure(count * _PANEL, rows * (_PANEL * height / width + 0.06) + 0.9)
-    grid = figure.add_gridspec(rows + 1, count, height_ratios=[1.0] * rows + [0.05])
+    count, panel = 1 + len(shown), _PANEL * height / width
+    figure = new_figure(count * _PANEL, len(first) * (lines * panel + _GAP) + 0.9)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
+    # Of every frame one or two lines of panels and a gap, and last the colour bars.
+    grid = figure.add_gridspec(
+        len(first) * (lines + 1) + 1, count,
+        height_ratios=[*([panel] * lines + [_GAP]) * len(first), 0.1])
     depth = {'cmap': DEPTH_MAP, 'norm': scale}
     error = {'cmap': _ERROR_MAP, 'norm': Normalize(0.0, _ERROR_TOP)}
     for row, picture in enumerate(first):
-        top = row == 0
-        _panel(figure, grid[lines * row, 0], picture.image, {}, 'image' if top else '',
+        top, line = row == 0, row * (lines + 1)
+        _panel(figure, grid[line, 0], picture.image, {}, 'image' if top else '',
                f'frame {picture.index}')
         if has_truth:
-            _panel(figure, grid[lines * row + 1, 0], picture.truth, depth, side='truth')
+            _panel(figure, grid[line + 1, 0], picture.truth, depth, side='truth')
         for place, column in enumerate(shown, 1):
             if row >= len(column.pictures):
                 continue
             own = column.pictures[row]
-            axes = _panel(figure, grid[lines * row, place], column.depth(own), depth,
+            axes = _panel(figure, grid[line, place], column.depth(own), depth,
                           column.title if top else '', 'depth' if place == 1 else '')
             if own.index != picture.index:
                 axes.text(0.03, 0.05, f'frame {own.index}', transform=axes.transAxes, fontsize=8,
                           color='white', backgroundcolor='#00000080')
             if has_truth:
-                _panel(figure, grid[lines * row + 1, place], column.error(own), error,
+                _panel(figure, grid[line + 1, place], column.error(own), error,
                        side='error' if place == 1 else '')
-    _bar(figure, grid[rows, 0:max(1, count // 2)], depth, 'depth, m', 'both')
+    _bar(figure, grid[-1, 0:max(1, count // 2)], depth, 'depth, m', 'both')
     if has_truth:
-        _bar(figure, grid[rows, count // 2:], error, 'error, |depth - truth| / truth', 'max')
+        _bar(figure, grid[-1, count // 2:], error, 'error, |depth - truth| / truth', 'max')
     return png(figure)
 
 
