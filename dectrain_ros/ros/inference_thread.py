@@ -16,6 +16,7 @@ from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.sensing.frame_builder import (
     CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
+from dectrain_ros.sensing.stamps import stamp_ns_of
 from std_msgs.msg import Header
 
 
@@ -81,9 +82,11 @@ class Inference:
                 self._consider(self._predicted.popleft())
 
     def _predict(self, received: Received) -> None:
-        """Publish the depth of an image, and let its frame wait."""
+        """Publish the depth of an image; its frame then waits for its pose."""
         try:
-            frame = self._builder.build(received.message, self._inbox.lens())
+            message = received.message
+            lens = self._inbox.take_lens(stamp_ns_of(message.header.stamp))
+            frame = self._builder.build(message, lens)
             started_s = time.perf_counter()
             prediction = self._pipeline.predict(frame)
             inference_s = time.perf_counter() - started_s

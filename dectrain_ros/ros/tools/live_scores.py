@@ -44,7 +44,8 @@ class LiveEvaluation(Node):
     Scores a depth node and a decision node while a bag is played to them.
 
     Every depth image is compared with the ground truth of its stamp. Depth is published before any
-    training on its frame, so the score is prequential.
+    training on its frame, so the score is prequential. The bag is read with the pose options of
+    the nodes.
 
     :param bag: is played once, its images in recorded order.
     :param ros: rclpy.node.Node's keyword arguments.
@@ -53,7 +54,7 @@ class LiveEvaluation(Node):
     def __init__(self, bag: Bag, **ros):
         """Subscribe."""
         super().__init__(LISTENER, **ros)
-        self._recorded: Iterator[Tuple[int, Recorded]] = enumerate(bag.frames())
+        self._recorded = self._read()
         self._next: Optional[Tuple[int, Recorded]] = None       # read and not yet used
         last = len(bag) - 1
         self._wanted = [int(k) for k in np.linspace(last / _PICTURES, last, _PICTURES)]
@@ -83,11 +84,20 @@ class LiveEvaluation(Node):
             _LOOK_S, self._look_for_publishers, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _look_for_publishers(self) -> None:
-        """Advertise `~/ready` once every topic has a publisher: the player waits for that."""
+        """
+        Advertise `~/ready`, which the player waits for.
+
+        By then every topic has a publisher, and the nodes have answered with their parameters.
+        """
         self._unheard = [heard for heard in self._unheard if not self._publishers_of(heard)]
-        if not self._unheard:
+        if not self._unheard and self._settings.complete:
             self._looking.cancel()
             self.create_publisher(Empty, f'~/{READY}', 1)
+
+    def _read(self) -> Iterator[Tuple[int, Recorded]]:
+        """Read the frames as the nodes make them, each with its number."""
+        self._bag = self._bag.with_pose(self.config.pose)
+        yield from enumerate(self._bag.frames())
 
     def _publishers_of(self, heard: Subscription) -> int:
         """Count publishers that a subscription is matched with; before Jazzy, that are known."""
@@ -111,9 +121,30 @@ class LiveEvaluation(Node):
         if not self.played or self.count_publishers(self._bag.topics.image):
             return False
         silent_s = time.monotonic() - self._heard_s
-        all_came = self.settled and self._settings.complete and (
+        all_came = self.settled and (
             self.frames == len(self._bag) or silent_s > _SILENCE_S)
         return all_came or silent_s > _OUTCOME_S
+
+    @property
+    def ended_early(self) -> str:
+        """Which node that has answered is gone, '' if none is."""
+        here = self.get_namespace()
+        present = {name for name, where in self.get_node_names_and_namespaces() if where == here}
+        gone = [name for name in (_DEPTH_NODE, _DECISION_NODE) if name not in present]
+        if not gone or not self._settings.complete:
+            return ''
+        return f'{" and ".join(gone)} ended while the bag was played: its log says why'
+
+    @property
+    def no_depth(self) -> str:
+        """Why there is nothing to score, as far as is known, '' if there is."""
+        if self._records:
+            return ''
+        reason, count = (self._drops.most_common(1) or [('', 0)])[0]
+        return (f'no depth of the {len(self._bag)} images came'
+                + (f', {count} were dropped, most often {reason}' if count else '')
+                + ': see what /diagnostics says, and that the depth node is remapped to '
+                f'{self._bag.topics.image}')
 
     @property
     def frames(self) -> int:
