@@ -242,8 +242,9 @@ def _evaluate(options) -> None:
     # Imported here: a torch import must not slow --help and the other commands down.
     from dectrain_ros.bags.reader import Topics
     from dectrain_ros.config import parsed
-    from dectrain_ros.evaluation.report import Report, results_table
+    from dectrain_ros.evaluation.report import Report
     from dectrain_ros.evaluation.run import evaluate, Plan
+    from dectrain_ros.evaluation.tables import results_table
     _check_folder(options.out)
     if any(text.startswith('decision.policy=') for text in options.assignments):
         raise ValueError('--set decision.policy has no effect here: name policies by --policies')

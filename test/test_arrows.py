@@ -38,6 +38,7 @@ DOORS = {
     'ros/tools/live_evaluation.py': {'bags.*', 'evaluation.*'},
     'ros/tools/demo.py': {'bags.*', 'evaluation.*', 'synthetic.*'},
     'ros/tools/live_scores.py': {'bags.*', 'evaluation.*'},
+    'ros/tools/live_costs.py': {'bags.*', 'evaluation.*'},
     'decision/published/measured_features.py': {'depth.*', 'memory.*'},
 }
 # Who may import decision.published, the yardstick, besides itself.

@@ -4,7 +4,8 @@ import importlib.util
 import signal
 import threading
 
-from dectrain_ros.bags.reader import Bag, BagWriter, header_stamp_ns, RawMessage, Topics, TRANSFORMS
+from dectrain_ros.bags.reader import (
+    Bag, BagWriter, header_stamp_ns, RawMessage, Topics, TRANSFORMS)
 from dectrain_ros.frames import Frame, Intrinsics
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.messages import ns_from_stamp  # noqa: E402,I100
+from dectrain_ros.ros.messages import ns_from_stamp, OUTCOME  # noqa: E402,I100
 from dectrain_ros.ros.tools.bag_player import BagPlayer, Play  # noqa: E402,I100,I202
 from dectrain_ros.ros.tools.playlist import hold_images  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402
 from rclpy.node import Node                             # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until      # noqa: E402
@@ -105,6 +107,21 @@ def test_at_rate_0_the_next_image_waits_for_depth_of_the_one_before(ros, bag):
             pass
         depth.publish(Image(header=newest.header))
     assert ended.wait(10.0) and player.without_depth == 0 and stamps(images) == [0, 10, 20]
+
+
+def test_at_rate_0_the_next_image_can_wait_for_training_on_the_one_before(ros, bag):
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE, BEST_EFFORT)
+    depth = ros.tester.create_publisher(Image, 'depth/image', 10)
+    outcome = ros.tester.create_publisher(DiagnosticArray, OUTCOME, 10)
+    player, ended = play(ros, bag, rate=0.0, await_training=True, depth_timeout_s=30.0)
+    for count in (1, 2, 3):
+        newest = images.wait_for(count)[-1]
+        wait_until(lambda: depth.get_subscription_count() and outcome.get_subscription_count())
+        depth.publish(Image(header=newest.header))
+        assert not ended.wait(0.2) and len(images.messages) == count
+        outcome.publish(DiagnosticArray(header=newest.header))
+    assert ended.wait(10.0) and player.without_depth == 0
 
 
 def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, bag):

@@ -147,7 +147,7 @@ def test_the_candidate_tells_the_version_that_predicted(ros, weights):
         outcomes.wait_for(number)
     after = [messages.outcome_from(m).weight_version for m in outcomes.messages]
     assert after[-1] > 0
-    assert [messages.predicting_version(m) for m in candidates.messages] == [0, *after[:-1]]
+    assert [messages.origin_of(m).weight_version for m in candidates.messages] == [0, *after[:-1]]
 
 
 def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):

@@ -1,4 +1,4 @@
-"""Record what training steps change, and the features before each, for the gain network."""
+"""Collect the gains of training steps with the features before them, to fit a gain network."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ _LATER = 5              # frames looked at after a trial
 
 class Collection(NamedTuple):
     """
-    What to collect from.
+    Settings of a collection.
 
-    policies: what trains meanwhile, so that networks of different maturity are seen. every:
-    frames between trials. steps: of a trial, as one alone is lost in noise. horizon: frames after
-    it by which the error is told. target: 'depth', against true depth, or 'loss', as published.
+    policies: train between the trials, so that networks of different maturity are tried. every:
+    frames between trials. steps: of a trial, as a single step is lost in noise. horizon: number
+    of frames after a trial on which the error is measured. target: 'depth', against true depth, or
+    'loss', as published.
     """
 
     bags: Tuple[Path, ...]
@@ -57,12 +58,13 @@ class _Trial(NamedTuple):
 
 def collect(plan: Collection, config: Config, watcher: Watcher, command: str) -> StepRecords:
     """
-    Go through every bag under every policy, and try steps on the way (ALGORITHMS.md 5.3, 5.6).
+    Run every policy on every bag, with trial steps on the way (ALGORITHMS.md 5.3, 5.6).
 
-    [ours] The published target is the loss that was just trained on: it flatters, and one step is
-    close to noise. Ours is what several steps do to the depth of frames to come.
+    [ours] The published target is the change of the loss that a step has just lowered: it is too
+    optimistic, and that of one step is mostly noise. Ours is the change of the depth error of
+    later frames by several steps.
 
-    :param command: as the user would type it again.
+    :param command: as the user would type it again; kept with the records.
     :raises ValueError: if a bag, policy or number is not usable, or a bag has no ground truth and
         the target needs it.
     """
@@ -93,7 +95,7 @@ def collect(plan: Collection, config: Config, watcher: Watcher, command: str) ->
 
 
 def _records(rows, sequence, plan: Collection, feature_set: str, command: str) -> StepRecords:
-    """Put rows into columns; those whose target is not known are left out."""
+    """Return the rows as columns, without those whose target is unknown."""
     columns = {name: np.array([getattr(row, name) for row in rows], np.float32)
                for name in ('now', 'later', 'loss', 'replay')}
     change = columns['later' if plan.target == DEPTH else 'loss']
@@ -109,7 +111,7 @@ def _records(rows, sequence, plan: Collection, feature_set: str, command: str) -
 
 
 class _Collector:
-    """One bag under one policy, with trials on the way."""
+    """One bag under one policy, with trial steps on the way."""
 
     def __init__(self, plan: Collection, config: Config, policy: str):
         self._plan = plan
@@ -128,13 +130,13 @@ class _Collector:
                 if len(ahead) > self._plan.horizon:
                     yield from self._frame(ahead.popleft(), ahead)
                     watcher.advance()
-            for recorded in ahead:              # nothing later tells what these would bring
+            for recorded in ahead:              # no later frame to measure the error on
                 yield from self._frame(recorded, deque())
                 watcher.advance()
             self._pipeline.forget_views()
 
     def _frame(self, recorded: Recorded, ahead: Deque[Recorded]) -> Iterator[_Trial]:
-        """Try steps where it is time to and frames ahead can tell; then go by the policy."""
+        """Try steps if a trial is due and frames follow; then do as the policy decides."""
         candidate = self._pipeline.observe(recorded.frame).candidate
         self._since += bool(ahead)
         if ahead and candidate.trainable and self._since >= self._plan.every:
@@ -143,7 +145,7 @@ class _Collector:
         self._policy.learn(self._pipeline.train(self._policy.decide(candidate)))
 
     def _tried(self, recorded: Recorded, candidate, ahead: Deque[Recorded]) -> Iterator[_Trial]:
-        """Try steps on a frame."""
+        """Try steps on a frame, measure the error before and after, and take the steps back."""
         stride = max(len(ahead) // _LATER, 1)
         frames = [recorded, *list(ahead)[stride - 1::stride]]
         before = self._errors(frames)
@@ -158,7 +160,7 @@ class _Collector:
                      float(later.mean()) if len(later) else math.nan, *changes)
 
     def _errors(self, frames: List[Recorded]) -> np.ndarray:
-        """Return the AbsRel of frames with the newest weights, nan where truth is not known."""
+        """Return the AbsRel of frames with the newest weights, nan where truth is unknown."""
         if self._plan.target == LOSS and frames[0].ground_truth is None:
             return np.full(len(frames), np.nan)
         return np.array([

@@ -15,7 +15,7 @@ from rich.table import Table
 
 def read_records(paths: Sequence[Path]) -> StepRecords:
     """
-    Read step records of one of this version's feature sets, from one file or several.
+    Read step records from one file or several, all of one feature set of this version.
 
     :raises ValueError: if a file is missing or damaged, of other features or another target.
     """
@@ -41,7 +41,7 @@ def fit_decision(
     advance: Callable[[], None]
 ) -> FitReport:
     """
-    Fit a gain network and write it with a card that says how.
+    Fit a gain network, and write it with a card that records how it was fitted.
 
     :param command: as the user would type it again, for the card.
     :param advance: called after each restart.
@@ -56,7 +56,7 @@ def fit_decision(
 
 
 def report_tables(report: FitReport) -> Iterator[Table]:
-    """Return tables of how well gains are predicted on sequences never trained on."""
+    """Yield tables for a terminal: how well gains are predicted on held-out sequences."""
     tested, signs = report.tested, report.signs
     yield _table(('Held-out sequences', ''), [
         ('sequences', ', '.join(report.sequences['test'])),

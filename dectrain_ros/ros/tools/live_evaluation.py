@@ -1,8 +1,8 @@
 """
-Evaluates running nodes on a recording: the report of `dectrain evaluate`, with dropped frames.
+Evaluate running nodes on a recording: the report of `dectrain evaluate`, with dropped frames.
 
-It listens until a bag player has come and gone, and then writes the report. The player must wait
-until everybody listens: bag_player BAG --listener live_evaluation.
+Start it beside the nodes, then play the bag: bag_player BAG --listener live_evaluation. The player
+waits until this node listens, and the report is written once the player has ended.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import time
 from typing import List, Optional
 
 from dectrain_ros.bags.reader import Bag
-from dectrain_ros.evaluation.report import Report, results_table
+from dectrain_ros.evaluation.report import Report
 from dectrain_ros.evaluation.run import Plan
+from dectrain_ros.evaluation.tables import results_table
 from dectrain_ros.ros.executable import end, run
 from dectrain_ros.ros.tools.live_scores import LiveEvaluation
 from dectrain_ros.ros.tools.playlist import add_topics, LISTENER, topics_of
@@ -34,7 +35,7 @@ class _Waiting:
 
     ended: it was played. problem: why there is no report, '' if there is to be one.
 
-    :param node: keeps the score.
+    :param node: scores the depth.
     :param timeout_s: longest wait for the player, s.
     """
 
