@@ -98,7 +98,7 @@ def test_damaged_weights_are_one_line(folder, tmp_path, capsys):
     (tmp_path / 'w.json').write_text((folder / 'random.json').read_text())
     arguments = evaluation(
         folder, tmp_path / 'report', '--set', f'depth.weights={tmp_path / "w.safetensors"}')
-    assert 'is no readable safetensors file' in refused(arguments, capsys)
+    assert 'is not a readable safetensors file' in refused(arguments, capsys)
 
 
 def copy_bag(folder, path, leave_out, spoil=(b'\0', b'\0')):

@@ -301,9 +301,9 @@ def test_limits_of_training_change_while_running(ros, weights):
     node = depth_node(ros, weights, **{'limits.max_train_share': 0.01})
     client, limits = Client(ros, 'depth_node'), node._pipeline.trainer.limits
     limits.stepped(60.0)
-    assert limits.reason() == 'limits.max_train_share holds'
+    assert limits.reason() == 'limits.max_train_share is reached'
     assert client.set(training__learning_rate=1e-5) == [(True, '')]
-    assert limits.reason() == 'limits.max_train_share holds'
+    assert limits.reason() == 'limits.max_train_share is reached'
     assert client.set(limits__max_train_share=1.0) == [(True, '')]
     assert limits.reason() == ''
     (taken, reason), = client.set(limits__train_threads=2)

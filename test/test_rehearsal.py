@@ -5,7 +5,7 @@ import dataclasses
 from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision
 from dectrain_ros.memory import rehearsal
-from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.rehearsal import RehearsalBuffer
 from dectrain_ros.memory.samples import Rehearsal
 from dectrain_ros.training.guard import Guard
 from dectrain_ros.training.recovery import Recovery
@@ -117,7 +117,7 @@ def noted(pipeline):
 @pytest.fixture
 def settled(monkeypatch):
     """Let weights be settled from the first step on."""
-    monkeypatch.setattr(rehearsal, '_SETTLED', 0)
+    monkeypatch.setattr(rehearsal, '_SETTLED_STEPS', 0)
 
 
 @pytest.mark.usefixtures('settled')
@@ -171,30 +171,30 @@ def view(degrees):
 
 
 def test_what_unsettled_weights_say_is_not_kept():
-    views = Rehearsals(4, 0.98, seed=0)
+    views = RehearsalBuffer(4, 0.98, seed=0)
     for steps, kept in ((0, 0), (19, 0), (20, 1)):
-        views.follow(steps, 0)
+        views.track_training(steps, 0)
         views.offer(*view(0))
         assert len(views) == kept
 
 
 def test_views_go_with_the_weights_that_saw_them():
-    views = Rehearsals(4, 0.98, seed=0)
-    views.follow(30, 0)
+    views = RehearsalBuffer(4, 0.98, seed=0)
+    views.track_training(30, 0)
     views.offer(*view(0))
-    views.follow(31, 0)
+    views.track_training(31, 0)
     assert len(views) == 1
-    views.follow(31, 1)             # taken back
+    views.track_training(31, 1)             # taken back
     assert len(views) == 0
     for steps, kept in ((50, 0), (51, 1)):
-        views.follow(steps, 1)
+        views.track_training(steps, 1)
         views.offer(*view(0))
         assert len(views) == kept
 
 
 def test_a_view_that_can_be_learnt_from_is_rehearsed_no_longer():
-    views = Rehearsals(4, 0.98, seed=0)
-    views.follow(20, 0)
+    views = RehearsalBuffer(4, 0.98, seed=0)
+    views.track_training(20, 0)
     for degrees in (0, 30, 60):
         views.offer(*view(degrees))
     assert len(views.draw(view(33)[0])) == 1        # cos(3 degrees) is .9986

@@ -220,7 +220,7 @@ def test_services_say_why_nothing_was_done(robot):
         answer = robot.ask(service)
         assert not answer.success
         assert answer.message == (
-            f'nothing was {done}: there is no folder of checkpoints: set checkpoints.folder')
+            f'nothing was {done}: no folder of checkpoints is configured: set checkpoints.folder')
 
 
 def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):

@@ -123,7 +123,7 @@ def test_a_failure_to_report_does_not_end_the_worker(caplog):
     worker.submit(request(2))
     assert len(taken.wait_for(2)) == 2
     worker.close()
-    assert 'the outcome for stamp 1 was not taken' in caplog.text
+    assert 'the outcome for stamp 1 could not be reported' in caplog.text
 
 
 def test_closing_gives_up_the_waiting_request_and_waits_for_the_one_in_flight(outcomes):

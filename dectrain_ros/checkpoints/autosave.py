@@ -1,4 +1,4 @@
-"""Keeping what is learnt: a checkpoint now and then, when asked for, and at the end."""
+"""Automatic checkpoints: every few steps, on request, and at the end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dectrain_ros.checkpoints.checkpoint import Checkpoints, Contents, Found, re
 _logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class Autosave:
     """
-    Keeps what somebody learns by steps: now and then, when asked to, and at the end.
+    Saves learned state every few steps, on request and at the end, and finds it again.
 
-    To be used by the thread that learns, and end by another one, too. has_news: whether something
-    changed since what is on disk; who changes it otherwise than by a step sets it. saved counts
-    the checkpoints written by themselves, failures those that could not be; they may be read by
-    any thread.
+    Use it on the learning thread; save_last may be called on another. has_changes: whether the
+    state differs from the newest checkpoint; set it after a change that is not a step. saved and
+    failures count automatic checkpoints written and failed; any thread may read them.
 
-    :param name: of the files, as for Checkpoints.
-    :param model: as for write.
-    :param folder: '' for none.
-    :param save_every: steps between checkpoints; 0 for none but the last.
-    :param resume: whether to start with what there is.
+    :param name: first part of the file names, as for Checkpoints.
+    :param model: as for checkpoint.write.
+    :param folder: folder of the checkpoints; '' for none.
+    :param save_every: steps between checkpoints; 0 saves only at the end.
+    :param keep: how many checkpoints to keep, at least 1.
+    :param resume: whether resume() reads the newest checkpoint.
     :raises ValueError: if the folder cannot be used.
     """
 
@@ -33,10 +33,10 @@ class Keeper:
         self, name: str, model: Mapping[str, str], *, folder: str, save_every: int, keep: int,
         resume: bool
     ):
-        """Make the folder; nothing is read yet."""
+        """Create the folder; nothing is read yet."""
         self._model, self._every, self._resumes = model, save_every, resume
         self.saved = self.failures = 0
-        self.has_news = False
+        self.has_changes = False
         self._writing = threading.Lock()
         self._checkpoints: Optional[Checkpoints] = None
         if folder:
@@ -50,32 +50,33 @@ class Keeper:
         """
         Write a checkpoint.
 
-        :param path: of the file; None writes the next of the folder.
-        :raises ValueError: if there is no folder.
-        :raises OSError: if it cannot be written; older files are then as they were.
+        :param path: file to write; None writes the next checkpoint of the folder.
+        :returns: the file written.
+        :raises ValueError: if path is None and no folder is configured.
+        :raises OSError: if it cannot be written; older files are then unchanged.
         """
         if path is not None:
             write(path, self._model, contents)
             return path
         with self._writing:
             path = self._folder().save(contents)
-            self.has_news = False
+            self.has_changes = False
         return path
 
     def find(self, path: Optional[Path] = None) -> Found:
         """
-        Read a checkpoint that is to be taken up.
+        Read a checkpoint.
 
-        :param path: of the file; None takes the newest usable one of the folder.
-        :raises ValueError: if there is none, with what is wrong with each.
+        :param path: file to read; None reads the newest usable one of the folder.
+        :raises ValueError: if none is usable, with the reason for each.
         """
         return self._folder().newest() if path is None else Found(read(path, self._model), path)
 
-    def start(self) -> Optional[Found]:
+    def resume(self) -> Optional[Found]:
         """
-        Give what to start with: the newest usable checkpoint, if there is one and it is wanted.
+        Return the newest usable checkpoint; None if there is none or resume is false.
 
-        :raises ValueError: if there are checkpoints, and none can be used.
+        :raises ValueError: if there are checkpoints, but none is usable.
         """
         if not self._resumes:
             return None
@@ -84,24 +85,29 @@ class Keeper:
         except ValueError as error:
             if self._folder().paths():
                 raise ValueError(
-                    f'checkpoints.resume: no checkpoint can be used: {error}; name another '
+                    f'checkpoints.resume: no checkpoint is usable: {error}; name another '
                     'checkpoints.folder, or start without checkpoints.resume') from error
-            _logger.info('nothing to resume from yet: %s', error)
+            _logger.info('no checkpoint to resume from: %s', error)
             return None
         for reason in found.refused:
-            _logger.warning('not resumed from, an older one is: %s', reason)
+            _logger.warning('skipped an unusable checkpoint: %s', reason)
         _logger.info('resumed from %s', found.path)
         return found
 
-    def stepped(self, steps: int, contents: Callable[[], Contents]) -> None:
-        """Save after one more step, if it is time; a full disk must not end training."""
-        self.has_news = True
+    def after_step(self, steps: int, contents: Callable[[], Contents]) -> None:
+        """
+        Save if a checkpoint is due; log a failure, as a full disk must not end training.
+
+        :param steps: steps taken so far.
+        :param contents: returns the state to save.
+        """
+        self.has_changes = True
         if self._checkpoints and self._every and steps % self._every == 0:
             self._autosave(contents)
 
-    def end(self, contents: Callable[[], Contents]) -> bool:
-        """Save a last time, where there is a folder and news; return whether that was done."""
-        return bool(self._checkpoints) and self.has_news and self._autosave(contents)
+    def save_last(self, contents: Callable[[], Contents]) -> bool:
+        """Save if there is a folder and the state has changed; return whether it was saved."""
+        return bool(self._checkpoints) and self.has_changes and self._autosave(contents)
 
     def _autosave(self, contents: Callable[[], Contents]) -> bool:
         try:
@@ -111,10 +117,11 @@ class Keeper:
         except OSError as error:
             self.failures += 1
             if self.failures == 1:
-                _logger.warning('no checkpoint could be written (said once, counted): %s', error)
+                _logger.warning(
+                    'a checkpoint could not be written (logged once, counted): %s', error)
             return False
 
     def _folder(self) -> Checkpoints:
         if self._checkpoints is None:
-            raise ValueError('there is no folder of checkpoints: set checkpoints.folder')
+            raise ValueError('no folder of checkpoints is configured: set checkpoints.folder')
         return self._checkpoints

@@ -6,7 +6,7 @@ import copy
 from pathlib import Path
 from typing import Any, Optional
 
-from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.checkpoints.checkpoint import Contents, Found
 from dectrain_ros.decision.policy import GainPredictor, Policy
 from dectrain_ros.frames import Candidate, Decision, StepResult
@@ -21,7 +21,7 @@ class Kept(Policy):
     written by themselves, and those that could not be.
 
     :param name: of the policy, without what follows a colon.
-    :param keeping: folder, save_every, keep and resume, as for Keeper; save_every counts the
+    :param keeping: folder, save_every, keep and resume, as for Autosave; save_every counts the
         steps asked for.
     :raises ValueError: if the folder cannot be used, or there is nothing usable to resume from.
     """
@@ -32,11 +32,11 @@ class Kept(Policy):
         self._has_stepped = False
         self.takes_back = policy.takes_back
         self.looks, self.learns = policy.looks, policy.learns
-        self._keeper: Optional[Keeper] = None
+        self._autosave: Optional[Autosave] = None
         if policy.basis:
-            self._keeper = Keeper(
+            self._autosave = Autosave(
                 f'decision-{name}', {'policy': name, **policy.basis}, **keeping)
-            found = self._keeper.start()
+            found = self._autosave.resume()
             if found:
                 self._take_up(found)
 
@@ -53,12 +53,12 @@ class Kept(Policy):
     @property
     def saved(self) -> int:
         """Checkpoints written by themselves."""
-        return self._keeper.saved if self._keeper else 0
+        return self._autosave.saved if self._autosave else 0
 
     @property
     def save_failures(self) -> int:
         """Checkpoints that could not be written."""
-        return self._keeper.failures if self._keeper else 0
+        return self._autosave.failures if self._autosave else 0
 
     def decide(self, candidate: Candidate) -> Decision:
         """Decide what to do with the candidate."""
@@ -69,15 +69,15 @@ class Kept(Policy):
 
     def save_if_due(self) -> None:
         """Save when it is time; to be called once a decision is on its way, as disks are slow."""
-        if self._has_stepped and self._keeper:
-            self._keeper.stepped(self._steps, self._contents)
+        if self._has_stepped and self._autosave:
+            self._autosave.after_step(self._steps, self._contents)
         self._has_stepped = False
 
     def learn(self, result: StepResult) -> None:
         """Let the policy learn."""
         self._policy.learn(result)
-        if self._keeper:
-            self._keeper.has_news = True
+        if self._autosave:
+            self._autosave.has_changes = True
 
     def keeps(self, result: StepResult) -> bool:
         """Say whether a step just taken stays."""
@@ -111,21 +111,21 @@ class Kept(Policy):
         """
         found = self._kept().find(path)
         self._take_up(found)
-        self._kept().has_news = False
+        self._kept().has_changes = False
         return found
 
     def close(self) -> None:
         """Save a last time, where there is a folder and something new was learnt."""
-        if self._keeper:
-            self._keeper.end(self._contents)
+        if self._autosave:
+            self._autosave.save_last(self._contents)
 
     def _wants(self, candidate):
         return self._policy._wants(candidate)
 
-    def _kept(self) -> Keeper:
-        if self._keeper is None:
+    def _kept(self) -> Autosave:
+        if self._autosave is None:
             raise ValueError(f'policy {self._name} learns nothing')
-        return self._keeper
+        return self._autosave
 
     def _contents(self) -> Contents:
         memory = self._policy.memory()

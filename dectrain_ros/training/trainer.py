@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Protocol
 
-from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.checkpoints.checkpoint import Contents, Found
 from dectrain_ros.frames import ROLLED_BACK
 from dectrain_ros.training import streams
@@ -101,7 +101,7 @@ class Trainer:
 
     def __init__(
         self, step: TrainingStep, weights: WeightVersions, guard: Guard, recovery: Recovery,
-        limits: OperatingLimits, autosave: Keeper, *, rehearse_every: int = 0,
+        limits: OperatingLimits, autosave: Autosave, *, rehearse_every: int = 0,
         probe: Optional[ForgettingProbe] = None, probe_every: int = 0,
         memories: Mapping[str, Stateful] = {}, record: Mapping[str, Any] = {}
     ):
@@ -115,7 +115,7 @@ class Trainer:
         self._max_samples = 2 ** 31         # in a batch; less after running out of memory
         self._tried = 0                     # steps, committed or not
         self.steps = self.renewals = 0
-        found = autosave.start()
+        found = autosave.resume()
         if found:
             self._load(found.contents)
 
@@ -162,7 +162,7 @@ class Trainer:
         if not attempt.problem:
             if self._probe and self.steps % self._probe_every == 0:
                 self._probe.measure()
-            self._autosave.stepped(self.steps, self._contents)
+            self._autosave.after_step(self.steps, self._contents)
         return attempt
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -186,7 +186,7 @@ class Trainer:
         else:
             self.step.restore(good)
         self._trust()
-        self._autosave.has_news = True      # a restart must not bring the dropped weights back
+        self._autosave.has_changes = True    # a restart must not bring the dropped weights back
 
     def save(self, path: Optional[Path] = None) -> Path:
         """
@@ -207,12 +207,12 @@ class Trainer:
         """
         found = self._autosave.find(path)
         self._load(found.contents)
-        self._autosave.has_news = False
+        self._autosave.has_changes = False
         return found
 
     def close(self) -> None:
         """Save a last time, where there is a folder and something new was learnt."""
-        self._autosave.end(self._contents)
+        self._autosave.save_last(self._contents)
 
     def salvage(self) -> bool:
         """
@@ -220,7 +220,7 @@ class Trainer:
 
         To be called by another thread than the one that trains, just before the process ends.
         """
-        return self.guard.good is not None and self._autosave.end(self._contents)
+        return self.guard.good is not None and self._autosave.save_last(self._contents)
 
     def _within_memory(self, batch: TrainingBatch) -> Attempt:
         batch = replace(
@@ -269,7 +269,7 @@ class Trainer:
 
     def _take_back(self, reason: str) -> None:
         """Restore the last good version, and slow down."""
-        self.guard.bring_back()
+        self.guard.restore_good()
         self.weights.commit(self.step.parameters)
         self.recovery.rolled_back(reason)
         self.renewals += 1
@@ -296,7 +296,7 @@ class Trainer:
 
     def _trust(self) -> None:
         """Commit weights that no step led to, and take them for good."""
-        self.guard.trust()
+        self.guard.accept_unchecked()
         self.weights.commit(self.step.parameters)
         self.renewals += 1
         if self._probe:
