@@ -66,7 +66,7 @@ def test_missing_weights_are_refused(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, left):
     path = weights_file(tmp_path)
     path.write_bytes(path.read_bytes()[:left])
-    assert 'no readable safetensors file' in refusal('lite', path)
+    assert 'not a readable safetensors file' in refusal('lite', path)
 
 
 def test_weights_without_their_card_are_refused(tmp_path):

@@ -305,7 +305,7 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(lean, tmp_path, caps
     out = tmp_path / 'decision.safetensors'
     assert 'must end in .safetensors' in refused(capsys, lean, '--out', tmp_path / 'decision')
     assert 'is the statistics: name another file' in refused(capsys, lean, '--out', lean)
-    assert 'no readable safetensors' in refused(
+    assert 'not a readable safetensors' in refused(
         capsys, tmp_path / 'none.safetensors', '--out', out)
     assert 'restarts 0' in refused(capsys, lean, '--out', out, '--restarts', '0')
     card = json.loads(lean.with_suffix('.json').read_text())

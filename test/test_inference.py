@@ -13,7 +13,7 @@ from dectrain_ros.ros.inbox import Inbox  # noqa: E402
 from dectrain_ros.ros.inference_thread import Inference                 # noqa: E402
 from dectrain_ros.ros.messages import stamp_from_ns  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
-from dectrain_ros.sensing.frame_builder import CROWDED, MAX_WAITING     # noqa: E402
+from dectrain_ros.sensing.frame_builder import MAX_WAITING, TOO_LATE     # noqa: E402
 from dectrain_ros.sensing.lens import Lens, Rectifier  # noqa: E402
 from dectrain_ros.sensing.pose_stream import JUMPED, Limits, PoseStream  # noqa: E402
 from dectrain_ros.sensing.pose_track import AFTER_LAST, INVALID, NO_POSES  # noqa: E402
@@ -186,8 +186,8 @@ def test_no_more_frames_than_allowed_wait_and_those_beyond_go_on_with_the_reason
         patient.published.wait_for(number, timeout_s=5.0)
     patient.candidates.wait_for(2, timeout_s=5.0)
     assert [(f.stamp_ns, f.pose_problem) for f in patient.pipeline.considered] == [
-        (1 * S, CROWDED), (2 * S, CROWDED)]
-    assert patient.counts() == {f'problem: no pose, {CROWDED}': 2}
+        (1 * S, TOO_LATE), (2 * S, TOO_LATE)]
+    assert patient.counts() == {f'problem: no pose, {TOO_LATE}': 2}
 
 
 def test_a_frame_of_the_camera_before_is_considered_before_its_views_are_forgotten(patient):

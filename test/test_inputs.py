@@ -18,7 +18,7 @@ from dectrain_ros.ros.inbox import Asked, Inbox  # noqa: E402
 from dectrain_ros.ros.inputs import Inputs, patience_clock  # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
-from dectrain_ros.sensing.camera_poses import ANOTHER_FRAME              # noqa: E402
+from dectrain_ros.sensing.camera_poses import NOT_PLACED              # noqa: E402
 from dectrain_ros.sensing.lens import Lens, lens_from_camera_info, Rectifier  # noqa: E402
 from dectrain_ros.sensing.pose_track import AFTER_LAST, rigid_transform  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
@@ -196,16 +196,16 @@ def test_a_body_that_is_the_camera_needs_no_extrinsic_and_another_is_refused(
         wait_until(lambda: node.pose(0, frame_id).matrix is not None)
         assert node.pose(0, frame_id).matrix[0, 3] == 3.0 and not node.counts()
     else:
-        wait_until(lambda: node.pose(0, frame_id).problem == ANOTHER_FRAME)
-        assert 'problem: pose is of another frame' in node.counts()
+        wait_until(lambda: node.pose(0, frame_id).problem == NOT_PLACED)
+        assert 'problem: camera is not placed on the body' in node.counts()
         assert 'base_link, images are of optical: give pose.extrinsic' in node.health.detail(
-            'problem: pose is of another frame')
+            'problem: camera is not placed on the body')
 
 
 def test_a_topic_that_does_not_name_its_body_may_be_of_the_one_configured(ros):
     node = ros.add(Listening(ros, source='pose', body_frame='base_link'))
     ros.speak(PoseStamped, 'pose').publish(pose_message(0, 1.0))
-    wait_until(lambda: node.pose(0).problem == ANOTHER_FRAME)
+    wait_until(lambda: node.pose(0).problem == NOT_PLACED)
     assert node.pose(0, 'base_link').matrix[0, 3] == 1.0
 
 
@@ -278,7 +278,7 @@ def test_the_camera_is_found_by_tf_at_the_stamp(ros):
     wait_until(lambda: node.pose(50).matrix is not None)
     assert node.pose(50).matrix[0, 3] == pytest.approx(1.1)
     assert node.pose(50, '').problem == 'images do not name their frame'
-    assert node.pose(50, 'thermal').problem == 'TF does not join thermal to odom'
+    assert node.pose(50, 'thermal').problem == 'TF does not connect thermal to odom'
 
 
 def test_a_correction_of_the_map_is_a_jump_of_a_camera_found_by_tf(ros):

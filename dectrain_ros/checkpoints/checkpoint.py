@@ -73,7 +73,7 @@ def read(path: Path, model: Mapping[str, str]) -> Contents:
         if header['kind'] != _KIND:
             raise KeyError('kind')
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f'{path} is not a checkpoint of dectrain_ros: name another file') from error
+        raise ValueError(f'{path} is not a checkpoint of dectrain_ros: name another') from error
     if header['format'] != FORMAT:
         raise ValueError(
             f'{path} has format {header["format"]}, this version reads {FORMAT}: use the '

@@ -12,7 +12,7 @@ from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros.inbox import Asked, Inbox, Received
 from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.sensing.frame_builder import (
-    CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
+    Dropped, FrameBuilder, MAX_WAITING, Segments, TOO_LATE)
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
 from std_msgs.msg import Header
 
@@ -24,7 +24,7 @@ class _Predicted(NamedTuple):
     frame: Frame
     prediction: DepthPrediction
     header: Header
-    stretch: int            # see FrameBuilder
+    segment: int            # see FrameBuilder
 
 
 class Inference:
@@ -57,7 +57,7 @@ class Inference:
         self._builder = FrameBuilder(
             health.problem, buffers=MAX_WAITING + 2,
             take_clock_went_back=inbox.take_went_back, rewind=inbox.rewind)
-        self._stretches = Stretches(inbox.jumped)
+        self._segments = Segments(inbox.jumped)
         self._thread = threading.Thread(target=self._run, name='inference', daemon=True)
         self._thread.start()
 
@@ -90,7 +90,7 @@ class Inference:
         else:
             asked = Asked(frame.stamp_ns, frame.frame_id, self._inbox.now_s())
             self._predicted.append(_Predicted(
-                asked, frame, prediction, received.message.header, self._builder.stretch))
+                asked, frame, prediction, received.message.header, self._builder.segment))
 
     def _consider(self, predicted: _Predicted) -> None:
         """Publish what a frame may teach, with its pose or the reason why it has none."""
@@ -98,7 +98,7 @@ class Inference:
             pose = self._pose(predicted)
             frame = replace(predicted.frame, world_from_camera=pose.matrix,
                             pose_problem=pose.problem)
-            if self._stretches.breaks_at(frame, predicted.stretch):
+            if self._segments.begins_at(frame, predicted.segment):
                 self._pipeline.forget_views()
             candidate = self._pipeline.consider(frame, predicted.prediction)
             self._publish_candidate(
@@ -109,7 +109,7 @@ class Inference:
     def _pose(self, predicted: _Predicted) -> PoseLookup:
         pose = self._inbox.pose(predicted.asked)
         if pose.problem == AFTER_LAST and len(self._predicted) >= MAX_WAITING:
-            pose = PoseLookup(None, CROWDED)
+            pose = PoseLookup(None, TOO_LATE)
         if pose.matrix is None:
             self._health.problem(f'no pose, {pose.problem}', 'the frame is not trained on')
         return pose
