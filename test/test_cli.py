@@ -138,7 +138,7 @@ def test_a_missing_and_a_damaged_bag_are_one_line(folder, tmp_path, capsys):
 def test_an_out_that_is_a_file_is_refused_at_once_and_kept(folder, tmp_path, capsys):
     (tmp_path / 'taken').write_text('mine')
     for out in (tmp_path / 'taken', tmp_path / 'taken' / 'below'):
-        assert 'is no folder one can write to' in refused(
+        assert 'is not a writable folder' in refused(
             evaluation(folder, out, *SMALL), capsys)
     assert (tmp_path / 'taken').read_text() == 'mine'
 
@@ -227,7 +227,7 @@ def test_pretrain_refuses_what_would_fail_after_hours(tmp_path, capsys):
     assert 'must end in .safetensors' in refused(
         ['pretrain', '--out', tmp_path / 'weights', '--work', tmp_path / 'w'], capsys)
     (tmp_path / 'file').write_text('')
-    assert 'is no folder one can write to' in refused(
+    assert 'is not a writable folder' in refused(
         ['pretrain', '--out', tmp_path / 'file' / 'a.safetensors', '--work', tmp_path / 'w'],
         capsys)
     assert not (tmp_path / 'w').exists()

@@ -79,7 +79,7 @@ class Bench:
         """Start the thread."""
         self.pipeline, self.inbox = Brightness(), Inbox(wait_s=wait_s, **options)
         self.poses = Poses(Limits(10.0, max_speed=5.0))
-        self.inbox.ask(self.poses)
+        self.inbox.use_poses(self.poses)
         self.health = Health(get_logger('bench'))
         self.published, self.candidates = Heard(), Heard()
         self.inference = Inference(

@@ -14,8 +14,8 @@ from dectrain_ros.frames import Frame  # noqa: E402
 from dectrain_ros.memory.views import ViewHistory  # noqa: E402
 from dectrain_ros.ros import conversions, messages  # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
-from dectrain_ros.ros.inbox import Asked, Inbox  # noqa: E402
-from dectrain_ros.ros.inputs import Inputs, patience_clock  # noqa: E402
+from dectrain_ros.ros.inbox import Inbox, PoseRequest  # noqa: E402
+from dectrain_ros.ros.inputs import Inputs, waiting_clock  # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
 from dectrain_ros.sensing.camera_poses import NOT_PLACED              # noqa: E402
@@ -51,7 +51,7 @@ class Listening(Node):
 
     def pose(self, ms, frame_id='optical'):
         """Give what is known of the pose at so many ms."""
-        return self.inbox.pose(Asked(T0 + ms * MS, frame_id, 0.0))
+        return self.inbox.pose(PoseRequest(T0 + ms * MS, frame_id, 0.0))
 
     def counts(self):
         """Give the problems that were counted."""
@@ -198,7 +198,7 @@ def test_a_body_that_is_the_camera_needs_no_extrinsic_and_another_is_refused(
     else:
         wait_until(lambda: node.pose(0, frame_id).problem == NOT_PLACED)
         assert 'problem: camera is not placed on the body' in node.counts()
-        assert 'base_link, images are of optical: give pose.extrinsic' in node.health.detail(
+        assert 'base_link, images of optical: set pose.extrinsic' in node.health.detail(
             'problem: camera is not placed on the body')
 
 
@@ -440,6 +440,6 @@ def test_a_pause_between_an_image_and_its_pose_is_no_error(ros, weights):
 
 def test_a_node_waits_by_simulated_time_only_where_it_is_told_to(ros):
     node = ros.add(Node('waits', context=ros.context))
-    assert abs(patience_clock(node)() - time.perf_counter()) < 5.0
+    assert abs(waiting_clock(node)() - time.perf_counter()) < 5.0
     node.set_parameters([Parameter('use_sim_time', value=True)])
-    assert patience_clock(node)() == 0.0
+    assert waiting_clock(node)() == 0.0

@@ -94,7 +94,7 @@ def test_it_knows_what_the_nodes_are_set_to(live):
 
 def test_nodes_that_do_not_tell_what_they_are_set_to_are_named(ros, bag):
     live = ros.add(LiveEvaluation(bag, context=ros.context))
-    with pytest.raises(ValueError, match='depth_node and decision_node did not tell the param'):
+    with pytest.raises(ValueError, match='depth_node and decision_node did not answer'):
         live.result('bag')
 
 
@@ -254,7 +254,7 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(
     (tmp_path / 'file').touch()
     status, errors = output(start(
         'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'file' / 'out')))
-    assert status == 2 and 'is no folder one can write to; name another' in errors
+    assert status == 2 and 'is not a writable folder; name another' in errors
 
 
 def test_the_demo_refuses_a_policy_as_it_compares_two(tmp_path, capsys):

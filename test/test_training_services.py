@@ -162,7 +162,7 @@ def test_training_is_switched_off_and_on_and_depth_goes_on(robot):
     assert robot.set_training(True).message == 'training was already on'
     answer = robot.set_training(False)
     assert answer.success
-    assert answer.message == 'training is now off: depth goes on, with the present weights'
+    assert answer.message == 'training is now off: depth continues with the present weights'
     seen = len(robot.depths.messages)
     candidate = robot.frame()
     assert candidate.refusal == OFF and candidate.batch_size == 0
@@ -204,7 +204,7 @@ def test_what_was_learnt_is_saved_and_loaded_beside_the_stream(ros, weights, tmp
     (tmp_path / 'checkpoint-00000002.safetensors').write_bytes(b'damaged')
     answer = robot.ask('load')
     assert answer.success
-    assert answer.message.startswith(f'loaded {path} as weight version 3; passed over: ')
+    assert answer.message.startswith(f'loaded {path} as weight version 3; skipped: ')
     assert same(robot.weights(), learnt)
     robot.step()
     newest = robot.weights()
@@ -235,7 +235,7 @@ def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
     values = {v.key: v.value for v in status.values}
     assert values['rollbacks'] == values['problem: weights taken back'] == '1'
     assert values['pause_frames'] == '29' and values['forgetting'] == '1'
-    assert 'training harmed and was taken back 1 times' in status.message
+    assert 'training made the depth worse and was rolled back 1 times' in status.message
     answer = robot.ask('reset_to_good')
     assert answer.success
     assert answer.message == 'back to the last good weights, as weight version 2'

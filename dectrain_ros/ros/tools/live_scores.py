@@ -117,7 +117,7 @@ class LiveEvaluation(Node):
         if not self.played or self.count_publishers(self._bag.topics.image):
             return False
         silent_s = time.monotonic() - self._heard_s
-        all_came = self.settled and self._settings.are_told and (
+        all_came = self.settled and self._settings.is_complete and (
             self.frames == len(self._bag) or silent_s > _SILENCE_S)
         return all_came or silent_s > _OUTCOME_S
 

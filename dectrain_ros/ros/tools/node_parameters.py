@@ -1,4 +1,4 @@
-"""What running nodes are set to, asked by their parameter services."""
+"""Parameters of running nodes, read by their parameter services."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _EVERY_S = 0.5
 
 class Settings:
     """
-    Asks nodes for their parameters, once each is there.
+    Reads the parameters of other nodes as soon as they are available.
 
-    :param node: asks, and must be spun.
-    :param others: names of the nodes to ask, in its namespace.
+    :param node: the node that calls the services; it must be spun.
+    :param others: names of the nodes to read, in the same namespace.
     """
 
     def __init__(self, node: Node, others: Sequence[str]):
-        """Look for them now and then."""
+        """Start a timer that calls the services."""
         self._values: Dict[str, Dict[str, Any]] = {}            # of the nodes that answered
         self._lists = {other: node.create_client(ListParameters, f'{other}/list_parameters')
                        for other in others}
@@ -32,21 +32,21 @@ class Settings:
         node.create_timer(_EVERY_S, self._ask, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
-    def are_told(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every node has answered."""
         return self._values.keys() == self._lists.keys()
 
     @property
     def config(self) -> Config:
         """
-        Give the configuration of all nodes together.
+        The configuration of all nodes together.
 
         :raises ValueError: if a node has not answered.
         """
         silent = [other for other in self._lists if other not in self._values]
         if silent:
-            raise ValueError(f'{" and ".join(silent)} did not tell the parameters: is it running, '
-                             'in this namespace?')
+            raise ValueError(f'{" and ".join(silent)} did not answer with parameters: is it '
+                             'running, in this namespace?')
         config, known = Config(), {o.name for o in options()}
         for values in self._values.values():
             for name in known & values.keys():
@@ -55,7 +55,7 @@ class Settings:
         return config.with_seed(seeds[0]) if seeds else config
 
     def _ask(self) -> None:
-        """Ask those that have not answered; an answer that was lost is asked for anew."""
+        """Call the services of nodes that have not answered, again if an answer was lost."""
         for other in self._lists.keys() - self._values.keys():
             if self._lists[other].service_is_ready() and self._gets[other].service_is_ready():
                 self._lists[other].call_async(ListParameters.Request()).add_done_callback(
@@ -64,7 +64,7 @@ class Settings:
     def _get(self, other: str, names: Sequence[str]) -> None:
         def take(got) -> None:
             values = got.result().values
-            if len(values) == len(names):       # else one is gone since they were listed
+            if len(values) == len(names):       # else a parameter was removed since the listing
                 self._values[other] = {name: Parameter.from_parameter_msg(
                     ParameterMessage(name=name, value=value)).value
                     for name, value in zip(names, values)}

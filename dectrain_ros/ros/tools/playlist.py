@@ -1,4 +1,4 @@
-"""What is played of a recording: which messages, of which types, in which order."""
+"""The messages of a bag to play: their topics, types and order."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Deque, Dict, Iterable, Iterator, List, Optional
 from dectrain_ros.bags.reader import Bag, header_stamp_ns, RawMessage, Topics, TRANSFORMS
 
 LISTENER = 'live_evaluation'        # name of the node for which a player may wait
-READY = 'ready'         # topic, under its name, that a listener advertises once it hears all
+READY = 'ready'         # LISTENER/ready is advertised once the listener receives all topics
 _HELD_IMAGES = 30       # most images that wait for a pose after their stamp
 
 
 def playlist(bag: Bag, topics: List[str], *, start_s: float, hold: bool) -> Iterator[RawMessage]:
     """
-    Give a bag's messages in the order to play them.
+    Yield a bag's messages in the order to play them.
 
     :param start_s: where to start, s into the bag.
-    :param hold: let every image follow its pose, as hold_images does.
+    :param hold: play every image after its pose, as hold_images does.
     """
     recorded: Iterable[RawMessage] = bag.messages(topics)
     if hold:
@@ -35,7 +35,7 @@ def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterat
     """
     Reorder messages so that an image follows the first pose not before its stamp.
 
-    Who waits for an image's depth before going on would else never send the pose it waits for.
+    A player that waits for an image's depth would otherwise never send the pose it depends on.
 
     :param image: name of the image topic.
     :param pose: name of the pose topic, of messages with a header or of transforms.
@@ -63,7 +63,7 @@ def _pose_stamp_ns(message: RawMessage) -> int:
 
 
 def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
-    """Look up the message types of a bag's topics, each of which has messages."""
+    """Return the message types of topics, all of which have messages."""
     found: Dict[str, str] = {}
     recorded = bag.messages(topics)
     while len(found) < len(topics):
@@ -83,7 +83,7 @@ def message_type(name: str) -> type:
 
 
 def add_topics(parser: argparse.ArgumentParser) -> None:
-    """Add arguments for the topics of a bag to play."""
+    """Add command-line arguments for the topics of a bag."""
     for topic, kinds_of_it in (('image', 'Image or CompressedImage'),
                                ('camera-info', 'CameraInfo'),
                                ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF')):
