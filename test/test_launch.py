@@ -160,7 +160,8 @@ def test_pose_source_chooses_among_the_poses_of_a_bag(posed, said, topic, source
 
 
 @pytest.mark.parametrize('said, match', [
-    ({'pose_source': 'pose_with_covariance'}, 'pose_with_covariance is the type of no pose topic; '),
+    ({'pose_source': 'pose_with_covariance'},
+     'pose_with_covariance is the type of no pose topic; '),
     ({'pose_source': 'tf', 'pose': '/odom'}, 'tf is not the type of pose:=/odom; poses '),
     ({'pose_source': 'pose', 'pose': '/tf'}, 'pose is not the type of pose:=/tf; poses ')])
 def test_a_pose_source_that_the_bag_does_not_have_is_refused(posed, said, match):
