@@ -218,15 +218,15 @@ def _add_pretrain(commands) -> None:
 
 def _add_collect(commands) -> None:
     add = _add_command(
-        commands, 'collect', _collect, 'measure the gain of training steps, for fit-decision',
+        commands, 'collect', _collect, 'record the effect of training steps, for fit-decision',
         'Run policies on bags, and try training steps on the way that are undone at once. Each '
         'trial records the features known before the steps and their effect on later frames. Use '
         'bags of at least three places, other than those for evaluation.', """
-        hall_bag office_bag garage_bag --out statistics.safetensors
-        hall_bag office_bag garage_bag --target loss --every 16 --out statistics.safetensors""")
+        hall_bag office_bag garage_bag --out records.safetensors
+        hall_bag office_bag garage_bag --target loss --every 16 --out records.safetensors""")
     _add_bags(add)
-    add.add_argument('--out', type=Path, required=True, metavar='STATS',
-                     help='statistics to write, .safetensors; their card is written beside as '
+    add.add_argument('--out', type=Path, required=True, metavar='RECORDS',
+                     help='step records to write, .safetensors; their card is written beside as '
                      '.json')
     add.add_argument('--policies', nargs='+', metavar='POLICY',
                      default=['periodic:10', 'periodic:3', 'always'],
@@ -243,11 +243,11 @@ def _add_collect(commands) -> None:
 
 def _add_fit_decision(commands) -> None:
     add = _add_command(
-        commands, 'fit-decision', _fit_decision, 'fit the gain network to collected statistics',
+        commands, 'fit-decision', _fit_decision, 'fit the gain network to collected step records',
         'Fit the network that predicts the gain of a training step, and report its accuracy on '
         'held-out sequences. Use the result with --set decision.gain_file=FILE.', """
-        statistics.safetensors --out gain.safetensors""")
-    add.add_argument('statistics', type=Path, nargs='+', metavar='STATS',
+        records.safetensors --out gain.safetensors""")
+    add.add_argument('records', type=Path, nargs='+', metavar='RECORDS',
                      help='.safetensors files of `dectrain collect`, used together')
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
                      help='gain network to write, .safetensors; its card is written beside as '
@@ -424,26 +424,26 @@ def _collect(options) -> None:
           for name in ('target', 'every', 'steps', 'horizon', 'loops')),
         *(f'--set={text}' for text in options.assignments)])
     with _progress() as progress:
-        statistics = collect(plan, parsed(options.assignments), _Bars(progress), command)
-    statistics.write(options.out)
-    _out().print(f'{options.out}: {len(statistics)} trials')
+        records = collect(plan, parsed(options.assignments), _Bars(progress), command)
+    records.write(options.out)
+    _out().print(f'{options.out}: {len(records)} trials')
 
 
 def _fit_decision(options) -> None:
-    from dectrain_ros.evaluation.fitting import fit_decision, read_statistics, report_tables
+    from dectrain_ros.evaluation.fitting import fit_decision, read_records, report_tables
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
-    if options.out.resolve() in (path.resolve() for path in options.statistics):
-        raise ValueError(f'--out {options.out} is one of the statistics: name another file')
+    if options.out.resolve() in (path.resolve() for path in options.records):
+        raise ValueError(f'--out {options.out} is one of the step records: name another file')
     _check_folder(options.out.parent)
     command = 'dectrain ' + shlex.join([
-        'fit-decision', *map(str, options.statistics), '--seed', str(options.seed), '--restarts',
+        'fit-decision', *map(str, options.records), '--seed', str(options.seed), '--restarts',
         str(options.restarts)])
-    statistics = read_statistics(options.statistics)
+    records = read_records(options.records)
     with _progress() as progress:
         task = progress.add_task('fitting', total=options.restarts)
         report = fit_decision(
-            statistics, options.out, command, seed=options.seed, restarts=options.restarts,
+            records, options.out, command, seed=options.seed, restarts=options.restarts,
             advance=lambda: progress.advance(task))
     out = _out()
     for table in report_tables(report):

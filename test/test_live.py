@@ -2,10 +2,11 @@
 
 import json
 import signal
+import time
 
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.config import Config
-from dectrain_ros.decision.published.features import NoFeatures
+from dectrain_ros.decision.features import NoFeatures
 from dectrain_ros.evaluation.run import evaluate, Plan
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics, StepResult
 from lite_parts import write_bag, write_lite
@@ -23,6 +24,7 @@ from rclpy.executors import ExternalShutdownException   # noqa: E402
 from rclpy.node import Node                             # noqa: E402
 from ros_parts import output, start, wait_until         # noqa: E402
 from sensor_msgs.msg import Image                       # noqa: E402
+from test_bag import image, info, odometry, record      # noqa: E402
 
 pytest_plugins = ('ros_fixture',)
 T0, STEP = 1_700_000_000 * 10**9, 10**8
@@ -53,11 +55,14 @@ class Unwatched:
 
 def set_nodes(ros, of_depth_node=()):
     """Start nodes that only have parameters: to train at random with seed 3."""
+    nodes = []
     for name, own in (('depth_node', {'training.learning_rate': 1e-3, **dict(of_depth_node)}),
                       ('decision_node', {'decision.policy': 'random:0.5'})):
         node = ros.add(Node(name, context=ros.context))
         for key, value in {'seed': 3, 'use_sim_time_of_mine': 1, **own}.items():
             node.declare_parameter(key, value)
+        nodes.append(node)
+    return nodes
 
 
 @pytest.fixture
@@ -79,10 +84,10 @@ def configured(live):
 
 def depth(live, stamp_ns):
     """Let it hear a depth image of 2 m."""
-    image = Image(height=48, width=64, encoding='32FC1', step=256,
-                  data=np.full((48, 64), 2.0, np.float32).tobytes())
-    image.header.stamp = messages.stamp_from_ns(stamp_ns)
-    live._on_depth(image)
+    message = Image(height=48, width=64, encoding='32FC1', step=256,
+                    data=np.full((48, 64), 2.0, np.float32).tobytes())
+    message.header.stamp = messages.stamp_from_ns(stamp_ns)
+    live._on_depth(message)
 
 
 def test_it_knows_what_the_nodes_are_set_to(live):
@@ -180,20 +185,69 @@ def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag
     wait_until(lambda: live.finished)
 
 
-def test_it_is_not_finished_before_the_nodes_told_how_they_are_set(ros, bag):
+def test_it_is_not_ready_before_the_nodes_answered_how_they_are_set(ros, bag):
+    for topic in (messages.CANDIDATE, messages.DECISION, messages.OUTCOME, '/diagnostics'):
+        ros.tester.create_publisher(DiagnosticArray, topic, 1)
+    ros.tester.create_publisher(Image, 'depth/image', 1)
     live = ros.add(LiveEvaluation(bag, context=ros.context))
-    player = ros.tester.create_publisher(Image, bag.topics.image, 1)
-    wait_until(lambda: live.played)
-    ros.tester.destroy_publisher(player)
-    wait_until(lambda: not live.count_publishers(bag.topics.image))
-    for number in range(5):
-        depth(live, T0 + number * STEP)
-        live._on_candidate(messages.candidate_message(Candidate(T0 + number * STEP, NoFeatures())))
-        live._on_outcome(messages.outcome_message(
-            StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
-    assert live.settled and not live.finished
+    wait_until(lambda: ros.tester.count_subscribers('depth/image') == 1)
+    time.sleep(0.5)         # it looks every 50 ms
+    assert ros.tester.count_publishers('live_evaluation/ready') == 0
     set_nodes(ros)
-    wait_until(lambda: live.finished)
+    wait_until(lambda: ros.tester.count_publishers('live_evaluation/ready') == 1)
+
+
+def test_the_bag_is_read_with_the_pose_options_of_the_nodes(ros, tmp_path):
+    images = [('/camera_info', T0, info(T0, CAMERA))] + [
+        ('/image', T0 + k * STEP, image(T0 + k * STEP, np.zeros((48, 64, 3), np.uint8)))
+        for k in range(3)]
+    poses = [('/odom', T0 + k * STEP, odometry(T0 + k * STEP, 0.0, 'base')) for k in range(3)]
+    path = record(tmp_path / 'bag', sorted(images + poses, key=lambda m: m[1]))
+    set_nodes(ros, {'pose.extrinsic': '0 0 0 0 0 0 1'})
+    live = ros.add(LiveEvaluation(Bag(path, pose=None), context=ros.context))
+    wait_until(lambda: configured(live))
+    for k in range(3):
+        depth(live, T0 + k * STEP)
+    assert live.result('bag').skipped == {}         # else: no pose, pose is of another frame
+
+
+def test_a_node_that_is_gone_and_depth_that_never_came_are_named(ros, bag):
+    nodes = set_nodes(ros)
+    live = ros.add(LiveEvaluation(bag, context=ros.context))
+    wait_until(lambda: configured(live))
+    assert live.ended_early == '' and 'no depth of the 5 images came: see what' in live.no_depth
+    live._on_diagnostics(DiagnosticArray(status=[DiagnosticStatus(
+        name='depth_node: depth', values=[KeyValue(key='dropped: late', value='3')])]))
+    assert 'came, 3 were dropped, most often late' in live.no_depth
+    depth(live, T0)
+    assert live.no_depth == ''
+    ros.remove(nodes[0])
+    wait_until(lambda: live.ended_early)
+    assert live.ended_early.startswith('depth_node ended while the bag was played')
+
+
+def test_live_evaluation_of_a_node_that_ends_is_one_line_and_no_report(bag, tmp_path):
+    topics = bag.topics
+    nodes = [start('depth_node', '--ros-args', '-p', 'image.transport:=compressed', '-r',
+                   f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
+                   f'pose:={topics.pose}'),
+             start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
+             start('tools.bag_player', str(bag.path), '--rate', '0.01', '--listener',
+                   'live_evaluation')]
+    try:
+        live = start('tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out'))
+        for line in nodes[2].stderr:
+            if 'loop 1' in line:        # it plays
+                break
+        nodes[0].send_signal(signal.SIGINT)
+        status, errors = output(live)
+        assert status == 1 and errors.count('[FATAL]') == 1 and 'Traceback' not in errors, errors
+        assert 'depth_node ended while the bag was played' in errors
+        assert not (tmp_path / 'out').exists()
+    finally:
+        for node in nodes:
+            node.send_signal(signal.SIGINT)
+            output(node)
 
 
 def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):

@@ -12,6 +12,7 @@ from dectrain_ros.sensing.camera_poses import CameraPoses, Report
 from dectrain_ros.sensing.frame_builder import (
     Dropped, FrameBuilder, MAX_WAITING, Segments, TOO_LATE)
 from dectrain_ros.sensing.lens import Lens, Rectifier
+from dectrain_ros.sensing.per_image import PerImage
 from dectrain_ros.sensing.pose_stream import JUMP_NS
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
 from dectrain_ros.sensing.stamps import stamp_ns_of
@@ -35,6 +36,14 @@ class Recorded(NamedTuple):
     frame: Frame
     ground_truth: Optional[np.ndarray]
     begins_segment: bool = False
+
+
+class _AwaitsCamera(NamedTuple):
+    """An image message that waits for its camera, and when it was logged."""
+
+    message: object
+    stamp_ns: int
+    log_ns: int
 
 
 class _AwaitsPose(NamedTuple):
@@ -63,7 +72,7 @@ class FrameStream:
     :param lens: used until the first camera_info message.
     :param read_lens: reads a camera_info message; raises ValueError if it is unusable.
     :param read_truth: reads a depth message; returns None if it is unusable.
-    :param wait_s: longest wait for a pose, in log time, s.
+    :param wait_s: longest wait for a camera or a pose, in log time, s.
     :param drop: called with reason and detail of an image that cannot be used.
     :param report: called with reason and detail of a problem that does not drop an image.
     """
@@ -75,25 +84,28 @@ class FrameStream:
         report: Report
     ):
         """Start before the first message."""
-        self._topics, self._poses, self._lens = topics, poses, lens
+        self._topics, self._poses, self._lenses = topics, poses, PerImage(lens)
         self._read_lens, self._read_truth = read_lens, read_truth
         self._wait_ns = wait_s * 1e9
         self._drop, self._report = drop, report
         # buffers=0: the caller may store frames, so no image may be overwritten.
         self._builder = FrameBuilder(report, buffers=0, rewind=self._rewind)
         self._segments = Segments(poses.jumped)
+        self._await_camera: Deque[_AwaitsCamera] = deque()
         self._await_pose: Deque[_AwaitsPose] = deque()
         self._await_truth: Deque[_AwaitsTruth] = deque()
         self._truths: Deque[tuple] = deque(maxlen=_LOOKAHEAD)       # (stamp_ns, message)
 
     def feed(self, topic: str, log_ns: int, message) -> Iterator[Recorded]:
         """Process the next message; yield the frames that are complete."""
+        self._process_waiting(log_ns)
         topics = self._topics
         if topic == topics.image:
-            self._add_image(message, log_ns)
+            stamp_ns = stamp_ns_of(message.header.stamp)
+            self._await_camera.append(_AwaitsCamera(message, stamp_ns, log_ns))
         elif topic == topics.camera_info:
             try:
-                self._lens = self._read_lens(message)
+                self._lenses.add(stamp_ns_of(message.header.stamp), self._read_lens(message))
             except ValueError as error:
                 self._report('invalid camera_info', str(error))
         elif topic == topics.ground_truth:
@@ -103,13 +115,24 @@ class FrameStream:
                 self._poses.add_moving(transform)
         else:
             self._poses.add_pose(message)
-        while self._await_pose and self._is_decided(self._await_pose[0], log_ns):
-            self._decide(self._await_pose.popleft())
+        self._process_waiting(log_ns)
         while self._await_truth and self._has_seen_truth_of(self._await_truth[0].frame):
             yield self._recorded(self._await_truth.popleft())
 
+    def _process_waiting(self, log_ns: int) -> None:
+        """Process the images and frames that have waited for camera or pose long enough."""
+        images = self._await_camera
+        while images and (len(images) > MAX_WAITING
+                          or log_ns - images[0].log_ns >= self._wait_ns
+                          or self._lenses.is_decided(images[0].stamp_ns)):
+            self._build(self._await_camera.popleft())
+        while self._await_pose and self._is_decided(self._await_pose[0], log_ns):
+            self._decide(self._await_pose.popleft())
+
     def end(self) -> Iterator[Recorded]:
         """Yield the remaining frames after the last message."""
+        while self._await_camera:
+            self._build(self._await_camera.popleft())
         while self._await_pose:
             self._decide(self._await_pose.popleft())
         while self._await_truth:
@@ -117,17 +140,18 @@ class FrameStream:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a frame still waits for its pose or true depth."""
-        return bool(self._await_pose or self._await_truth)
+        """Whether a frame still waits for its camera, pose or true depth."""
+        return bool(self._await_camera or self._await_pose or self._await_truth)
 
-    def _add_image(self, message, log_ns: int) -> None:
+    def _build(self, image: _AwaitsCamera) -> None:
+        """Make an image's frame, which then waits for its pose."""
         try:
-            frame = self._builder.build(message, self._lens)
+            frame = self._builder.build(image.message, self._lenses.take(image.stamp_ns))
         except Dropped as dropped:
             self._drop(*dropped.args)
             return
         self._await_pose.append(_AwaitsPose(
-            frame, log_ns, self._builder.segment, self._builder.rectifier))
+            frame, image.log_ns, self._builder.segment, self._builder.rectifier))
 
     def _is_decided(self, waiting: _AwaitsPose, log_ns: int) -> bool:
         """Return whether the pose is known or has been waited for long enough."""

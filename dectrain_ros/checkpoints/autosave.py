@@ -16,7 +16,7 @@ class Autosave:
     """
     Saves learned state every few steps, on request and at the end, and finds it again.
 
-    Use it on the learning thread; save_last may be called on another. has_changes: whether the
+    Use it on the learning thread; save_last may be called on another. is_unsaved: whether the
     state differs from the newest checkpoint; set it after a change that is not a step. saved and
     failures count automatic checkpoints written and failed; any thread may read them.
 
@@ -36,7 +36,7 @@ class Autosave:
         """Create the folder; nothing is read yet."""
         self._model, self._every, self._resumes = model, save_every, resume
         self.saved = self.failures = 0
-        self.has_changes = False
+        self.is_unsaved = False
         self._writing = threading.Lock()
         self._checkpoints: Optional[Checkpoints] = None
         if folder:
@@ -60,7 +60,7 @@ class Autosave:
             return path
         with self._writing:
             path = self._folder().save(contents)
-            self.has_changes = False
+            self.is_unsaved = False
         return path
 
     def find(self, path: Optional[Path] = None) -> Found:
@@ -101,13 +101,13 @@ class Autosave:
         :param steps: steps taken so far.
         :param contents: returns the state to save.
         """
-        self.has_changes = True
+        self.is_unsaved = True
         if self._checkpoints and self._every and steps % self._every == 0:
             self._autosave(contents)
 
     def save_last(self, contents: Callable[[], Contents]) -> bool:
         """Save if there is a folder and the state has changed; return whether it was saved."""
-        return bool(self._checkpoints) and self.has_changes and self._autosave(contents)
+        return bool(self._checkpoints) and self.is_unsaved and self._autosave(contents)
 
     def _autosave(self, contents: Callable[[], Contents]) -> bool:
         try:

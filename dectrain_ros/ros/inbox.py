@@ -8,6 +8,7 @@ import time
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
 
 from dectrain_ros.sensing.lens import Lens
+from dectrain_ros.sensing.per_image import PerImage
 from dectrain_ros.sensing.pose_stream import JUMP_NS
 from dectrain_ros.sensing.pose_track import NO_POSES, PoseLookup
 
@@ -51,9 +52,9 @@ class Inbox:
     Passes messages from the executor's thread to the inference thread.
 
     At most one image waits; a newer one replaces it. Putting never blocks; the inference thread
-    waits here for an image, for the first camera, and for poses.
+    waits here for an image, for its camera, and for poses.
 
-    :param wait_s: longest wait for the first camera or for a pose, s.
+    :param wait_s: longest wait for a camera or for a pose, s.
     :param now_s: clock of the waits for poses, s; simulated time stops while a bag is paused.
     """
 
@@ -63,7 +64,7 @@ class Inbox:
         self._wait_s = wait_s
         self._condition = threading.Condition()
         self._image: Optional[Received] = None
-        self._lens: Optional[Lens] = None
+        self._lenses: PerImage[Lens] = PerImage()
         self._poses: Optional[Poses] = None
         self._went_back = False
         self._closed = False
@@ -76,10 +77,10 @@ class Inbox:
             self._condition.notify_all()
         return replaced
 
-    def put_lens(self, lens: Lens) -> None:
-        """Put the camera of the next images."""
+    def put_lens(self, stamp_ns: int, lens: Lens) -> None:
+        """Add the camera of a camera_info's stamp."""
         with self._condition:
-            self._lens = lens
+            self._lenses.add(stamp_ns, lens)
             self._condition.notify_all()
 
     def use_poses(self, poses: Optional[Poses]) -> None:
@@ -114,11 +115,18 @@ class Inbox:
             image, self._image = self._image, None
             return image
 
-    def lens(self) -> Optional[Lens]:
-        """Return the newest camera; wait for the first one, None if it does not come."""
+    def take_lens(self, image_ns: int) -> Optional[Lens]:
+        """
+        Return the camera of the next image, and wait for it as PerImage decides.
+
+        The wait is by real time, as no image is predicted during it.
+
+        :returns: the camera of the image's stamp, else the newest; None if none came in time.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._lens is not None, self._wait_s)
-            return self._lens
+            self._condition.wait_for(
+                lambda: self._closed or self._lenses.is_decided(image_ns), self._wait_s)
+            return self._lenses.take(image_ns)
 
     def is_decided(self, request: PoseRequest) -> bool:
         """Return whether a frame's pose is known or was waited for long enough."""

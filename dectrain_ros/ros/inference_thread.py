@@ -14,6 +14,7 @@ from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.sensing.frame_builder import (
     Dropped, FrameBuilder, MAX_WAITING, Segments, TOO_LATE)
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
+from dectrain_ros.sensing.stamps import stamp_ns_of
 from std_msgs.msg import Header
 
 
@@ -80,7 +81,9 @@ class Inference:
     def _predict(self, received: Received) -> None:
         """Predict and publish the depth of an image; its frame then waits for its pose."""
         try:
-            frame = self._builder.build(received.message, self._inbox.lens())
+            message = received.message
+            lens = self._inbox.take_lens(stamp_ns_of(message.header.stamp))
+            frame = self._builder.build(message, lens)
             prediction = self._pipeline.predict(frame)
             self._publish_depth(received, frame, prediction)
         except Dropped as dropped:

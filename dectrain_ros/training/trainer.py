@@ -186,7 +186,7 @@ class Trainer:
         else:
             self.step.restore(good)
         self._trust()
-        self._autosave.has_changes = True    # a restart must not bring the dropped weights back
+        self._autosave.is_unsaved = True      # a restart must not bring the dropped weights back
 
     def save(self, path: Optional[Path] = None) -> Path:
         """
@@ -207,7 +207,7 @@ class Trainer:
         """
         found = self._autosave.find(path)
         self._load(found.contents)
-        self._autosave.has_changes = False
+        self._autosave.is_unsaved = False
         return found
 
     def close(self) -> None:

@@ -52,7 +52,8 @@ class LiveEvaluation(Node):
     Listens to a depth node and a decision node that are fed from a bag, and keeps score.
 
     A depth image is compared with the ground truth of its stamp as it comes; depth is published
-    before any training on its frame, so the score is prequential.
+    before any training on its frame, so the score is prequential. The bag is read with the pose
+    options of the nodes.
 
     :param bag: what the nodes are fed from, once; its images must come in recorded order.
     :param ros: rclpy.node.Node's keyword arguments.
@@ -61,7 +62,7 @@ class LiveEvaluation(Node):
     def __init__(self, bag: Bag, **ros):
         """Listen."""
         super().__init__(LISTENER, **ros)
-        self._recorded: Iterator[Tuple[int, Recorded]] = enumerate(bag.frames())
+        self._recorded = self._read()
         self._next: Optional[Tuple[int, Recorded]] = None       # read and not yet used
         last = len(bag) - 1
         self._wanted = [int(k) for k in np.linspace(last / _PICTURES, last, _PICTURES)]
@@ -89,11 +90,20 @@ class LiveEvaluation(Node):
             _LOOK_S, self._look_for_publishers, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _look_for_publishers(self) -> None:
-        """Advertise `~/ready` once every topic is heard: the player waits for that."""
+        """
+        Advertise `~/ready`, which the player waits for.
+
+        By then every topic is heard, and the nodes have answered how they are set.
+        """
         self._unheard = [heard for heard in self._unheard if not self._publishers_of(heard)]
-        if not self._unheard:
+        if not self._unheard and self._settings.is_complete:
             self._looking.cancel()
             self.create_publisher(Empty, f'~/{READY}', 1)
+
+    def _read(self) -> Iterator[Tuple[int, Recorded]]:
+        """Read the frames as the nodes make them, each with its number."""
+        self._bag = self._bag.with_pose(self.config.pose)
+        yield from enumerate(self._bag.frames())
 
     def _publishers_of(self, heard: Subscription) -> int:
         """Count publishers that a subscription is matched with; before Jazzy, that are known."""
@@ -117,9 +127,30 @@ class LiveEvaluation(Node):
         if not self.played or self.count_publishers(self._bag.topics.image):
             return False
         silent_s = time.monotonic() - self._heard_s
-        all_came = self.settled and self._settings.is_complete and (
+        all_came = self.settled and (
             self.frames == len(self._bag) or silent_s > _SILENCE_S)
         return all_came or silent_s > _OUTCOME_S
+
+    @property
+    def ended_early(self) -> str:
+        """Which node that has answered is gone, '' if none is."""
+        here = self.get_namespace()
+        present = {name for name, where in self.get_node_names_and_namespaces() if where == here}
+        gone = [name for name in (_DEPTH_NODE, _DECISION_NODE) if name not in present]
+        if not gone or not self._settings.is_complete:
+            return ''
+        return f'{" and ".join(gone)} ended while the bag was played: its log says why'
+
+    @property
+    def no_depth(self) -> str:
+        """Why there is nothing to score, as far as is known, '' if there is."""
+        if self._records:
+            return ''
+        reason, count = (self._drops.most_common(1) or [('', 0)])[0]
+        return (f'no depth of the {len(self._bag)} images came'
+                + (f', {count} were dropped, most often {reason}' if count else '')
+                + ': see what /diagnostics says, and that the depth node is remapped to '
+                f'{self._bag.topics.image}')
 
     @property
     def frames(self) -> int:
@@ -139,17 +170,17 @@ class LiveEvaluation(Node):
 
     @property
     def config(self):
-        """Give the nodes' configuration; raises ValueError if one did not tell it."""
+        """The nodes' configuration; raises ValueError if a node did not answer."""
         return self._settings.config
 
     def result(self, name: str) -> RunResult:
         """
-        Give the score; what the nodes' work costs is not seen from here and stays nan.
+        Return the score; what the nodes' work costs is not seen from here and stays nan.
 
-        The most memory held is that of the depth node as it told once a second.
+        The most memory held is that of the depth node as it published once a second.
 
         :param name: of the bag, for the report.
-        :raises ValueError: if a node did not tell its parameters.
+        :raises ValueError: if a node did not answer how it is set.
         """
         config = self.config
         silent = self._skipped[NO_DEPTH] + (self._next is not None) + sum(
@@ -208,7 +239,7 @@ class LiveEvaluation(Node):
             self._seen.append(_Seen(index, recorded, depth))
 
     def _find(self, stamp_ns: int) -> Optional[Tuple[int, Recorded]]:
-        """Give number and recorded frame of a stamp; those before it got no depth."""
+        """Return number and recorded frame of a stamp; those before it got no depth."""
         while True:
             self._next = self._next or next(self._recorded, None)
             if self._next is None or self._next[1].frame.stamp_ns > stamp_ns:
@@ -233,7 +264,7 @@ class LiveEvaluation(Node):
         self._outcomes[outcome.stamp_ns] = outcome
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        """Take note of what the depth node says of itself; others are let pass."""
+        """Keep the depth node's counts of dropped images and its memory."""
         own = f'{self.get_namespace()}/{_DEPTH_NODE}'.lstrip('/')
         for status in message.status:
             if status.name.partition(':')[0] != own:
