@@ -297,8 +297,8 @@ class PoseConfig(Room):
         low=1.0, high=1e5, live=True)
     wait_s: float = option(
         0.2, "Longest wait for the poses around an image's stamp, s; a frame without a pose is "
-        'not trained on. An image also waits this long for the camera_info of its stamp, if the image '
-        'before had one.', low=0.0, high=10.0)
+        'not trained on. An image also waits this long for the camera_info of its stamp, if the '
+        'image before had one.', low=0.0, high=10.0)
     max_gap_s: float = option(
         0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)
 
