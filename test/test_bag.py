@@ -58,7 +58,7 @@ def packed(stamp_ns, data, form):
 
 
 def png(array):
-    """Give PNG bytes of an array in OpenCV's channel order."""
+    """Return PNG bytes of an array in OpenCV's channel order."""
     return cv2.imencode('.png', array)[1].tobytes()
 
 
@@ -129,7 +129,7 @@ def record(path, messages, plugin=StoragePlugin.MCAP, **options):
 
 
 def scene(images=(), poses=None, infos=None):
-    """Give messages of a small bag; poses at 0 and 100 ms go from x = 0 to 1 m."""
+    """Return messages of a small bag; poses at 0 and 100 ms go from x = 0 to 1 m."""
     poses = poses if poses is not None else [
         ('/pose', T0, pose(T0, 0)), ('/pose', T0 + 100 * MS, pose(T0 + 100 * MS, 1))]
     infos = infos if infos is not None else [('/cam/camera_info', T0, info(T0))]
@@ -142,12 +142,12 @@ def opened(path, topics=Topics(), ground_truth_unit_m=0.001, **pose):
 
 
 def shots(*stamps_ms, topic='/cam/image_raw', **options):
-    """Give image messages at the stamps."""
+    """Return image messages at the stamps."""
     return [(topic, T0 + ms * MS, image(T0 + ms * MS, **options)) for ms in stamps_ms]
 
 
 def frames_of(n, with_pose=True):
-    """Give n smooth frames, 33 ms apart, moving 10 mm each."""
+    """Return n smooth frames, 33 ms apart, moving 10 mm each."""
     ramp = np.linspace(40, 200, 48 * 64 * 3).reshape(48, 64, 3).astype(np.uint8)
     ramp[..., 2] //= 4
     return [Frame(
@@ -306,7 +306,7 @@ def test_the_one_file_of_a_bag_is_read_where_its_metadata_does_not_fit(
     changed_metadata(path, change)
     assert len(list(opened(path).frames())) == 2
     assert 'metadata.yaml does not fit' in caplog.text and why in caplog.text
-    assert 'is read alone; ros2 bag reindex mends it' in caplog.text
+    assert 'is read without it; ros2 bag reindex corrects it' in caplog.text
 
 
 def test_metadata_that_does_not_fit_many_files_or_compressed_messages_is_an_error(tmp_path):
@@ -734,7 +734,7 @@ def test_compressed_colour_and_grey_become_rgb(tmp_path, data, form, rgb):
 
 
 def lacking(message, **fields):
-    """Give an image message with some fields changed."""
+    """Return an image message with some fields changed."""
     for name, value in fields.items():
         setattr(message, name, value)
     return message
@@ -803,7 +803,7 @@ def test_a_part_the_bag_does_not_have_is_an_error(tmp_path, start, count, text):
 # Ground truth
 
 def millimetres(ms, value):
-    """Give a depth image message of one value."""
+    """Return a depth image message of one value."""
     stamp = T0 + ms * MS
     return '/depth', stamp, image(stamp, np.full((6, 8), value, np.uint16), '16UC1')
 

@@ -59,7 +59,7 @@ def play(ros, bag, **how):
 
 
 def stamps(heard):
-    """Give the header stamps of messages, in ms after the start."""
+    """Return the header stamps of messages, in ms after the start."""
     return [(ns_from_stamp(m.header.stamp) - T0) // MS for m in heard.messages]
 
 

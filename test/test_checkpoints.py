@@ -12,7 +12,7 @@ import torch
 
 
 def refusal(network, path):
-    """Give the error text of loading, and check that it is one line that names the file."""
+    """Return the error text of loading, and check that it is one line that names the file."""
     with pytest.raises(ValueError) as caught:
         load_network(network, str(path))
     text = str(caught.value)

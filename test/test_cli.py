@@ -48,7 +48,7 @@ def refused(arguments, capsys):
 
 
 def evaluation(folder, out, *more, bag='bag'):
-    """Give the arguments of a small evaluation."""
+    """Return the arguments of a small evaluation."""
     return ['evaluate', folder / bag, '--out', out, '--set', 'depth.device=cpu', '--set',
             f'depth.weights={folder / "random.safetensors"}', *more]
 

@@ -20,7 +20,7 @@ pytest_plugins = ('ros_fixture',)
 
 @pytest.fixture
 def options(tmp_path):
-    """Give options by which every frame is worth a step, and every step teaches."""
+    """Return options by which every frame is worth a step, and every step teaches."""
     path = tmp_path / 'gain.safetensors'
     load_gain('').replaced(proxy=Proxy()).save(path)
     return {'decision.gain_file': str(path), 'decision.exploration': 1.0,
@@ -47,7 +47,7 @@ def taught(ros, node, count):
 
 
 def learnt(node):
-    """Give how many outcomes the predictor has learnt from."""
+    """Return how many outcomes the predictor has learnt from."""
     return node._policy.policy.predictor.accepted + node._policy.policy.predictor.rejected
 
 

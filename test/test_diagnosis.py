@@ -45,7 +45,7 @@ class Second:
         self.health.expect('images', 'camera_info', 'poses', 'decisions')
 
     def passes(self, heard=(), counted=(), dropped=()):
-        """Let a second pass in which all this came."""
+        """Advance the clock by a second in which these were counted."""
         for what in heard:
             self.health.heard(what)
         for what in counted:
@@ -56,7 +56,7 @@ class Second:
         self.health.status('x', self._causes())
 
     def causes(self, is_training=True):
-        """Give the causes as (level, text)."""
+        """Return the causes as (level, text)."""
         return [(cause.level, cause.text) for cause in self._causes(is_training)]
 
     def _causes(self, is_training=True):
@@ -258,7 +258,7 @@ def test_a_decision_node_without_candidates_says_so(ros):
 
 
 def status_of(ros, name, count=2):
-    """Give a node's newest status, once it has come so often since now."""
+    """Return a node's newest status, once it has come so often since now."""
     heard = ros.listen(DiagnosticArray, '/diagnostics')
 
     def mine():

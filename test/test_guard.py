@@ -183,7 +183,7 @@ def reading(loss=1.0, median_m=2.0, spread=0.3):
 
 
 def guard_told(network, source, every=1):
-    """Give a guard with one window, and where to say what the present weights say of it."""
+    """Return a guard with one window, and where to say what the present weights say of it."""
     trainer, said = trainer_of(network), [reading()]
     trainer.read = lambda samples, of_source=False: [
         source if of_source else said[0]] * len(samples)

@@ -41,7 +41,7 @@ class Brightness:
         self.problem_considering = None
 
     def predict(self, frame):
-        """Take note of the frame."""
+        """Record the frame."""
         self.frames.append(frame)
         assert self.may_go_on.wait(10.0)
         if self.problem:
@@ -50,7 +50,7 @@ class Brightness:
                                frame.intrinsics, (), 7)
 
     def consider(self, frame, prediction):
-        """Take note of the frame."""
+        """Record the frame."""
         assert prediction.stamp_ns == frame.stamp_ns
         if self.problem_considering:
             raise self.problem_considering
@@ -68,7 +68,7 @@ class Poses(PoseStream):
     """The poses of a camera."""
 
     def at(self, stamp_ns, camera_frame=''):
-        """Give the pose at a stamp."""
+        """Return the pose at a stamp."""
         return super().at(stamp_ns)
 
 
@@ -106,14 +106,14 @@ class Bench:
         self.inbox.put_lens(0, Lens(camera))
 
     def counts(self):
-        """Give what was counted."""
+        """Return what was counted."""
         return {v.key: int(v.value) for v in self.health.status('x').values
                 if not v.key.startswith('latency')}
 
 
 @pytest.fixture
 def bench():
-    """Give a bench without patience, with camera."""
+    """Return a bench without patience, with camera."""
     made = Bench(wait_s=0.02)
     made.camera()
     yield made
@@ -123,7 +123,7 @@ def bench():
 
 @pytest.fixture
 def patient():
-    """Give a bench that waits long for poses, with camera."""
+    """Return a bench that waits long for poses, with camera."""
     made = Bench(wait_s=10.0)
     made.camera()
     yield made

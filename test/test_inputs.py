@@ -50,17 +50,17 @@ class Listening(Node):
             self, image or ImageConfig(), PoseConfig(**pose), self.inbox, self.health)
 
     def pose(self, ms, frame_id='optical'):
-        """Give what is known of the pose at so many ms."""
+        """Return what is known of the pose at so many ms."""
         return self.inbox.pose(PoseRequest(T0 + ms * MS, frame_id, 0.0))
 
     def counts(self):
-        """Give the problems that were counted."""
+        """Return the problems that were counted."""
         return {v.key: int(v.value) for v in self.health.status('').values
                 if v.key.startswith('problem')}
 
 
 def odometry(ms, x=0.0, child='base_link'):
-    """Give the odometry of a body x metres along."""
+    """Return the odometry of a body x metres along."""
     message = Odometry(child_frame_id=child)
     message.header = Header(stamp=messages.stamp_from_ns(T0 + ms * MS), frame_id='odom')
     message.pose.pose.position.x = float(x)
@@ -69,12 +69,12 @@ def odometry(ms, x=0.0, child='base_link'):
 
 
 def told(candidates, count):
-    """Give the refusals of so many candidates, in their order."""
+    """Return the refusals of so many candidates, in their order."""
     return [messages.candidate_from(m).refusal for m in candidates.wait_for(count)]
 
 
 def pose_message(ms, x):
-    """Give a pose x metres along."""
+    """Return a pose x metres along."""
     message = PoseStamped(header=Header(stamp=messages.stamp_from_ns(T0 + ms * MS)))
     message.pose.position.x, message.pose.orientation.w = float(x), 1.0
     return message
@@ -233,7 +233,7 @@ def test_without_tf2_msgs_poses_of_tf_are_refused_by_the_packages_name(ros):
 
 
 def transform(parent, child, ms=0, place=(0.0, 0.0, 0.0), turn=(0.0, 0.0, 0.0, 1.0)):
-    """Give the place of a frame in its parent."""
+    """Return the place of a frame in its parent."""
     message = TransformStamped(child_frame_id=child)
     message.header = Header(stamp=messages.stamp_from_ns(T0 + ms * MS), frame_id=parent)
     to, rotation = message.transform.translation, message.transform.rotation
@@ -398,7 +398,7 @@ class Replay:
             self.candidates.wait_for(before + 1)
 
     def problems(self):
-        """Give what went wrong."""
+        """Return what went wrong."""
         return {v.key for v in self.node._health.status('').values
                 if v.key.startswith(('problem', 'dropped'))}
 

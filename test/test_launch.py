@@ -58,7 +58,7 @@ def bag(tmp_path):
 
 
 def given(**said):
-    """Give every argument, at its default where it is not said."""
+    """Return every argument, at its default where it is not said."""
     values = {a.name: a.default for a in launch_arguments.online_depth(str(ROOT))}
     assert set(said) <= set(values)
     return {**values, **said}
@@ -286,7 +286,7 @@ def launched(prefix, name, *said):
 
 
 def said_by(process, timeout_s=120.0):
-    """Give exit status and output of a launch that ends."""
+    """Return exit status and output of a launch that ends."""
     try:
         text, _ = process.communicate(timeout=timeout_s)
     finally:

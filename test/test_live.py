@@ -83,7 +83,7 @@ def configured(live):
 
 
 def depth(live, stamp_ns):
-    """Let it hear a depth image of 2 m."""
+    """Publish a depth image of 2 m to it."""
     message = Image(height=48, width=64, encoding='32FC1', step=256,
                     data=np.full((48, 64), 2.0, np.float32).tobytes())
     message.header.stamp = messages.stamp_from_ns(stamp_ns)

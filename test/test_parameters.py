@@ -23,7 +23,7 @@ pytest_plugins = ('ros_fixture',)
 
 @pytest.fixture
 def node(ros):
-    """Give a maker of nodes with overrides."""
+    """Return a maker of nodes with overrides."""
     def make(**overrides):
         return ros.add(Node(
             'parametrised', context=ros.context,
@@ -165,12 +165,12 @@ class Client:
         return answer.successful, answer.reason
 
     def get(self, *names):
-        """Give values."""
+        """Return values."""
         values = self._ask(GetParameters, 'get_parameters', names=list(names)).values
         return [Parameter.from_parameter_msg(_message(n, v)).value for n, v in zip(names, values)]
 
     def descriptors(self):
-        """Give every parameter's descriptor by name."""
+        """Return every parameter's descriptor by name."""
         names = self._ask(ListParameters, 'list_parameters').result.names
         told = self._ask(DescribeParameters, 'describe_parameters', names=names).descriptors
         return {d.name: d for d in told}

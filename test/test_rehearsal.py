@@ -44,12 +44,12 @@ def depth_of(trainer, view):
 
 
 def seen_as(trainer, view, times):
-    """Give the rehearsal of a view whose first depth was so many times the present one."""
+    """Return the rehearsal of a view whose first depth was so many times the present one."""
     return Rehearsal(view.image, view.intrinsics, times * depth_of(trainer, view), view.features)
 
 
 def still(number):
-    """Give a frame taken without moving: nothing can be learnt from it."""
+    """Return a frame taken without moving: nothing can be learnt from it."""
     return dataclasses.replace(frame(number), world_from_camera=pose(0.0))
 
 
@@ -116,7 +116,7 @@ def noted(pipeline):
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Let weights be settled from the first step on."""
+    """Make weights count as settled from the first step on."""
     monkeypatch.setattr(rehearsal, '_SETTLED_STEPS', 0)
 
 
@@ -165,7 +165,7 @@ def test_none_is_kept_or_rehearsed_where_so_configured(weights):
 
 
 def view(degrees):
-    """Give a key and a view of no content."""
+    """Return a key and a view of no content."""
     key = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
     return key, Rehearsal(np.zeros((2, 2, 3), np.uint8), None, np.ones((2, 2), np.float32), None)
 

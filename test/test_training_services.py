@@ -51,7 +51,7 @@ class Robot:
         return messages.outcome_from(self.outcomes.wait_for(told + 1)[-1])
 
     def weights(self):
-        """Give a copy of the weights that the next prediction would use."""
+        """Return a copy of the weights that the next prediction would use."""
         pipeline = self.node._pipeline
         pipeline.trainer.weights.adopt()
         return [p.detach().clone() for p in pipeline.estimator.network.parameters()]
@@ -71,14 +71,14 @@ class Robot:
 
 @pytest.fixture
 def robot(ros, weights):
-    """Give a robot that has seen one frame, so that it may train on the next."""
+    """Return a robot that has seen one frame, so that it may train on the next."""
     made = Robot(ros, weights)
     made.frame()
     return made
 
 
 def same(ones, others):
-    """Say whether weights are equal to the last bit."""
+    """Return whether weights are equal to the last bit."""
     return all(torch.equal(one, other) for one, other in zip(ones, others))
 
 
@@ -109,7 +109,7 @@ def test_a_reset_while_inactive_needs_no_thread_and_unconfigured_says_why_not(ro
 
 @pytest.fixture
 def held(robot, monkeypatch):
-    """Give a robot whose steps wait for leave, and the leave; a step is in flight."""
+    """Return a robot whose steps wait for leave, and the leave; a step is in flight."""
     started, leave, pipeline = threading.Event(), threading.Event(), robot.node._pipeline
     step = pipeline.trainer.step.take
 

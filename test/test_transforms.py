@@ -15,13 +15,13 @@ LEFT = rigid_transform((0.0, 0.0, 0.0), (0.0, 0.0, HALF, HALF))     # x becomes 
 
 
 def moved(x=0.0, y=0.0):
-    """Give a place without a turn."""
+    """Return a place without a turn."""
     return rigid_transform((x, y, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
 @pytest.fixture
 def tree():
-    """Give map <- odom <- base <- mast <- optical, with base and odom moving."""
+    """Return map <- odom <- base <- mast <- optical, with base and odom moving."""
     tree = TransformTree(lambda: PoseStream(Limits(0.25, max_speed=5.0)))
     tree.fix('base', 'mast', LEFT)
     tree.fix('/mast', '/optical', moved(1.0))

@@ -21,7 +21,7 @@ def history(**changes):
 
 
 def pose(x=0.0, y=0.0, z=0.0, yaw_deg=0.0):
-    """Give world_from_camera: turned about the camera's y axis, then moved."""
+    """Return world_from_camera: turned about the camera's y axis, then moved."""
     c, s = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
     matrix = np.eye(4)
     matrix[:3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]

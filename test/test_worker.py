@@ -16,13 +16,13 @@ class Outcomes:
         self._changed = threading.Condition()
 
     def __call__(self, result):
-        """Take one."""
+        """Store one."""
         with self._changed:
             self.results.append(result)
             self._changed.notify_all()
 
     def wait_for(self, count):
-        """Give the results once there are so many."""
+        """Return the results once there are so many."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.results) >= count, 10.0), self.results
             return list(self.results)
@@ -45,13 +45,13 @@ class Step:
 
 
 def request(stamp_ns):
-    """Give a decision to train."""
+    """Return a decision to train."""
     return Decision(stamp_ns, True, 'test')
 
 
 @pytest.fixture
 def outcomes():
-    """Give an empty collection."""
+    """Return an empty collection."""
     return Outcomes()
 
 

@@ -80,8 +80,8 @@ class Storage:
         except Exception:               # noqa: B902 the folder's error is reported
             self._path = folder
             return False
-        logger.warning('%s: metadata.yaml does not fit (%s): %s is read alone; ros2 bag reindex '
-                       'mends it', folder, why, files[0].name)
+        logger.warning('%s: metadata.yaml does not fit (%s): %s is read without it; ros2 bag '
+                       'reindex corrects it', folder, why, files[0].name)
         return True
 
 
