@@ -13,8 +13,8 @@ pytest.importorskip('rclpy')
 from dectrain_ros.composition import compose  # noqa: E402,I100
 from dectrain_ros.config import Config  # noqa: E402,I100
 from dectrain_ros.decision.cost import TimeCost       # noqa: E402
-from dectrain_ros.decision.power import find_sensor  # noqa: E402
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures  # noqa: E402
+from dectrain_ros.decision.power import find_sensor  # noqa: E402
 from dectrain_ros.decision.published.gain_network import load_gain, Proxy  # noqa: E402
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics  # noqa: E402
 from dectrain_ros.ros import messages  # noqa: E402
