@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -231,6 +232,21 @@ def test_pretrain_refuses_what_would_fail_after_hours(tmp_path, capsys):
         ['pretrain', '--out', tmp_path / 'file' / 'a.safetensors', '--work', tmp_path / 'w'],
         capsys)
     assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize('command, mistake', [
+    ('evaluate', ''), ('sweep', ''), ('collect', ''), ('fit-decision', ''),     # no such files
+    ('synthesize', '--size 1'), ('pretrain', '--out weights.txt')])
+def test_the_examples_of_every_command_are_understood(
+        command, mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([command, '--help'])
+    lines = capsys.readouterr().out.splitlines()
+    examples = lines[lines.index('examples:') + 1:]
+    assert examples
+    for example in examples:
+        refused([*shlex.split(example)[1:], *mistake.split()], capsys)     # by status 1, not 2
 
 
 def test_help_lists_options_without_loading_torch():
