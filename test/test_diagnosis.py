@@ -161,7 +161,7 @@ def test_images_that_all_drop_are_an_error_with_what_stops_most_of_them(second):
     second.passes(WELL, dropped=['unreadable image'])
     second.passes(WELL, dropped=['inference failed', diagnostics.SLOWER])
     assert second.causes() == [
-        (ERROR, 'no depth, 4 images dropped, most often inference failed: why')]
+        (ERROR, 'no depth: 4 images dropped, most often inference failed: why')]
     second.passes(WELL, ['frames'])         # it works again
     assert second.causes() == []
 

@@ -70,7 +70,7 @@ class Inference:
 
     def _run(self) -> None:
         self._begin()
-        while self._inbox.wait(self._predicted[0].asked if self._predicted else None):
+        while self._inbox.wait(self._predicted[0].request if self._predicted else None):
             received = self._inbox.take_image()
             if received is not None:
                 self._predict(received)
