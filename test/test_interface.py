@@ -60,7 +60,7 @@ def has_tf():
 
 
 def interface(node):
-    """Return (direction, name, type) of all that a node has but every node; names without namespace."""
+    """Return (direction, name, type) of what is the node's own, without namespace."""
     space = node.get_namespace()
     asked = {'in': node.get_subscriber_names_and_types_by_node,
              'out': node.get_publisher_names_and_types_by_node,
