@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-# Nodes of another run or machine must not be heard, a robot's least of all: a domain of its own
-# (1 to 101), and nothing of a sourced ROS installation beside the one in the environment.
+# A random ROS domain (1 to 101) keeps out the nodes of other runs and machines; nothing of a sourced
+# ROS installation is used beside the one in the environment.
 export ROS_DOMAIN_ID := $(shell echo $$(( $$$$ % 101 + 1 )))
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 unexport PYTHONPATH AMENT_PREFIX_PATH LD_LIBRARY_PATH
@@ -13,7 +13,7 @@ unexport PYTHONPATH AMENT_PREFIX_PATH LD_LIBRARY_PATH
 .PHONY: help demo test lint bench docs clean
 .DEFAULT_GOAL := help
 
-help:  ## Say what there is.
+help:  ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/ready  ## Run the real nodes on a sample bag; ends with a table and the report's path.
@@ -26,7 +26,7 @@ test: $(VENV)/ready  ## Run the whole suite.
 bench: $(VENV)/ready  ## Measure speed on this machine.
 	@set -e; for file in benchmarks/*.py; do $(RUN) $$file; done
 
-docs: $(VENV)/ready  ## Write config/dectrain.yaml and docs/OPTIONS.md's table anew from the options.
+docs: $(VENV)/ready  ## Write config/dectrain.yaml and the table of docs/OPTIONS.md from the options.
 	$(RUN) config/generate.py
 
 lint: $(VENV)/lint-ready  ## Check style as ament_flake8 does.
@@ -36,7 +36,7 @@ clean:  ## Remove what make and builds have made; results stay.
 	rm -rf $(VENV) build install log *.egg-info .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp is touched last: a half-made environment has none, and is made anew.
+# The stamp is touched last, so that an incomplete environment is made again.
 $(VENV)/ready: requirements.txt setup.py setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 13) else \
 		f"Python 3.11 or 3.12 is needed, this is {v.major}.{v.minor}: make PYTHON=python3.11 ...")'

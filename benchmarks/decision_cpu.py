@@ -70,14 +70,14 @@ class DepthStandIn(Node):
 
 
 def cpu_s(pid: int) -> float:
-    """Give user and system time of a process so far, s."""
+    """Return user and system time of a process so far, s."""
     fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def measure(policy: str, gain_file: str, options) -> Dict[str, float]:
     """
-    Give the share of a core that the node takes, in each of several windows.
+    Return the share of a core that the node takes, in each of several windows.
 
     :param gain_file: of a gain network that learns; '' takes the shipped one, which does not.
     """
@@ -112,7 +112,7 @@ def measure(policy: str, gain_file: str, options) -> Dict[str, float]:
 
 
 def spin(node: Node, seconds: float) -> None:
-    """Let the stand-in work for a while."""
+    """Run the stand-in for a while."""
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s:
         rclpy.spin_once(node, timeout_sec=0.05)

@@ -48,23 +48,23 @@ class Fared(NamedTuple):
 
 
 def filled(value: int) -> Fault:
-    """Give images of one value."""
+    """Return images of one value."""
     return lambda frame, first: replace(frame, image=np.full_like(frame.image, value))
 
 
 def noise(frame: Frame, first: Frame) -> Frame:
-    """Give an image of noise."""
+    """Return an image of noise."""
     rng = np.random.default_rng(frame.stamp_ns)
     return replace(frame, image=rng.integers(0, 256, frame.image.shape, dtype=np.uint8))
 
 
 def swapped(frame: Frame, first: Frame) -> Frame:
-    """Give the image with red and blue swapped."""
+    """Return the image with red and blue swapped."""
     return replace(frame, image=np.ascontiguousarray(frame.image[..., ::-1]))
 
 
 def scaled(factor: float) -> Fault:
-    """Give poses whose positions are wrong by a factor."""
+    """Return poses whose positions are wrong by a factor."""
     def change(frame: Frame, first: Frame) -> Frame:
         if frame.world_from_camera is None:
             return frame
@@ -76,12 +76,12 @@ def scaled(factor: float) -> Fault:
 
 
 def posed(value: float) -> Fault:
-    """Give poses of one value."""
+    """Return poses of one value."""
     return lambda frame, first: replace(frame, world_from_camera=np.full((4, 4), value))
 
 
 def unchanged(frame: Frame, first: Frame) -> Frame:
-    """Give the frame as it is."""
+    """Return the frame as it is."""
     return frame
 
 

@@ -84,7 +84,7 @@ class Runner:
         self._pipeline.forget_views()
 
     def row(self) -> dict:
-        """Give what there is now, and the times since the row before."""
+        """Return what there is now, and the times since the row before."""
         gc.collect()
         safety = self._pipeline.trainer.safety
         times = [statistics.median(ms) if ms else float('nan')
@@ -101,17 +101,17 @@ class Runner:
 
 
 def resident_bytes() -> int:
-    """Give the process's resident memory (Linux)."""
+    """Return the process's resident memory (Linux)."""
     return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def thread_count() -> int:
-    """Give the process's threads, those of libraries too (Linux)."""
+    """Return the process's threads, those of libraries too (Linux)."""
     return len(os.listdir('/proc/self/task'))
 
 
 def open_files() -> int:
-    """Give the process's open files (Linux)."""
+    """Return the process's open files (Linux)."""
     return len(os.listdir('/proc/self/fd')) - 1         # one is open to list them
 
 
@@ -134,7 +134,7 @@ def visits(runner: Runner, bags: Sequence[Bag], options) -> Iterator[Optional[Vi
 
 
 def growth(rows: Sequence[dict], seen: Sequence[Visit], first: int) -> dict:
-    """Say how things grew, from the first row at that many frames on."""
+    """Print the growth since the first row after that many frames."""
     settled = next((row for row in rows if row['frames'] >= first), rows[0])
     last = rows[-1]
     found = {'memory_growth': last['resident MB'] / settled['resident MB'] - 1,

@@ -61,7 +61,7 @@ class Case(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Say it for people."""
+        """Return it as text."""
         return f'{self.width}x{self.height} {self.transport}'
 
 
@@ -163,7 +163,7 @@ class Driver(Node):
             'in_order': answered == sorted(answered), 'newest_answered': stamp_ns in answered}
 
     def _fresh_counts(self) -> Dict[str, int]:
-        """Give the node's counters of drops as of now; an echo has none."""
+        """Return the node's counters of drops as of now; an echo has none."""
         if self.get_namespace() == f'/{SPACES["echo"]}':
             return {}
         seen = self._reports
@@ -193,7 +193,7 @@ def _kind(case: Case) -> type:
 
 
 def image_message(case: Case):
-    """Give a message of a picture as smooth as a camera's, so that its JPEG is of usual size."""
+    """Return a message of a picture as smooth as a camera's, so that its JPEG is of usual size."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (case.height // 16, case.width // 16, 3), dtype=np.uint8)
     pixels = cv2.resize(coarse, (case.width, case.height), interpolation=cv2.INTER_CUBIC)
@@ -207,7 +207,7 @@ def image_message(case: Case):
 
 
 def bare_forward(options) -> Callable[[], float]:
-    """Give a function that times one forward pass of the network, its depth on the host."""
+    """Return a function that times one forward pass of the network, its depth on the host."""
     from dectrain_ros.depth.estimator import image_batch
     from dectrain_ros.depth.networks.loading import load_network, resolve_device
     import torch
@@ -228,7 +228,7 @@ def bare_forward(options) -> Callable[[], float]:
 
 
 def sampled(source: Callable[[], float], count: int, warm_up: int, pause_s: float) -> List[float]:
-    """Give so many times in s, after a warm-up; pauses let the other threads come to rest."""
+    """Return so many times in s, after a warm-up; pauses let the other threads come to rest."""
     times: List[float] = []
     for number in range(warm_up + count):
         value = source()
@@ -239,7 +239,7 @@ def sampled(source: Callable[[], float], count: int, warm_up: int, pause_s: floa
 
 
 def summary(times_s: List[float]) -> Dict[str, float]:
-    """Give percentiles and spread in ms; nan of nothing."""
+    """Return percentiles and spread in ms; nan of nothing."""
     ms = 1e3 * np.array(times_s or [np.nan])
     p25, p50, p75, p95, p99 = map(float, np.percentile(ms, (25, 50, 75, 95, 99)))
     return {'p50_ms': p50, 'p95_ms': p95, 'p99_ms': p99, 'iqr_ms': p75 - p25,
@@ -297,7 +297,7 @@ def measure(case: Case, options) -> dict:
 
 
 def one_at_a_time(drivers: Dict[str, Driver], options) -> dict:
-    """Give latencies of every node and of the bare network, in turn, several rounds."""
+    """Return latencies of every node and of the bare network, in turn, several rounds."""
     sources = {**{name: driver.latency_s for name, driver in drivers.items()},
                'forward': bare_forward(options)}
     times: Dict[str, List[float]] = {name: [] for name in sources}
@@ -375,7 +375,7 @@ def _size(text: str) -> List[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Give the options."""
+    """Return the options."""
     given = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     given.add_argument('--sizes', nargs='+', type=_size, metavar='WxH',

@@ -113,7 +113,7 @@ class Stream:
 
 
 def told(windows: Sequence[Window]) -> dict:
-    """Give percentiles of latency, ms, and the rate of depth, Hz."""
+    """Return percentiles of latency, ms, and the rate of depth, Hz."""
     latency_ms = np.concatenate([w.latency_ms for w in windows])
     return {**{f'p{p}_ms': float(np.percentile(latency_ms, p)) for p in PERCENTS},
             'depth_hz': len(latency_ms) / sum(w.seconds for w in windows),
@@ -146,7 +146,7 @@ def measure(frames: Sequence[Frame], options) -> Iterator[dict]:
 
 
 def shown(results: dict) -> Iterator:
-    """Give what is printed."""
+    """Return what is printed."""
     table = Table(title=f'inference beside training, {results["device"]}')
     for column in ('training', *(f'p{p}, ms' for p in PERCENTS), 'depth, Hz', 'images answered'):
         table.add_column(column, justify='left' if column == 'training' else 'right')

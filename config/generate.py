@@ -48,7 +48,7 @@ def parameters_yaml() -> str:
 
 
 def options_table() -> str:
-    """Give docs/OPTIONS.md."""
+    """Return docs/OPTIONS.md."""
     lines = ['| option | default | range | meaning |', '|---|---|---|---|']
     for o in options(ALL_ROOMS):
         default = f'`{o.default}`' if o.default != '' else ''

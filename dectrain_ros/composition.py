@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a pipeline."""
+"""Construction of a pipeline from a configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dectrain_ros.depth.estimator import Estimator
 from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.depth.networks.loading import load_network, resolve_device
 from dectrain_ros.depth.output_size import OutputSize
-from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.rehearsal import RehearsalBuffer
 from dectrain_ros.memory.replay_buffer import ReplayBuffer
 from dectrain_ros.memory.samples import Sample
 from dectrain_ros.memory.views import ViewHistory
@@ -33,15 +33,15 @@ from dectrain_ros.training.update import make_update, Update
 from dectrain_ros.training.weights import WeightVersions
 import torch
 
-_MOST_THREADS = 8               # more share too little work each, at the networks' sizes
+_MAX_THREADS = 8                # more do not speed up networks of this size
 _CHECKPOINT = 'checkpoint'      # first part of a checkpoint file's name
 
 
 def compose(config: Config) -> Pipeline:
     """
-    Load the network and make a pipeline with an empty memory, or resume where so configured.
+    Load the network and make a pipeline; resume from a checkpoint if so configured.
 
-    :raises ValueError: if the network cannot be loaded or run as configured, or the folder of
+    :raises ValueError: if the network cannot be loaded, the device is missing, or the folder of
         checkpoints cannot be used.
     """
     if config.depth.threads:
@@ -59,7 +59,7 @@ def compose(config: Config) -> Pipeline:
         max_similarity=training.replay_similarity)
     trainer = _trainer(config, step, network, update, features, replay)
     batches = BatchMaker(
-        trainer, views, replay, Rehearsals(
+        trainer, views, replay, RehearsalBuffer(
             config.safety.rehearse_every, training.replay_similarity, config.seed),
         replay_frames=training.replay_frames, judged_by=config.decision.judged_by,
         keeps_features=update.keeps_features, seed=config.seed)
@@ -72,13 +72,13 @@ def compose(config: Config) -> Pipeline:
 
 def threads_beside_a_camera() -> int:
     """
-    Return a number of CPU threads for torch that leaves a processor to the rest of the robot.
+    Return a number of CPU threads for torch that leaves one processor to other programs.
 
-    With torch's own number, all of them, every thread waits for the one whose processor is taken.
+    With torch's default, one per processor, all threads wait for the one whose processor is busy.
     """
     has_affinity = hasattr(os, 'sched_getaffinity')         # not on every system
     usable = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
-    return max(1, min(torch.get_num_threads(), usable - 1, _MOST_THREADS))
+    return max(1, min(torch.get_num_threads(), usable - 1, _MAX_THREADS))
 
 
 def _loss(config: Config) -> dict:
@@ -117,7 +117,7 @@ def _trainer(
     features: FeatureSet, replay: ReplayBuffer
 ) -> Trainer:
     safety = config.safety
-    # Only trained weights are stored: a checkpoint fits the source weights it started from.
+    # Checkpoints store trained weights only: they belong to the source weights they started from.
     source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     return Trainer(
         step, WeightVersions([p for _, p in update.parameters(network)]), _guard(config, step),

@@ -1,4 +1,4 @@
-"""Every option: default, meaning and range, one frozen dataclass a room."""
+"""All options with default, meaning and range: one frozen dataclass per room."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Tuple
 
 
 class Option(NamedTuple):
-    """One option as parameters, command line and documentation see it."""
+    """One option, as used by parameters, command line and documentation."""
 
     name: str                       # 'room.option'
     default: Any
@@ -16,17 +16,18 @@ class Option(NamedTuple):
     low: Optional[float]
     high: Optional[float]
     choices: Tuple[str, ...]
-    live: bool                      # may change while running
-    nodes: Tuple[str, ...]          # that have it as a parameter
+    live: bool                      # can be changed while running
+    nodes: Tuple[str, ...]          # nodes that have it as a parameter
 
 
 def option(  # noqa: A002
     default, help, low=None, high=None, choices=(), live=False, nodes=()
 ):
     """
-    Declare one field of a room's configuration with its meaning and range.
+    Declare an option as a dataclass field with its meaning and range.
 
-    :param nodes: nodes that have it as a parameter; empty: those of its room.
+    :param live: whether it can be changed while running.
+    :param nodes: nodes that have it as a parameter; empty: the nodes of its room.
     """
     return field(default=default, metadata={
         'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live,
@@ -34,7 +35,7 @@ def option(  # noqa: A002
 
 
 def _checked(room: str, declared: Field, value):
-    """Give the value in the declared type, or raise ValueError naming option, value and range."""
+    """Return the value in the declared type; raise ValueError with option, value and range."""
     name, kind, rule = f'{room}.{declared.name}', type(declared.default), declared.metadata
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -52,16 +53,16 @@ def _checked(room: str, declared: Field, value):
 
 class Room:
     """
-    Base of the rooms' configurations: checks every field when built.
+    Base class of the rooms: checks every option on construction.
 
-    room: prefix of its options' names. nodes: nodes that have them as parameters.
+    room: prefix of the options' names. nodes: nodes that have the options as parameters.
     """
 
     room = ''
     nodes: Tuple[str, ...] = ('depth_node',)
 
     def __post_init__(self):
-        """Check types and ranges; whole numbers become floats where a float is meant."""
+        """Check types and ranges; convert whole numbers to float for float options."""
         for declared in fields(self):
             value = _checked(self.room, declared, getattr(self, declared.name))
             object.__setattr__(self, declared.name, value)
@@ -69,67 +70,70 @@ class Room:
 
 @dataclass(frozen=True)
 class DepthConfig(Room):
-    """Which network predicts depth, and where."""
+    """The depth network and where it runs."""
 
     room = 'depth'
     network: str = option(
         'lite', 'Depth network.', choices=('lite', 'elastic', 'resnet18', 'resnet50'))
     weights: str = option(
-        '', 'Weights: a .safetensors file with its .json card, or a folder holding encoder.pth '
-        'and depth.pth; empty takes the shipped ones.')
-    device: str = option('auto', 'torch device; auto takes an accelerator where there is one.')
+        '', 'Weights: a .safetensors file with its .json card, or a folder with encoder.pth and '
+        'depth.pth; empty: the shipped weights.')
+    device: str = option(
+        'auto', 'torch device; auto: an accelerator if there is one, else the CPU.')
     threads: int = option(
-        0, 'CPU threads for torch; 0 takes in a node all usable ones but one, at most 8, and '
-        'offline leaves torch its own choice.', low=0, high=256)
+        0, "CPU threads of torch; 0: in a node all processors but one, at most 8; offline torch's "
+        'own default.', low=0, high=256)
     output_size: str = option(
-        'camera', "Size of the published depth: the camera image's or the network's.",
-        choices=('camera', 'network'))
+        'camera', "Size of the published depth: that of the camera image or of the network's "
+        'input.', choices=('camera', 'network'))
 
 
 @dataclass(frozen=True)
 class TrainingConfig(Room):
-    """How one self-supervised step is taken, and what it may use."""
+    """The self-supervised training step and its data."""
 
     room = 'training'
     scope: str = option(
-        'full', 'What a step trains: the whole network, or the depth decoder at half the cost.',
+        'full', 'Trained parameters: the full network, or the depth decoder at half the cost.',
         choices=('decoder', 'full'))
     learning_rate: float = option(
         1.5e-4, 'Adam learning rate; 3e-4 suits the decoder alone.', low=0.0, high=1.0, live=True)
     max_grad_norm: float = option(
-        1.0, 'Gradients are scaled down to this norm.', low=0.0, high=1e6)
+        1.0, 'Greatest gradient norm; larger gradients are scaled down to it.', low=0.0, high=1e6)
     photometric_weight: float = option(
         10.0, 'Weight of the photometric loss.', low=0.0, high=1e4)
     smoothness_weight: float = option(
         1e-3, 'Weight of the edge-aware smoothness loss.', low=0.0, high=1e4)
     photometric_cap: float = option(
-        0.5, 'Photometric error of a pixel counts at most this much (moving objects).',
+        0.5, "Upper bound of a pixel's photometric error; limits the effect of moving objects.",
         low=0.01, high=10.0)
     replay_frames: int = option(
-        2, 'Replayed frames in a training batch beside the current one.', low=0, high=16)
-    replay_capacity: int = option(300, 'Most frames in the replay buffer.', low=0, high=100000)
+        2, 'Replayed frames in a training batch, beside the current one.', low=0, high=16)
+    replay_capacity: int = option(
+        300, 'Greatest number of frames in the replay buffer.', low=0, high=100000)
     replay_megabytes: float = option(
-        384.0, 'Most memory of the replay buffer, MB (10^6 bytes).', low=0.0, high=1e6)
+        384.0, 'Greatest memory of the replay buffer, MB (10^6 bytes).', low=0.0, high=1e6)
     replay_similarity: float = option(
-        0.98, 'A frame enters the replay buffer if its cosine similarity to every stored one is '
-        'below this.', low=-1.0, high=1.0)
-    source_views: int = option(2, 'Source views of a training frame.', low=1, high=4)
+        0.98, 'A frame is stored for replay if its cosine similarity to every stored frame is '
+        'below this; lower stores fewer, more different frames.', low=-1.0, high=1.0)
+    source_views: int = option(
+        2, 'Greatest number of source views of a training frame.', low=1, high=4)
     history_frames: int = option(
         120, 'Recent frames from which source views are chosen.', low=2, high=1000)
     min_baseline: float = option(
-        0.02, 'Least distance to a source view, in median depths; below it there is no parallax '
-        'and no training.', low=0.0, high=1.0)
+        0.02, 'Least distance to a source view, in median depths; with less parallax there is no '
+        'training.', low=0.0, high=1.0)
     target_baseline: float = option(
-        0.05, 'Wanted distance to a source view, in median depths.', low=0.0, high=1.0)
+        0.05, 'Preferred distance to a source view, in median depths.', low=0.0, high=1.0)
     max_baseline: float = option(
         0.15, 'Greatest distance to a source view, in median depths.', low=0.0, high=2.0)
     max_rotation_deg: float = option(
         25.0, 'Greatest rotation to a source view, degrees.', low=0.0, high=180.0)
     max_rotation_per_parallax: float = option(
-        4.0, 'Greatest rotation to a source view, in parallaxes: the angle under which the median '
-        'depth sees the distance to it.', low=0.0, high=1000.0)
+        4.0, 'Greatest rotation to a source view as a multiple of the parallax angle, which the '
+        'distance to it subtends at the median depth.', low=0.0, high=1000.0)
     min_overlap: float = option(
-        0.6, 'Least share of the frame that a source view must see.', low=0.0, high=1.0)
+        0.6, 'Least share of the frame that must be visible in a source view.', low=0.0, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -176,92 +180,92 @@ class DecisionConfig(Room):
 
 @dataclass(frozen=True)
 class SafetyConfig(Room):
-    """What keeps training from harming the depth."""
+    """Checks and limits that keep training from harming the depth."""
 
     room = 'safety'
     check_every: int = option(
-        20, 'Steps from check to check of the trained weights: the loss, depth and its spread on '
-        'held-out frames, against the loaded weights and the last good version; 0 leaves them '
-        'unchecked.',
+        20, 'Steps between checks of the trained weights: loss, median depth and spread of depth '
+        'on held-out frames are compared with the loaded weights and the last good version; '
+        '0: no checks.',
         low=0, high=10000)
     held_out_frames: int = option(
-        4, 'Replayed frames held out of training for the checks.', low=1, high=64)
+        4, 'Replayed frames that are held out of training for the checks.', low=1, high=64)
     loss_tolerance: float = option(
-        0.5, 'The held-out loss may be above that of the loaded weights by this share.',
+        0.5, 'Share by which the held-out loss may exceed that of the loaded weights.',
         low=0.0, high=100.0)
     loss_factor: float = option(
-        3.0, 'The held-out loss may rise over the least of the good versions by this factor.',
+        3.0, 'Factor by which the held-out loss may exceed the least one of the good versions.',
         low=1.0, high=1000.0)
     depth_factor: float = option(
-        3.0, 'The median depth of held-out frames may change from check to check by this factor.',
+        3.0, 'Factor by which the median depth of held-out frames may change between checks.',
         low=1.0, high=1000.0)
     spread_factor: float = option(
-        3.0, "The spread of held-out frames' depth (deviation of its logarithm) may fall by this "
-        'factor.', low=1.0, high=1000.0)
+        3.0, 'Factor by which the spread of held-out depth (deviation of its logarithm) may '
+        'fall.', low=1.0, high=1000.0)
     max_weight_change: float = option(
-        0.05, 'Weights further from the last good version than this share of their norm are '
-        'checked at once.', low=0.0, high=1000.0)
+        0.05, 'Weights are checked at once if they differ from the last good version by more than '
+        'this share of their norm.', low=0.0, high=1000.0)
     cooldown_frames: int = option(
-        30, 'Frames not trained on after weights were taken back; twice as many each time it '
-        'happens again.', low=0, high=100000)
+        30, 'Frames without training after a rollback of the weights; doubles with every '
+        'further rollback.', low=0, high=100000)
     anchor: float = option(
-        10.0, 'Pull of every step towards the loaded weights: the share of the distance is this '
-        'times the learning rate; 0 for none.', low=0.0, high=1e4, live=True)
+        10.0, 'Every step moves the weights towards the loaded ones by this times the learning '
+        'rate times the distance; 0: off.', low=0.0, high=1e4, live=True)
     max_step_rms: float = option(
-        1.0, 'No tensor of the network steps further than so many learning rates (root mean '
-        'square), as Adam would where gradients grow all at once.', low=0.01, high=1e6)
+        1.0, 'Greatest step of a tensor in learning rates (root mean square); Adam exceeds it '
+        'where gradients grow suddenly.', low=0.01, high=1e6)
     rehearse_every: int = option(
-        4, 'Steps from rehearsal to rehearsal: a view that cannot be learnt from (no parallax) is '
-        'kept from straying while others are; 0 for none.', low=0, high=10000)
+        4, 'Steps between rehearsals, which keep the depth of views without parallax from '
+        'drifting while other views are trained on; 0: off.', low=0, high=10000)
     rehearse_factor: float = option(
-        2.0, 'The depth of such views may change by this factor from when they were first seen.',
+        2.0, 'Factor by which the depth of rehearsed views may differ from its first prediction.',
         low=1.0, high=1000.0)
     forgetting_every: int = option(
-        200, 'Steps between measurements of the error on stored source frames; 0 for none.',
-        low=0, high=1000000)
+        200, 'Steps between measurements of forgetting, the error on stored source frames; 0: '
+        'off.', low=0, high=1000000)
 
 
 @dataclass(frozen=True)
 class CheckpointsConfig(Room):
-    """How what was learnt, of depth and of decisions, is remembered over restarts."""
+    """Checkpoints of what depth network and policy have learnt."""
 
     room = 'checkpoints'
     nodes = ('depth_node', 'decision_node')
     folder: str = option(
-        '', 'Folder of checkpoints, which both nodes may share; those in a namespace have a '
-        'sub-folder of its name; empty saves none.')
+        '', 'Folder of checkpoints, which both nodes may share; nodes in a namespace use a '
+        'sub-folder of its name; empty: no checkpoints.')
     save_every: int = option(
-        500, 'Steps between checkpoints; 0 saves only when asked to and, where that need not wait '
-        'for a step, at the end.', low=0, high=1000000)
-    keep: int = option(3, 'Newest checkpoints kept.', low=1, high=1000)
+        500, 'Steps between checkpoints; 0: only on request and at the end.', low=0, high=1000000)
+    keep: int = option(
+        3, 'Number of newest checkpoints to keep; older ones are deleted.', low=1, high=1000)
     resume: bool = option(
-        False, 'Start with the newest usable checkpoint of the folder, where there is one.')
+        False, 'Start from the newest usable checkpoint of the folder, if there is one.')
 
 
 @dataclass(frozen=True)
 class LimitsConfig(Room):
-    """How much of the machine training may take; it yields first."""
+    """Limits on the time, rate and heat of training."""
 
     room = 'limits'
     max_train_share: float = option(
-        1.0, 'Most of the time that goes to training steps; 1 is no limit.', low=0.01, high=1.0,
+        1.0, 'Greatest share of time spent on training steps; 1: no limit.', low=0.01, high=1.0,
         live=True)
     max_steps_hz: float = option(
-        0.0, 'Most training steps a second; 0 is no limit.', low=0.0, high=1000.0,
+        0.0, 'Greatest number of training steps per second; 0: no limit.', low=0.0, high=1000.0,
         live=True)
     min_depth_hz: float = option(
-        0.0, 'Training yields while frames take too long for depth at this rate, Hz; 0 is no '
+        0.0, 'No training while inference takes too long for depth at this rate, Hz; 0: no '
         'limit.', low=0.0, high=1000.0, live=True)
     max_celsius: float = option(
-        0.0, "Training yields while the device's hottest sensor is at this temperature or above; "
-        '0 is no limit.', low=0.0, high=200.0, live=True)
+        0.0, "No training while the machine's hottest sensor is at least this warm, degrees "
+        'Celsius; 0: no limit.', low=0.0, high=200.0, live=True)
     train_threads: int = option(
-        0, 'CPU threads of a training step beside a live stream, the rest is left to inference; 0 '
-        'takes as many as inference does.', low=0, high=256)
+        0, 'CPU threads of a training step in a node, to leave others to inference; 0: as many as '
+        'inference has.', low=0, high=256)
 
     @property
     def of_training(self) -> Dict[str, float]:
-        """The limits that hold training back, and may change while running, by name."""
+        """The limits without train_threads, which cannot be changed while running, by name."""
         limits = asdict(self)
         del limits['train_threads']
         return limits
@@ -269,39 +273,39 @@ class LimitsConfig(Room):
 
 @dataclass(frozen=True)
 class PoseConfig(Room):
-    """Where the camera's pose comes from (live)."""
+    """The camera's pose."""
 
     room = 'pose'
     source: str = option(
-        'pose', 'Where poses come from: a topic of type pose (PoseStamped), pose_with_covariance '
-        '(PoseWithCovarianceStamped) or odometry (Odometry), or tf.',
+        'pose', 'Source of poses: a topic of type pose (PoseStamped), pose_with_covariance '
+        '(PoseWithCovarianceStamped) or odometry (Odometry), or the transforms of tf.',
         choices=('pose', 'pose_with_covariance', 'odometry', 'tf'))
     world_frame: str = option(
-        'odom', 'Fixed frame poses are given in, by source tf; one that never jumps (REP 105).')
+        'odom', 'World frame of poses with source tf; it must not jump (REP 105).')
     body_frame: str = option(
-        '', "Frame the topic's poses are of, where the messages do not name it; empty: the "
-        "camera's optical frame (x right, y down, z forward).")
+        '', "Frame whose poses the topic has, if its messages do not name it; empty: the camera's "
+        'optical frame (x right, y down, z forward).')
     extrinsic: str = option(
-        '', "Place of the camera's optical frame on the frame the poses are of: x y z (m) and the "
-        'unit quaternion qx qy qz qw; empty: what /tf_static says, where they are two.')
+        '', "Pose of the camera's optical frame in the frame of the poses: x y z (m) and the unit "
+        'quaternion qx qy qz qw; empty: from /tf_static, if the two frames differ.')
     max_speed: float = option(
-        3.0, "Above the camera's greatest speed, m/s: a pose further away, or another one after "
-        'five seconds without any, is a correction, and views before it are not compared with '
-        'those after.', low=0.01, high=1e4, live=True)
+        3.0, 'Speed, m/s, that the camera never reaches. A faster change of pose, or any change '
+        'after five seconds without poses, counts as a jump: views before it are not used after '
+        'it.', low=0.01, high=1e4, live=True)
     max_turn_rate: float = option(
-        720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
+        720.0, 'Turn rate, degrees/s, that the camera never reaches; see max_speed.',
         low=1.0, high=1e5, live=True)
     wait_s: float = option(
-        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one. So long "
-        'an image waits for its camera_info, too, where the image before had one of its stamp.',
-        low=0.0, high=10.0)
+        0.2, "Longest wait for the poses around an image's stamp, s; a frame without a pose is "
+        'not trained on. An image also waits this long for the camera_info of its stamp, if the '
+        'image before had one.', low=0.0, high=10.0)
     max_gap_s: float = option(
         0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything there is to configure; seed is the only source of randomness."""
+    """The whole configuration; seed is the only source of randomness."""
 
     depth: DepthConfig = field(default_factory=DepthConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -313,16 +317,16 @@ class Config:
     seed: int = 0
 
     def as_dict(self) -> dict:
-        """Give nested plain values, for JSON."""
+        """Return nested dictionaries of plain values, e.g. for JSON."""
         return asdict(self)
 
     def with_seed(self, seed: int) -> 'Config':
-        """Give a copy with another seed."""
+        """Return a copy with another seed."""
         return replace(self, seed=seed)
 
     def replaced(self, name: str, value) -> 'Config':
         """
-        Give a copy with one option changed.
+        Return a copy with one option changed.
 
         :param name: 'room.option'.
         :raises ValueError: if there is no such option, or the value is out of its range.
@@ -341,7 +345,7 @@ ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, CheckpointsC
          LimitsConfig, PoseConfig)
 
 
-# Names that options had in earlier versions: refused, with the present one.
+# Names of options in earlier versions: refused with the present name.
 RENAMED = {
     'decision.epsilon': 'decision.exploration or decision.min_share',
     'training.features': 'decision.features',
@@ -373,9 +377,9 @@ def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:
 
 def parsed(assignments: Iterable[str], base: Optional[Config] = None) -> Config:
     """
-    Give the configuration with 'room.option=value' texts applied in order.
+    Return a configuration with 'room.option=value' texts applied in order.
 
-    :raises ValueError: naming the text that is malformed, unknown or out of range.
+    :raises ValueError: with the text that is malformed, unknown or out of range.
     """
     config = base or Config()
     defaults = {o.name: o.default for o in options()}
@@ -389,7 +393,7 @@ def parsed(assignments: Iterable[str], base: Optional[Config] = None) -> Config:
 
 
 def _from_text(name: str, text: str, default):
-    """Read a value of the default's type from text."""
+    """Convert a text to the type of the option's default."""
     kind = type(default)
     if kind is bool:
         if text.lower() not in ('true', 'false'):

@@ -1,4 +1,4 @@
-"""The nouns that cross between rooms."""
+"""Data types that the packages exchange."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-ROLLED_BACK = 'rolled back: '       # how the reason of a StepResult begins, where it was
+ROLLED_BACK = 'rolled back: '       # prefix of StepResult.reason after a rollback
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Intrinsics:
 
     def resized(self, width: int, height: int) -> 'Intrinsics':
         """
-        Give the camera of the same image resampled to another size.
+        Return the camera of the same image resampled to another size, px.
 
-        A pixel centre u maps to (u + 0.5) * s - 0.5, so the principal point keeps its half pixel.
+        A pixel centre u maps to (u + 0.5) * s - 0.5, and so does the principal point.
         """
         sx, sy = width / self.width, height / self.height
         return Intrinsics(
@@ -52,11 +52,11 @@ class Intrinsics:
             (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height)
 
     def cropped(self, left: int, top: int, width: int, height: int) -> 'Intrinsics':
-        """Give the camera of a part of the image, px."""
+        """Return the camera of a part of the image, px."""
         return Intrinsics(self.fx, self.fy, self.cx - left, self.cy - top, width, height)
 
     def matrix(self) -> np.ndarray:
-        """Give K, (3, 3) float64."""
+        """Return K, (3, 3) float64."""
         return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
 
 
@@ -65,9 +65,9 @@ class Frame:
     """
     One camera image with its camera and pose.
 
-    image is uint8 RGB, (H, W, 3); intrinsics are at H x W; world_from_camera is a rigid (4, 4)
-    float64 transform in m (optical frame: x right, y down, z forward), None where no valid pose
-    was found, and pose_problem then says why. frame_id is the ROS name of the camera frame.
+    image: uint8 RGB, (H, W, 3); intrinsics are at H x W. world_from_camera: rigid transform in m,
+    (4, 4) float64, of the optical frame (x right, y down, z forward); None without a valid pose,
+    and pose_problem then says why. frame_id: ROS name of the camera frame.
     """
 
     stamp_ns: int
@@ -81,11 +81,11 @@ class Frame:
 @dataclass(frozen=True)
 class DepthPrediction:
     """
-    What the network said of one frame, before any training on it.
+    The network's prediction of one frame, made before any training on it.
 
-    depth is float32 metres along the optical axis as fine as the network gives it, (h', w'), on
-    the host. image is the network's uint8 RGB input (h, w, 3) and intrinsics belong to it.
-    encoder_features (shallow to deep, (1, C, ., .) each) stay on the network's device.
+    depth: along the optical axis, float32 m, (h', w'), the network's finest output. image: the
+    network's input, uint8 RGB, (h, w, 3); intrinsics are at h x w. encoder_features: shallow to
+    deep, each (1, C, ., .), on the network's device.
     """
 
     stamp_ns: int
@@ -99,12 +99,12 @@ class DepthPrediction:
 @dataclass(frozen=True)
 class Candidate:
     """
-    One frame a policy may train on.
+    One frame that a policy may train on.
 
-    features is a NamedTuple of floats, one of decision.features. refusal says why the frame must
-    not be trained on, '' if it may. batch_size: samples a step on it would be taken on, the frame
-    itself and those replayed; judges: those that would tell what it brought, 0 for none. cost: of
-    such a step, in steps as first measured.
+    features: a NamedTuple of floats, as decision.features selects. refusal: why the frame cannot
+    be trained on, '' if it can. batch_size: samples in the step, the frame and replayed ones.
+    judges: samples that measure the step's gain, 0 for none. cost: of the step, in units of the
+    first measured step.
     """
 
     stamp_ns: int
@@ -116,7 +116,7 @@ class Candidate:
 
     @property
     def trainable(self) -> bool:
-        """Whether a training step on this frame makes sense at all."""
+        """Whether a training step on this frame is possible."""
         return not self.refusal
 
 
@@ -125,8 +125,8 @@ class Decision:
     """
     Whether to train on the frame of stamp_ns, and why.
 
-    predicted_gain is of a step on the frame, cost in steps as first measured; a step is worth it
-    where alpha * predicted_gain > cost. Each is nan where unused.
+    A step on the frame is worth it where alpha * predicted_gain > cost; cost is in units of the
+    first measured step. Each of the three is nan where the policy does not use it.
     """
 
     stamp_ns: int
@@ -142,12 +142,12 @@ class StepResult:
     """
     The outcome of one decision.
 
-    trained: a step was taken and committed as weight_version. Where a step did harm, reason says
-    so, and weight_version is of the last good weights, committed anew. loss_before is the batch's
-    loss before the step, grad_norm the gradient's norm before clipping (nan if no step was
-    taken). reason: why it was or was not trained. change: relative change of the target loss by
-    the step, (after - before) / before, negative is good. seconds and joules: what the step took.
-    The last three are nan where not measured.
+    trained: whether a step was taken and committed as weight_version. reason: why it was or was
+    not; after a rollback it starts with ROLLED_BACK, and weight_version is a new version of the
+    last good weights. loss_before: of the batch, before the step. grad_norm: before clipping; both
+    are nan without a step. change: (after - before) / before of the judged loss; negative is an
+    improvement. seconds, joules: time and energy of the step. The last three are nan where not
+    measured.
     """
 
     stamp_ns: int

@@ -18,15 +18,15 @@ from dectrain_ros.training.streams import Processor
 from dectrain_ros.training.trainer import Trainer
 import numpy as np
 
-NO_BATCH = 'no batch waits for this decision'
+NO_BATCH = 'no batch is stored for this frame'
 
 
 class Observation(NamedTuple):
     """
     The result of one frame.
 
-    depth is float32 m, (H, W), at the size to publish, and intrinsics belong to it. candidate:
-    what a policy may know of the frame.
+    depth: float32 m, (H, W), at the size to publish; intrinsics are at H x W. candidate: what the
+    policy decides on.
     """
 
     prediction: DepthPrediction
@@ -39,31 +39,31 @@ class Pipeline:
     """
     Online depth adaptation (DecTrain, arXiv 2410.02980; ALGORITHMS.md section 1).
 
-    Every frame is predicted, then considered, by one thread; between the two its depth may be
-    published and its pose waited for. train carries out decisions about considered frames, by the
-    same or one other thread; its weights are used from the next prediction on. The parts are
-    public; composition.compose makes them from a configuration.
+    One thread predicts and then considers every frame; in between, depth can be published and the
+    pose can arrive. train carries out decisions about considered frames, on the same or one other
+    thread; predict uses the new weights from the next frame on. composition.compose makes the
+    parts, all of them public, from a configuration.
     """
 
     def __init__(
         self, estimator: Estimator, batches: BatchMaker, features: FeatureSet, trainer: Trainer,
         cost: CostModel, output_size: OutputSize, processor: Processor, step_flops: float
     ):
-        """Connect the parts; step_flops: of a training step, nan where not counted."""
+        """Connect the parts; step_flops: FLOPs of a training step, nan where not counted."""
         self.estimator, self.batches, self.features = estimator, batches, features
         self.trainer, self.cost, self.step_flops = trainer, cost, step_flops
         self.output_size, self.processor = output_size, processor
         self.waiting = WaitingBatches()
 
     def predict(self, frame: Frame) -> DepthPrediction:
-        """Predict depth with the newest weights; the frame's pose is not looked at."""
+        """Predict depth with the newest weights; the frame's pose is not used."""
         started = time.perf_counter()
         prediction = self.estimator.predict(frame, self.trainer.weights.adopt())
         self.trainer.limits.predicted(time.perf_counter() - started)
         return prediction
 
     def consider(self, frame: Frame, prediction: DepthPrediction) -> Candidate:
-        """Choose the batch of a training step on a predicted frame, and remember the frame."""
+        """Store a predicted frame, and return it as a candidate for training."""
         made = self.batches.make(frame, prediction)
         if made.batch:
             self.waiting.add(frame.stamp_ns, made.batch)
@@ -73,7 +73,7 @@ class Pipeline:
                          self.cost.cost())
 
     def train(self, decision: Decision) -> StepResult:
-        """Carry out a decision about a considered frame, or return why no step was taken."""
+        """Carry out a decision; if no step is taken, the result's reason says why."""
         stamp_ns, batch = decision.stamp_ns, self.waiting.pop(decision.stamp_ns)
         if not decision.train or batch is None:
             reason = decision.reason if not decision.train else NO_BATCH
@@ -93,19 +93,19 @@ class Pipeline:
         return result
 
     def observe(self, frame: Frame) -> Observation:
-        """Predict a frame's depth, then consider the frame for training."""
+        """Predict a frame, then consider it for training."""
         prediction = self.predict(frame)
         depth, intrinsics = self.output_size.resize(prediction.depth, frame, prediction)
         return Observation(prediction, depth, intrinsics, self.consider(frame, prediction))
 
     def forget_views(self) -> None:
-        """Drop recent views and waiting batches, as after a jump; weights and replay stay."""
+        """Drop recent views and waiting batches, as after a jump; keep weights and replay."""
         self.batches.views.clear()
         self.features.forget()
         self.waiting.clear()
 
     @property
     def due(self) -> Tuple[int, bool]:
-        """By how many held-out frames the next step is checked, and whether it rehearses."""
+        """On how many held-out samples the next step is checked; whether it rehearses."""
         trainer = self.trainer
-        return trainer.guard.due_windows, trainer.rehearses and len(self.batches.rehearsals) > 0
+        return trainer.guard.due_held_out, trainer.rehearses and len(self.batches.rehearsals) > 0

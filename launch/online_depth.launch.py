@@ -29,35 +29,37 @@ ARGUMENTS = launch_arguments.online_depth(SHARE)
 
 
 def is_root():
-    """Return whether this file was named on the command line, and not included by another."""
+    """Return whether this launch file is on the command line, not included by another."""
     return os.path.basename(__file__) in map(os.path.basename, sys.argv)
 
 
 def ended(why):
     """
-    Return what ends all when a process ends.
+    Return an on_exit handler that shuts the launch down when a process ends.
 
-    Where it failed that is by an exception: only then does ros2 launch exit non-zero.
+    After a failure it raises an exception: only then does ros2 launch exit non-zero.
     """
     def on_exit(event, context):
         if context.is_shutdown:
             return None
         if event.returncode:
-            raise RuntimeError(f'{event.process_name} failed, see above: all ends')
-        return [LogInfo(msg=f'{why}: all ends'), EmitEvent(event=Shutdown(reason=why))]
+            raise RuntimeError(f'{event.process_name} failed, see above: shutting down')
+        return [LogInfo(msg=f'{why}: shutting down'), EmitEvent(event=Shutdown(reason=why))]
     return on_exit
 
 
 def failed(event, context):
-    """End all by an exception when a process ends that failed, and only then."""
+    """Shut the launch down if a process ended with a failure."""
     return ended('')(event, context) if event.returncode else None
 
 
 def died(meanwhile):
     """
-    Return what logs that a node ended; only one that cannot start the first time ends all.
+    Return an on_exit handler that logs the end of a node.
 
-    :param meanwhile: what happens then.
+    It shuts the launch down only if the node's first start fails.
+
+    :param meanwhile: what happens next, for the log.
     """
     starts = []
 
@@ -66,17 +68,17 @@ def died(meanwhile):
             return None
         starts.append(event.returncode)
         if starts == [NOT_STARTED]:
-            raise RuntimeError(f'{event.process_name} cannot start, see above: all ends')
+            raise RuntimeError(f'{event.process_name} cannot start, see above: shutting down')
         return [LogInfo(msg=f'{event.process_name} has ended with exit code {event.returncode}: '
                         f'{meanwhile}')]
     return on_exit
 
 
 class Parts:
-    """What is started for the arguments as they are now."""
+    """The processes to start for the arguments."""
 
     def __init__(self, given):
-        """Look into the bag, if there is one."""
+        """Check the arguments, and read the topics of the bag."""
         launch_arguments.refuse_unusable(given)
         self._given, self._stream = given, launch_arguments.stream_of(given)
         self._sim_time = {'auto': bool(given['bag']), 'true': True, 'false': False}[
@@ -89,7 +91,7 @@ class Parts:
             ros_arguments=['--log-level', self._given['log_level']], **rest)
 
     def nodes(self):
-        """Return the two nodes; what is evaluated must not die meanwhile."""
+        """Return the two nodes."""
         params_file = self._given['params_file']
         remappings = {'depth_node': [
             (name, getattr(self._stream, name)) for name in ('image', 'camera_info', 'pose')]}
@@ -97,29 +99,29 @@ class Parts:
             name, remappings=remappings.get(name, []),
             parameters=[*([params_file] if params_file else []), {
                 **{key: ParameterValue(value, value_type=type(value))
-                   for key, value in said.items()},
+                   for key, value in values.items()},
                 'use_sim_time': self._sim_time}],
             **self._life(name))
-            for name, said in launch_arguments.parameters(self._given, self._stream).items()]
+            for name, values in launch_arguments.parameters(self._given, self._stream).items()]
 
     def _life(self, name):
-        """Return what happens when a node ends, as arguments of its action."""
+        """Return the arguments of Node for the end of a node; in an evaluation it must not die."""
         if self._given['evaluate'] == 'true':
             return {'on_exit': ended(f'{name} has ended')}
         delay = self._given['respawn_delay']
         respawns = self._given[{'depth_node': 'respawn_depth',
                                 'decision_node': 'respawn_decision'}[name]] == 'true'
-        meanwhile = f'it is started again in {delay} s' if respawns else 'the rest goes on'
-        # Without a delay it would be started again before what ends all is heard.
+        meanwhile = f'it restarts in {delay} s' if respawns else 'the other nodes continue'
+        # Without a delay it would be restarted before the shutdown is handled.
         return {'on_exit': died(meanwhile), 'respawn': respawns,
                 'respawn_delay': max(0.1, float(delay))}
 
     def player(self, depth_node):
-        """Return who plays the bag, once the depth node is ready."""
+        """Return the player of the bag; rosbag2 starts when the depth node is ready."""
         command = launch_arguments.player(
             self._given, self._stream, 'ros2bag' in get_packages_with_prefixes())
         on_exit = failed if self._given['evaluate'] == 'true' else ended('the bag has ended')
-        if command.is_ours:             # it waits itself
+        if command.is_ours:             # it waits for the node itself
             return self._node('bag_player', arguments=command.arguments, on_exit=on_exit)
         playing = ExecuteProcess(
             cmd=[command.executable, *command.arguments], output='screen', on_exit=on_exit)
@@ -134,7 +136,7 @@ class Parts:
             target_action=depth_node, on_stdout=start, on_stderr=start))
 
     def evaluation(self):
-        """Return who keeps score, if asked for; its end is that of all."""
+        """Return the evaluation, if asked for; the launch ends with it."""
         command = launch_arguments.evaluation(self._given, self._stream)
         return [] if command is None else [self._node(
             command.executable, arguments=command.arguments,
@@ -162,10 +164,10 @@ class Parts:
 
 
 def parts(context):
-    """Refuse what cannot be, then return what is started."""
+    """Check the arguments, then return the processes to start."""
     if is_root():
         launch_arguments.refuse_unknown(context.argv, ARGUMENTS)
-    return Parts(launch_arguments.with_plain_truth(
+    return Parts(launch_arguments.with_lower_case_booleans(
         {a.name: context.launch_configurations[a.name] for a in ARGUMENTS})).all()
 
 

@@ -23,7 +23,7 @@ ARGUMENTS = launch_arguments.two_cameras(SHARE)
 
 
 def cameras(context):
-    """Refuse what cannot be, then return both cameras' nodes."""
+    """Check the arguments, then return the nodes of both cameras."""
     if os.path.basename(__file__) in map(os.path.basename, sys.argv):       # not included
         launch_arguments.refuse_unknown(context.argv, ARGUMENTS)
     given = {a.name: context.launch_configurations[a.name] for a in ARGUMENTS}

@@ -18,7 +18,7 @@ TEXTURE = np.random.default_rng(0).integers(0, 256, (72, 400, 3), dtype=np.uint8
 
 
 def picture(number):
-    """Give the image seen after so many small steps to the right past a wall."""
+    """Return the image seen after so many small steps to the right past a wall."""
     return np.ascontiguousarray(TEXTURE[:, 4 * number:4 * number + 96])
 
 
@@ -63,7 +63,7 @@ class Camera:
 
 
 def header(number):
-    """Give the header of a frame, 100 ms apart."""
+    """Return the header of a frame, 100 ms apart."""
     return Header(stamp=messages.stamp_from_ns(T0 + number * 100 * MS), frame_id='optical')
 
 
@@ -80,7 +80,7 @@ def decision_node(ros, policy, **overrides):
 
 
 def node_of(ros, kind, overrides, is_started=True):
-    """Give a node of ours, started as its executable does."""
+    """Return a node of ours, started as its executable does."""
     node = kind(context=ros.context, parameter_overrides=[
         Parameter(name, value=value) for name, value in overrides.items()])
     if is_started:
@@ -89,7 +89,7 @@ def node_of(ros, kind, overrides, is_started=True):
 
 
 def counter(node):
-    """Give a function that looks up one of the node's counters."""
+    """Return a function that looks up one of the node's counters."""
     def look(key):
         values = {v.key: v.value for v in node._health.status('').values}
         return float(values.get(key, 0))

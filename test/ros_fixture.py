@@ -10,7 +10,7 @@ from ros_parts import Ros
 
 @pytest.fixture
 def ros():
-    """Give a context of its own."""
+    """Return a context of its own."""
     parts = Ros()
     yield parts
     parts.close()
@@ -18,7 +18,7 @@ def ros():
 
 @pytest.fixture(scope='session')
 def weights(tmp_path_factory):
-    """Give the path of small, untrained weights."""
+    """Return the path of small, untrained weights."""
     import torch
     from dectrain_ros.depth.networks.base import ModelCard
     from dectrain_ros.depth.networks.lite import LiteNetwork

@@ -53,7 +53,7 @@ class Domains:
 
 
 def _locked(path):
-    """Give a file that is open and locked; raises OSError if somebody has it."""
+    """Return a file that is open and locked; raises OSError if somebody has it."""
     file = path.open('a')
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,17 +113,17 @@ class Ros:
         return heard
 
     def speak(self, kind, topic, qos=50, timeout_s=15.0):
-        """Give a publisher that somebody listens to."""
+        """Return a publisher that somebody listens to."""
         publisher = self.tester.create_publisher(kind, topic, qos)
         wait_until(lambda: publisher.get_subscription_count() > 0, timeout_s)
         return publisher
 
     def call(self, kind, service, request, timeout_s=30.0):
-        """Give the answer of a service of this process."""
+        """Return the answer of a service of this process."""
         return self.ask(kind, service, request).wait_for(1, timeout_s)[0]
 
     def call_again(self, kind, service, request):
-        """Give the answer of another process, whose first may be lost: it must not matter."""
+        """Return the answer of another process, whose first may be lost: it must not matter."""
         for _ in range(10):
             heard = self.ask(kind, service, request)
             with contextlib.suppress(AssertionError):
@@ -155,13 +155,13 @@ class Heard:
         self._changed = threading.Condition()
 
     def __call__(self, message):
-        """Take one."""
+        """Store one."""
         with self._changed:
             self.messages.append(message)
             self._changed.notify_all()
 
     def wait_for(self, count=1, timeout_s=15.0):
-        """Give the messages once there are so many."""
+        """Return the messages once there are so many."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.messages) >= count, timeout_s), (
                 f'{len(self.messages)} of {count} messages in {timeout_s} s')
@@ -188,7 +188,7 @@ def python(*arguments):
 
 
 def output(process, timeout_s=120.0):
-    """Give exit status and stderr of a process that ends."""
+    """Return exit status and stderr of a process that ends."""
     try:
         _, errors = process.communicate(timeout=timeout_s)
     finally:

@@ -17,14 +17,14 @@ MODEL = {'network': 'lite', 'scope': 'full', 'source': 'abc'}
 
 
 def stored(number=0.0, shape=(3, 4)):
-    """Give a checkpoint's contents, of which every number is this."""
+    """Return a checkpoint's contents, of which every number is this."""
     return Contents(
         int(number), {'weight.0': np.full(shape, number, np.float32), 'step': np.array(number)},
         {'number': number, 'never': float('nan'), 'words': ['a', {'b': 2 ** 70}]})
 
 
 def folder_of(path: Path, keep: int = 2, model=MODEL) -> Checkpoints:
-    """Give the checkpoints of a folder."""
+    """Return the checkpoints of a folder."""
     return Checkpoints(path, keep, 'checkpoint', model)
 
 

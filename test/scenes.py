@@ -20,7 +20,7 @@ STEP_NS = 100_000_000
 
 
 def wall(x_m, camera=CAMERA, seed=0):
-    """Give the image of the wall z = WALL_M from (x_m, 0, 0), uint8; waves of 6 to 30 px."""
+    """Return the image of the wall z = WALL_M from (x_m, 0, 0), uint8; waves of 6 to 30 px."""
     rng = np.random.default_rng(seed)
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     x = (u - camera.cx) / camera.fx * WALL_M + x_m
@@ -33,20 +33,20 @@ def wall(x_m, camera=CAMERA, seed=0):
 
 
 def pose(x_m):
-    """Give world_from_camera of a camera at (x_m, 0, 0)."""
+    """Return world_from_camera of a camera at (x_m, 0, 0)."""
     matrix = np.eye(4)
     matrix[0, 3] = x_m
     return matrix
 
 
 def frame(number, step_m=0.1, seed=0, camera=CAMERA):
-    """Give the frame after so many steps to the right."""
+    """Return the frame after so many steps to the right."""
     return Frame((number + 1) * STEP_NS, wall(number * step_m, camera, seed), camera,
                  pose(number * step_m), 'cam')
 
 
 def sample(network, x_m=0.2, sources_m=(0.0,), features=True):
-    """Give a training sample: the wall from x_m, learnt from views at sources_m."""
+    """Return a training sample: the wall from x_m, learnt from views at sources_m."""
     image = wall(x_m)
     views = tuple(View(wall(x), CAMERA, pose(x), k) for k, x in enumerate(sources_m))
     motion = relative_transform(np.stack([v.world_from_camera for v in views]), pose(x_m))
@@ -69,7 +69,7 @@ def no_autosave():
 
 
 def lite(seed=0, card=CARD):
-    """Give an untrained network, the same for the same seed."""
+    """Return an untrained network, the same for the same seed."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return LiteNetwork(card).eval()
@@ -83,6 +83,6 @@ def weights_file(directory, seed=0, card=CARD):
 
 
 def config(weights, *assignments, seed=0):
-    """Give a configuration of the weights, training the decoder unless assigned otherwise."""
+    """Return a configuration of the weights, training the decoder unless assigned otherwise."""
     base = (f'depth.weights={weights}', 'depth.device=cpu', 'training.scope=decoder')
     return parsed((*base, *assignments)).with_seed(seed)

@@ -48,7 +48,7 @@ ROS = ('rclpy', 'tf2_ros', 'tf2_py', 'message_filters', 'cv_bridge', 'launch', '
 
 
 def imports(path):
-    """Give every dotted name a file imports, wherever it does so."""
+    """Return every dotted name a file imports, wherever it does so."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -67,7 +67,7 @@ def room_of(path):
 
 
 def strangers(name, imported):
-    """Give those of our modules that the file may not import."""
+    """Return those of our modules that the file may not import."""
     room = name.partition('/')[0].removesuffix('.py')
     doors = DOORS.get(name, set())
     for dotted in imported:

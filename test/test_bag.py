@@ -8,7 +8,7 @@ import cv2
 from dectrain_ros.bags.reader import Bag, BagError, BagWriter, header_stamp_ns, Topics
 from dectrain_ros.config import PoseConfig
 from dectrain_ros.frames import Frame, Intrinsics
-from dectrain_ros.sensing.camera_poses import ANOTHER_FRAME
+from dectrain_ros.sensing.camera_poses import NOT_PLACED
 from dectrain_ros.sensing.lens import Lens, Rectifier
 from dectrain_ros.sensing.pose_stream import JUMPED
 from dectrain_ros.sensing.pose_track import (
@@ -58,7 +58,7 @@ def packed(stamp_ns, data, form):
 
 
 def png(array):
-    """Give PNG bytes of an array in OpenCV's channel order."""
+    """Return PNG bytes of an array in OpenCV's channel order."""
     return cv2.imencode('.png', array)[1].tobytes()
 
 
@@ -129,7 +129,7 @@ def record(path, messages, plugin=StoragePlugin.MCAP, **options):
 
 
 def scene(images=(), poses=None, infos=None):
-    """Give messages of a small bag; poses at 0 and 100 ms go from x = 0 to 1 m."""
+    """Return messages of a small bag; poses at 0 and 100 ms go from x = 0 to 1 m."""
     poses = poses if poses is not None else [
         ('/pose', T0, pose(T0, 0)), ('/pose', T0 + 100 * MS, pose(T0 + 100 * MS, 1))]
     infos = infos if infos is not None else [('/cam/camera_info', T0, info(T0))]
@@ -142,12 +142,12 @@ def opened(path, topics=Topics(), ground_truth_unit_m=0.001, **pose):
 
 
 def shots(*stamps_ms, topic='/cam/image_raw', **options):
-    """Give image messages at the stamps."""
+    """Return image messages at the stamps."""
     return [(topic, T0 + ms * MS, image(T0 + ms * MS, **options)) for ms in stamps_ms]
 
 
 def frames_of(n, with_pose=True):
-    """Give n smooth frames, 33 ms apart, moving 10 mm each."""
+    """Return n smooth frames, 33 ms apart, moving 10 mm each."""
     ramp = np.linspace(40, 200, 48 * 64 * 3).reshape(48, 64, 3).astype(np.uint8)
     ramp[..., 2] //= 4
     return [Frame(
@@ -174,7 +174,7 @@ def test_what_was_written_is_read_back(tmp_path, storage, compress):
     assert bag.topics == Topics(
         '/camera/image_raw' + '/compressed' * compress, '/camera/camera_info', '/camera/pose',
         '/camera/depth/image_raw')
-    assert not any(r.begins_stretch for r in read)
+    assert not any(r.begins_segment for r in read)
     for (frame, truth, _), wrote in zip(read, written):
         assert (frame.stamp_ns, frame.intrinsics, frame.frame_id, frame.pose_problem) == (
             wrote.stamp_ns, wrote.intrinsics, 'optical', '')
@@ -214,9 +214,9 @@ def test_a_bag_without_frames_is_not_written(tmp_path):
 
 
 def test_what_exists_is_not_overwritten(tmp_path):
-    with pytest.raises(BagError, match=f'{tmp_path} exists: give a new name'):
+    with pytest.raises(BagError, match=f'{tmp_path} exists: choose another name'):
         BagWriter(tmp_path)
-    with pytest.raises(BagError, match='made meanwhile'):
+    with pytest.raises(BagError, match='created by another process'):
         with BagWriter(tmp_path / 'bag') as writer:
             writer.write(frames_of(1)[0])
             (tmp_path / 'bag').mkdir()
@@ -238,7 +238,7 @@ def test_an_image_that_is_not_of_the_intrinsics_size_is_not_written(tmp_path):
 # What is no bag
 
 def test_a_missing_path_is_an_error(tmp_path):
-    with pytest.raises(BagError, match='nothing does not exist: give a rosbag2 folder'):
+    with pytest.raises(BagError, match='nothing does not exist: name a rosbag2 folder'):
         opened(tmp_path / 'nothing')
 
 
@@ -306,7 +306,7 @@ def test_the_one_file_of_a_bag_is_read_where_its_metadata_does_not_fit(
     changed_metadata(path, change)
     assert len(list(opened(path).frames())) == 2
     assert 'metadata.yaml does not fit' in caplog.text and why in caplog.text
-    assert 'is read alone; ros2 bag reindex mends it' in caplog.text
+    assert 'is read without it; ros2 bag reindex corrects it' in caplog.text
 
 
 def test_metadata_that_does_not_fit_many_files_or_compressed_messages_is_an_error(tmp_path):
@@ -321,7 +321,7 @@ def test_metadata_that_does_not_fit_many_files_or_compressed_messages_is_an_erro
     with pytest.raises(BagError, match='it lacks /cam/image_raw'):
         opened(path)
     changed_metadata(path, lambda text: text.replace('version: 8', 'version: 10'))
-    with pytest.raises(BagError, match='metadata.yaml is newer than this rosbags knows.*update'):
+    with pytest.raises(BagError, match='metadata.yaml is newer than this rosbags supports.*upd'):
         opened(path)
 
 
@@ -330,7 +330,7 @@ def test_files_that_are_whole_but_not_ours_are_named_as_what_they_are(tmp_path):
     (path / 'metadata.yaml').unlink()
     file, whole = path / 'bag.mcap', (path / 'bag.mcap').read_bytes()
     place = whole.index(b'ros2', 8)
-    for profile, text in ((b'ros1', 'bag.mcap holds ROS 1 messages: convert the .bag'),
+    for profile, text in ((b'ros1', 'bag.mcap holds ROS 1 messages: convert its original .bag'),
                           (b'ros3', "bag.mcap is of profile 'ros3', not ros2")):
         file.write_bytes(whole[:place] + profile + whole[place + 4:])
         with pytest.raises(BagError, match=text):
@@ -345,7 +345,7 @@ def test_files_that_are_whole_but_not_ours_are_named_as_what_they_are(tmp_path):
         with pytest.raises(BagError, match='run.bag is a ROS 1 bag: convert it: rosbags-convert '):
             opened(named)
     (path / 'run.bag').rename(path / 'run.txt')
-    with pytest.raises(BagError, match='run.txt is no rosbag2 file'):
+    with pytest.raises(BagError, match='run.txt is not a rosbag2 file'):
         opened(path / 'run.txt')
 
 
@@ -521,7 +521,7 @@ def test_body_and_camera_may_hang_side_by_side(tmp_path):
 def test_odometry_of_a_body_whose_camera_is_nowhere_is_not_trained_on(tmp_path):
     path = record(tmp_path / 'bag', scene(shots(0), [('/odom', T0, odometry(T0, 4, 'base'))]))
     frame = next(opened(path).frames()).frame
-    assert frame.world_from_camera is None and frame.pose_problem == ANOTHER_FRAME
+    assert frame.world_from_camera is None and frame.pose_problem == NOT_PLACED
     frame = next(opened(path, extrinsic='0.5 0 0 0 0 0 1').frames()).frame
     assert frame.world_from_camera[0, 3] == 4.5
 
@@ -561,19 +561,19 @@ def test_a_source_of_poses_that_is_not_the_topics_is_refused(tmp_path):
         opened(path, source='odometry')
 
 
-def test_where_a_pose_jumps_another_stretch_begins(tmp_path):
+def test_where_a_pose_jumps_another_segment_begins(tmp_path):
     poses = [('/pose', T0 + ms * MS, pose(T0 + ms * MS, x))
              for ms, x in ((0, 0), (40, 0.01), (80, 5), (120, 5.01))]
     path = record(tmp_path / 'bag', scene(shots(0, 40, 60, 80, 120), poses))
     bag = opened(path, max_speed=3.0)
     read = list(bag.frames())
-    assert [r.begins_stretch for r in read] == [False, False, False, True, False]
+    assert [r.begins_segment for r in read] == [False, False, False, True, False]
     assert read[2].frame.pose_problem == JUMPED
     assert bag.skipped == {'pose jumped': 1, f'no pose, {JUMPED}': 1}
-    assert not any(r.begins_stretch for r in opened(path).frames())
+    assert not any(r.begins_segment for r in opened(path).frames())
 
 
-def test_a_recorded_loop_is_another_stretch(tmp_path):
+def test_a_recorded_loop_is_another_segment(tmp_path):
     def lap(log_ms):
         return [(topic, T0 + (log_ms + ms) * MS, message) for ms in (0, 2000)
                 for topic, message in (('/pose', pose(T0 + ms * MS, 0)),
@@ -582,7 +582,7 @@ def test_a_recorded_loop_is_another_stretch(tmp_path):
         ('/cam/camera_info', T0, info(T0)), *lap(0), *lap(3000)]))
     read = list(bag.frames())
     assert [(r.frame.stamp_ns - T0) // MS for r in read] == [0, 2000, 0, 2000]
-    assert [r.begins_stretch for r in read] == [False, False, True, False]
+    assert [r.begins_segment for r in read] == [False, False, True, False]
     assert all(r.frame.world_from_camera is not None for r in read)
 
 
@@ -603,7 +603,7 @@ def test_every_frame_has_the_camera_that_took_it(tmp_path):
     bag = opened(record(tmp_path / 'bag', scene(shots(0, 40, 60, 80), infos=infos)))
     read = list(bag.frames())
     assert [r.frame.intrinsics.fx for r in read] == [8.0, 8.0, 16.0, 16.0]
-    assert [r.begins_stretch for r in read] == [False, False, True, False]
+    assert [r.begins_segment for r in read] == [False, False, True, False]
 
 
 def test_a_drivers_first_calibration_of_zeros_is_passed_over(tmp_path):
@@ -689,7 +689,7 @@ def test_frames_outside_the_poses_and_in_gaps_say_so(tmp_path):
 @pytest.mark.parametrize('shift_s', [-5, 5])
 def test_poses_of_another_clock_are_an_error(tmp_path, shift_s):
     stamp = T0 + shift_s * 10**9
-    with pytest.raises(BagError, match='poses on /pose cover 1[67].* start at 1700000000.000 s; '
+    with pytest.raises(BagError, match='poses on /pose cover 1[67].* start at 1700000000.000 s: '
                                        'stamp both by the same clock'):
         opened(record(tmp_path / 'bag', scene(shots(0, 50), [('/pose', T0, pose(stamp, 0))])))
 
@@ -734,7 +734,7 @@ def test_compressed_colour_and_grey_become_rgb(tmp_path, data, form, rgb):
 
 
 def lacking(message, **fields):
-    """Give an image message with some fields changed."""
+    """Return an image message with some fields changed."""
     for name, value in fields.items():
         setattr(message, name, value)
     return message
@@ -803,7 +803,7 @@ def test_a_part_the_bag_does_not_have_is_an_error(tmp_path, start, count, text):
 # Ground truth
 
 def millimetres(ms, value):
-    """Give a depth image message of one value."""
+    """Return a depth image message of one value."""
     stamp = T0 + ms * MS
     return '/depth', stamp, image(stamp, np.full((6, 8), value, np.uint16), '16UC1')
 
@@ -897,7 +897,7 @@ def test_true_depth_in_another_unit_is_read_by_it_and_doubted_once_without(tmp_p
         ('/depth', T0 + 40 * MS, image(T0 + 40 * MS, far, '16UC1'))]))
     truth = [r.ground_truth[0, 0] for r in opened(path, ground_truth_unit_m=0.01).frames()]
     np.testing.assert_allclose(truth, [2.0, 600.0, 600.0])
-    assert caplog.text.count('unlikely true depth: /depth: its median is 600 m') == 1
+    assert caplog.text.count('unlikely unit of true depth: /depth: its median is 600 m') == 1
     caplog.clear()
     np.testing.assert_allclose(next(opened(path).frames()).ground_truth, 0.2)
     assert not caplog.records
@@ -909,7 +909,7 @@ def test_the_time_that_poses_cover_decides(tmp_path, caplog):
     whole = [('/odom', T0 + ms * MS, odometry(T0 + ms * MS, 0, 'camera'))
              for ms in range(0, 500, 50)]
     assert opened(record(tmp_path / 'bag', scene(images, short + whole))).topics.pose == '/odom'
-    assert '/a/pose: covers 0.1 of 0.5 s' in caplog.text
+    assert '/a/pose: it covers 0.1 of 0.5 s' in caplog.text
 
 
 # Raw messages

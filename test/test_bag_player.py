@@ -61,7 +61,7 @@ def play(ros, bag, **how):
 
 
 def stamps(heard):
-    """Give the header stamps of messages, in ms after the start."""
+    """Return the header stamps of messages, in ms after the start."""
     return [(ns_from_stamp(m.header.stamp) - T0) // MS for m in heard.messages]
 
 
@@ -136,7 +136,7 @@ def test_if_nobody_listens_it_says_to_what_and_ends(ros, bag):
     ros.listen(Image, IMAGE)
     player, ended = play(ros, bag, wait_s=0.3)
     assert ended.wait(10.0) and player.images == 0
-    assert player.problem == f'nobody subscribed to {INFO}, {POSE} in 0.3 s'
+    assert player.problem == f'no node subscribed to {INFO}, {POSE} in 0.3 s'
 
 
 def test_a_rate_loops_or_start_that_cannot_be_is_refused(ros, bag):
@@ -206,14 +206,14 @@ def test_it_waits_for_a_listener_and_for_all_it_listens_to(ros, bag):
     for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
         ros.listen(kind, topic)
     player, ended = play(ros, bag, wait_s=0.3, listener='scorer')
-    assert ended.wait(10.0) and player.problem == 'nobody is scorer and listens in 0.3 s'
+    assert ended.wait(10.0) and player.problem == 'no node named scorer subscribed in 0.3 s'
     scorer = ros.add(Node('scorer', context=ros.context))
     scorer.create_subscription(Image, 'scored', print, 1)
     player, ended = play(ros, bag, wait_s=1.0, listener='scorer')
-    assert ended.wait(10.0) and player.problem == 'nobody published /scored in 1 s'
+    assert ended.wait(10.0) and player.problem == 'no node published /scored in 1 s'
     ros.tester.create_publisher(Image, 'scored', 1)
     player, ended = play(ros, bag, wait_s=1.0, listener='scorer')
-    assert ended.wait(10.0) and player.problem == 'nobody advertised scorer/ready in 1 s'
+    assert ended.wait(10.0) and player.problem == 'no node advertised scorer/ready in 1 s'
     scorer.create_publisher(Empty, '~/ready', 1)
     player, ended = play(ros, bag, listener='scorer')
     assert ended.wait(10.0) and player.problem == '' and player.images == 3

@@ -57,7 +57,7 @@ def test_a_damaged_checkpoint_is_refused_by_name(tmp_path, damage, weights):
      'empty': lambda: path.write_bytes(b''),
      'missing': path.unlink,
      'weights': lambda: path.write_bytes(weights.read_bytes())}[damage]()
-    with pytest.raises(ValueError, match='one.safetensors is (no|damaged)'):
+    with pytest.raises(ValueError, match='one.safetensors is (not|damaged)'):
         checkpoints.read(path, MODEL)
 
 
@@ -78,7 +78,7 @@ def test_the_newest_few_stay_and_the_next_older_one_is_offered(tmp_path):
     found = folder.newest()
     assert (found.path, found.contents.steps) == (paths[3], 4)
     assert len(found.refused) == 1 and paths[4].name in found.refused[0]
-    with pytest.raises(ValueError, match='00005.* is no .*00004.* another model.*00003'):
+    with pytest.raises(ValueError, match='00005.* is not .*00004.* another model.*00003'):
         folder_of(folder.folder, model={**MODEL, 'source': 'other'}).newest()
     assert folder_of(folder.folder, keep=3).save(stored()).name.endswith('00000006.safetensors')
 

@@ -12,7 +12,7 @@ import torch
 
 
 def refusal(network, path):
-    """Give the error text of loading, and check that it is one line that names the file."""
+    """Return the error text of loading, and check that it is one line that names the file."""
     with pytest.raises(ValueError) as caught:
         load_network(network, str(path))
     text = str(caught.value)
@@ -66,7 +66,7 @@ def test_missing_weights_are_refused(tmp_path):
 def test_a_truncated_file_is_refused(tmp_path, left):
     path = weights_file(tmp_path)
     path.write_bytes(path.read_bytes()[:left])
-    assert 'no readable safetensors file' in refusal('lite', path)
+    assert 'not a readable safetensors file' in refusal('lite', path)
 
 
 def test_weights_without_their_card_are_refused(tmp_path):

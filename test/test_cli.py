@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -48,7 +49,7 @@ def refused(arguments, capsys):
 
 
 def evaluation(folder, out, *more, bag='bag'):
-    """Give the arguments of a small evaluation."""
+    """Return the arguments of a small evaluation."""
     return ['evaluate', folder / bag, '--out', out, '--set', 'depth.device=cpu', '--set',
             f'depth.weights={folder / "random.safetensors"}', *more]
 
@@ -98,7 +99,7 @@ def test_damaged_weights_are_one_line(folder, tmp_path, capsys):
     (tmp_path / 'w.json').write_text((folder / 'random.json').read_text())
     arguments = evaluation(
         folder, tmp_path / 'report', '--set', f'depth.weights={tmp_path / "w.safetensors"}')
-    assert 'is no readable safetensors file' in refused(arguments, capsys)
+    assert 'is not a readable safetensors file' in refused(arguments, capsys)
 
 
 def copy_bag(folder, path, leave_out, spoil=(b'\0', b'\0')):
@@ -138,7 +139,7 @@ def test_a_missing_and_a_damaged_bag_are_one_line(folder, tmp_path, capsys):
 def test_an_out_that_is_a_file_is_refused_at_once_and_kept(folder, tmp_path, capsys):
     (tmp_path / 'taken').write_text('mine')
     for out in (tmp_path / 'taken', tmp_path / 'taken' / 'below'):
-        assert 'is no folder one can write to' in refused(
+        assert 'is not a writable folder' in refused(
             evaluation(folder, out, *SMALL), capsys)
     assert (tmp_path / 'taken').read_text() == 'mine'
 
@@ -227,10 +228,25 @@ def test_pretrain_refuses_what_would_fail_after_hours(tmp_path, capsys):
     assert 'must end in .safetensors' in refused(
         ['pretrain', '--out', tmp_path / 'weights', '--work', tmp_path / 'w'], capsys)
     (tmp_path / 'file').write_text('')
-    assert 'is no folder one can write to' in refused(
+    assert 'is not a writable folder' in refused(
         ['pretrain', '--out', tmp_path / 'file' / 'a.safetensors', '--work', tmp_path / 'w'],
         capsys)
     assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize('command, mistake', [
+    ('evaluate', ''), ('sweep', ''), ('collect', ''), ('fit-decision', ''),     # no such files
+    ('synthesize', '--size 1'), ('pretrain', '--out weights.txt')])
+def test_the_examples_of_every_command_are_understood(
+        command, mistake, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main([command, '--help'])
+    lines = capsys.readouterr().out.splitlines()
+    examples = lines[lines.index('examples:') + 1:]
+    assert examples
+    for example in examples:
+        refused([*shlex.split(example)[1:], *mistake.split()], capsys)     # by status 1, not 2
 
 
 def test_help_lists_options_without_loading_torch():

@@ -20,7 +20,7 @@ pytest_plugins = ('ros_fixture',)
 
 @pytest.fixture
 def options(tmp_path):
-    """Give options by which every frame is worth a step, and every step teaches."""
+    """Return options by which every frame is worth a step, and every step teaches."""
     path = tmp_path / 'gain.safetensors'
     load_gain('').replaced(proxy=Proxy()).save(path)
     return {'decision.gain_file': str(path), 'decision.exploration': 1.0,
@@ -47,7 +47,7 @@ def taught(ros, node, count):
 
 
 def learnt(node):
-    """Give how many outcomes the predictor has learnt from."""
+    """Return how many outcomes the predictor has learnt from."""
     return node._policy.policy.predictor.accepted + node._policy.policy.predictor.rejected
 
 
@@ -74,7 +74,7 @@ def test_what_was_learnt_is_saved_and_loaded(ros, options, tmp_path):
     assert node._policy.steps == learnt(node) == 4
     (tmp_path / 'kept' / 'decision-dectrain-00000002.safetensors').write_bytes(b'damaged')
     answer = ask(ros, 'load')
-    assert answer.success and answer.message.startswith(f'loaded {path}; passed over: ')
+    assert answer.success and answer.message.startswith(f'loaded {path}; skipped: ')
     assert node._policy.steps == learnt(node) == 3
 
 
@@ -113,7 +113,7 @@ def test_a_disk_that_cannot_be_written_is_told_of(ros, options, tmp_path):
     taught(ros, node, 2)
     seen = len(diagnostics.messages)
     message = diagnostics.wait_for(seen + 2)[-1].status[0].message
-    assert '2 checkpoints could not be written: is there room' in message
+    assert '2 checkpoints could not be written: is the disk full' in message
     answer = ask(ros, 'save')
     assert not answer.success and answer.message.startswith('nothing was saved: ')
 

@@ -45,7 +45,7 @@ class Second:
         self.health.expect('images', 'camera_info', 'poses', 'decisions')
 
     def passes(self, heard=(), counted=(), dropped=()):
-        """Let a second pass in which all this came."""
+        """Advance the clock by a second in which these were counted."""
         for what in heard:
             self.health.heard(what)
         for what in counted:
@@ -56,7 +56,7 @@ class Second:
         self.health.status('x', self._causes())
 
     def causes(self, is_training=True):
-        """Give the causes as (level, text)."""
+        """Return the causes as (level, text)."""
         return [(cause.level, cause.text) for cause in self._causes(is_training)]
 
     def _causes(self, is_training=True):
@@ -81,7 +81,7 @@ def test_no_images_is_all_that_is_said_where_none_come(second):
     for _ in range(3):
         second.passes()
     assert second.causes() == [(WARN, (
-        'no images for 3.0 s on /cam/image (0 publishers): is the camera running and the topic '
+        'no images for 3.0 s on /cam/image (0 publishers): is the camera running, and the topic '
         'remapped?'))]
 
 
@@ -90,14 +90,14 @@ def test_images_without_camera_info_or_poses_or_decisions_say_which_and_where(se
         second.passes(['images'], dropped=[diagnostics.NO_CAMERA])
     told = [text for level, text in second.causes() if level == WARN]
     assert told == [
-        'no camera_info on /cam/camera_info (0 publishers): there is no depth without; is it '
-        'published and remapped?',
-        'no poses for 3.0 s on /odom (0 publishers): depth goes on, training does not; is '
-        'odometry running and the topic remapped?']
+        'no camera_info on /cam/camera_info (0 publishers): depth needs it; is it published, '
+        'and the topic remapped?',
+        'no poses for 3.0 s on /odom (0 publishers): depth continues without training; is '
+        'odometry running, and the topic remapped?']
     second.passes(['images', 'poses'], ['frames', 'candidates'])
     assert second.causes()[-1] == (WARN, (
         'no decision node answers on /training/decision (0 publishers): start decision_node in '
-        'this namespace, or switch training off by ~/set_training'))
+        'this namespace, or switch training off with ~/set_training'))
     for _ in range(6):
         second.passes(['images'], ['frames', 'candidates'])
     assert second.causes(is_training=False) == []       # then nobody needs poses or decisions
@@ -148,7 +148,7 @@ def test_an_inference_slower_than_the_camera_is_told_with_its_share(second):
         second.passes(WELL, ['frames'], [diagnostics.SLOWER] * 4)
     assert second.causes() == [(WARN, (
         'inference is slower than the camera: 20 of 50 images dropped: '
-        "lower the camera's rate, take a smaller network, or train less"))]
+        "lower the camera's rate, use a smaller network, or train less"))]
     for _ in range(6):
         second.passes(WELL, ['frames'])
     second.passes(WELL, ['frames'], [diagnostics.SLOWER])
@@ -161,7 +161,7 @@ def test_images_that_all_drop_are_an_error_with_what_stops_most_of_them(second):
     second.passes(WELL, dropped=['unreadable image'])
     second.passes(WELL, dropped=['inference failed', diagnostics.SLOWER])
     assert second.causes() == [
-        (ERROR, 'no depth, 4 images dropped, most often inference failed: why')]
+        (ERROR, 'no depth: 4 images dropped, most often inference failed: why')]
     second.passes(WELL, ['frames'])         # it works again
     assert second.causes() == []
 
@@ -186,7 +186,7 @@ def test_poses_that_match_hardly_an_image_are_told_with_what_to_do(second, reaso
     for _ in range(6):
         second.health.problem(f'no pose, {reason}')
         second.passes(WELL, ['frames'])
-    told = f'poses come but match no image ({reason}): {remedy}'
+    told = f'poses arrive but most images have none ({reason}): {remedy}'
     assert second.causes() == [(WARN, told)]
     assert second.causes(is_training=False) == []       # then nobody needs poses
     second.passes(WELL, ['frames'] * 6)
@@ -243,7 +243,7 @@ def test_a_gain_network_that_is_not_trusted_is_told_with_what_to_do(ros):
     gain = SimpleNamespace(trusted=False, reason='the gain network gives nan')
     cause, = diagnostics.decision_causes(ros.tester, health, gain)
     assert cause.level == WARN
-    assert cause.text.startswith('the gain network gives nan: it trains at a fixed period')
+    assert cause.text.startswith('the gain network gives nan: training at a fixed period')
     assert not [*diagnostics.decision_causes(ros.tester, health, None)]
 
 
@@ -254,11 +254,11 @@ def test_a_decision_node_without_candidates_says_so(ros):
     clock.now_s += 4.0
     cause, = diagnostics.decision_causes(ros.tester, health, None)
     assert cause.text == ('no candidates for 4.0 s on /training/candidate (0 publishers): is '
-                          'depth_node running in this namespace, and does it get images?')
+                          'depth_node running in this namespace, and does it receive images?')
 
 
 def status_of(ros, name, count=2):
-    """Give a node's newest status, once it has come so often since now."""
+    """Return a node's newest status, once it has come so often since now."""
     heard = ros.listen(DiagnosticArray, '/diagnostics')
 
     def mine():
@@ -316,13 +316,13 @@ def test_nodes_in_two_namespaces_have_statuses_of_their_own(ros, weights):
 
 @pytest.mark.parametrize('kind, topic, level, told', [
     (CompressedImage, 'image', ERROR,
-     '/image is published as sensor_msgs/msg/CompressedImage, and this node listens to '
+     '/image is published as sensor_msgs/msg/CompressedImage, but this node expects '
      'sensor_msgs/msg/Image: set image.transport: compressed, or remap images to another topic'),
     (Odometry, 'pose', WARN,
-     '/pose is published as nav_msgs/msg/Odometry, and this node listens to '
+     '/pose is published as nav_msgs/msg/Odometry, but this node expects '
      'geometry_msgs/msg/PoseStamped: set pose.source: odometry, or remap poses to another topic'),
     (Image, 'camera_info', ERROR,
-     '/camera_info is published as sensor_msgs/msg/Image, and this node listens to '
+     '/camera_info is published as sensor_msgs/msg/Image, but this node expects '
      'sensor_msgs/msg/CameraInfo: remap camera_info to another topic')],
     ids=['image', 'pose', 'camera_info'])
 def test_a_topic_of_another_type_is_named_with_both_on_the_console_and_in_diagnostics(

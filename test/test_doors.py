@@ -125,7 +125,7 @@ def test_a_live_node_and_the_bag_reader_make_the_same_frames(
     wait_until(lambda: len(pipeline.frames) == len(offline))
     inference.close()
     inputs.close()
-    assert [r.begins_stretch for r in offline] == pipeline.begins
+    assert [r.begins_segment for r in offline] == pipeline.begins
     assert sum(pipeline.begins) == begun
     for recorded, live in zip(offline, pipeline.frames):
         frame = recorded.frame

@@ -90,14 +90,14 @@ def test_a_callback_that_meets_the_end_is_no_error_and_another_one_is(signalled,
 def test_in_the_middle_of_a_step_it_leaves_at_once_and_says_so(ros, weights, tmp_path, signals):
     status, errors, seconds = end_in_a_step(ros, weights, tmp_path, signals, quick=0, seconds=60)
     assert status == 0 and 'Traceback' not in errors, errors
-    assert ('a frame or training step was still in work: left it undone; what was learnt since '
+    assert ('ended during a frame or training step, which is dropped; what was learnt since '
             'the last checkpoint is lost') in errors
     assert seconds < MOST_S
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
 @pytest.mark.parametrize('seconds, steps, told', [
-    (2, 3, ''), (60, 2, 'left it undone; what passed the last check is saved')])
+    (2, 3, ''), (60, 2, 'which is dropped; the weights that passed the last check are saved')])
 def test_what_was_learnt_is_saved_in_the_middle_of_a_step(
         ros, weights, tmp_path, number, seconds, steps, told):
     folder = tmp_path / 'checkpoints'

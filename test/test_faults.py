@@ -18,7 +18,7 @@ LEARNT = 40
 
 @pytest.fixture(scope='module')
 def weights(tmp_path_factory):
-    """Give weights that were trained along the wall, so that there is something to lose."""
+    """Return weights that were trained along the wall, so that there is something to lose."""
     folder = tmp_path_factory.mktemp('weights')
     pipeline = make(weights_file(folder), 'safety.check_every=0', 'training.learning_rate=1e-3')
     for k in range(LEARNT):
@@ -33,7 +33,7 @@ def make(path, *assignments):
 
 
 def learnt(weights, *assignments):
-    """Give a pipeline of the weights that know the wall."""
+    """Return a pipeline of the weights that know the wall."""
     pipeline = make(weights / 'tiny.safetensors', *assignments)
     pipeline.trainer.load(weights / 'learnt.safetensors')
     return pipeline
@@ -47,7 +47,7 @@ def step(pipeline, seen):
 
 
 def error(depths):
-    """Give the mean absolute relative error of depth images of the wall."""
+    """Return the mean absolute relative error of depth images of the wall."""
     return float(np.mean([np.abs(depth / WALL_M - 1).mean() for depth in depths]))
 
 

@@ -295,7 +295,7 @@ def test_the_command_writes_a_decision_and_says_what_it_is_worth(lean, tmp_path,
     out = tmp_path / 'new' / 'decision.safetensors'
     command(lean, '--out', out, '--restarts', '1', '--seed', '3')
     text = capsys.readouterr().out
-    assert text.splitlines()[-1] == f'decision: {out}'
+    assert text.splitlines()[-1] == f'gain network: {out}'
     assert 'Spearman' in text and 'precision of the sign' in text and 'Realised gain' in text
     network = GainNetwork.load(out, LEAN)
     assert network.fitted['command'] == (
@@ -308,7 +308,7 @@ def test_the_command_refuses_in_one_line_and_writes_nothing(lean, tmp_path, caps
     out = tmp_path / 'decision.safetensors'
     assert 'must end in .safetensors' in refused(capsys, lean, '--out', tmp_path / 'decision')
     assert 'is one of the step records: name another file' in refused(capsys, lean, '--out', lean)
-    assert 'no readable safetensors' in refused(
+    assert 'not a readable safetensors' in refused(
         capsys, tmp_path / 'none.safetensors', '--out', out)
     assert 'restarts 0' in refused(capsys, lean, '--out', out, '--restarts', '0')
     card = json.loads(lean.with_suffix('.json').read_text())

@@ -120,11 +120,11 @@ def test_a_file_of_another_feature_set_is_refused_by_name(tmp_path, names, probl
 
 
 def test_a_missing_or_damaged_file_is_refused(tmp_path):
-    assert 'no readable safetensors file' in refusal(tmp_path / 'none.safetensors')
+    assert 'not a readable safetensors file' in refusal(tmp_path / 'none.safetensors')
     assert 'is no .safetensors file' in refusal(tmp_path / 'gain.pth')
     path = saved(tmp_path)
     path.write_bytes(path.read_bytes()[:-1])
-    assert 'no readable safetensors file' in refusal(path)
+    assert 'not a readable safetensors file' in refusal(path)
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{}', '{"feature_set": 3}'])

@@ -16,7 +16,7 @@ def image():
 
 
 def moved(x=0.0, y=0.0, z=0.0, batch=1):
-    """Give source_from_target of a translation, float64."""
+    """Return source_from_target of a translation, float64."""
     transform = torch.eye(4, dtype=torch.float64).repeat(batch, 1, 1)
     transform[:, :3, 3] = torch.tensor([x, y, z], dtype=torch.float64)
     return transform

@@ -18,8 +18,8 @@ import pytest
 from scenes import batch, config, frame, lite, no_autosave, sample, weights_file
 import torch
 
-ALLOWED = Tolerances(worse=0.25, loss=2.0, depth=2.0, spread=3.0, moved=0.1)
-LENIENT = ALLOWED._replace(worse=10.0, loss=10.0)         # one wall teaches nothing of another
+ALLOWED = Tolerances(source_loss=0.25, loss=2.0, depth=2.0, spread=3.0, weight_change=0.1)
+LENIENT = ALLOWED._replace(source_loss=10.0, loss=10.0)      # one wall teaches nothing of another
 LOSSES = {'photometric_weight': 10.0, 'smoothness_weight': 1e-3, 'photometric_cap': 0.5}
 TRY = ('training.replay_similarity=1.0', 'safety.forgetting_every=0', 'decision.features=none')
 
@@ -57,7 +57,7 @@ def test_good_steps_pass_and_are_handed_on(network):
     assert [t.problem for t in taken] == [''] * 4
     assert [t.version for t in taken] == [1, 2, 3, 4]
     assert learner.guard.checks == 4 and learner.steps == 4
-    assert learner.guard.windows == (held, held)        # the first frame gave way
+    assert learner.guard.held_out == (held, held)        # the first frame gave way
     assert equal(learner.guard.good.weights, trainer.parameters)
 
 
@@ -98,7 +98,7 @@ def test_a_check_comes_every_so_many_steps_and_at_once_where_weights_moved_far(n
     wall = sample(network)
     checks = []
     for _ in range(7):
-        due = learner.guard.due_windows
+        due = learner.guard.due_held_out
         learner.train(batch([wall]))
         checks.append((due, learner.guard.checks))
     assert checks == [(0, 0), (0, 0), (1, 1), (0, 1), (0, 1), (1, 2), (0, 2)]
@@ -124,7 +124,7 @@ def test_weights_that_are_not_finite_are_taken_back_without_a_prediction(network
     wall = sample(network)
     learner.train(batch([wall]))
     before = values(trainer)
-    learner.guard.trust()
+    learner.guard.accept_unchecked()
     trainer.learning_rate, step = 1e-3, trainer.take
 
     def poisoned(*arguments):
@@ -183,7 +183,7 @@ def reading(loss=1.0, median_m=2.0, spread=0.3):
 
 
 def guard_told(network, source, every=1):
-    """Give a guard with one window, and where to say what the present weights say of it."""
+    """Return a guard with one window, and where to say what the present weights say of it."""
     trainer, said = trainer_of(network), [reading()]
     trainer.read = lambda samples, of_source=False: [
         source if of_source else said[0]] * len(samples)
@@ -212,7 +212,7 @@ def test_weights_taken_for_good_pass_the_next_check_though_the_source_did_better
     guard = HeldOutGuard(trainer, every=1, count=2, tolerances=ALLOWED)
     guard.before_step([sample(network)])
     assert guard.problem_after_step((sample(network, 0.5),)) == ''
-    guard.trust()
+    guard.accept_unchecked()
     assert guard.problem_after_step(()) == ''
 
 
@@ -259,18 +259,18 @@ def test_a_slow_rise_of_the_loss_is_measured_from_the_least_of_the_good_versions
     assert problems == ['', '', LOSS]
 
 
-def test_windows_are_filled_then_renewed_the_oldest_first(network):
+def test_held_out_samples_fill_up_then_the_oldest_is_replaced(network):
     guard = HeldOutGuard(trainer_of(network), every=1, count=2, tolerances=ALLOWED)
     first, *others = (sample(network, 0.2 + 0.1 * k, (0.0,)) for k in range(5))
     guard.before_step([first])
-    held = [guard.windows]
+    held = [guard.held_out]
     for k in (0, 1, 2, 3):
         assert guard.problem_after_step((others[k],)) == ''
-        held.append(guard.windows)
+        held.append(guard.held_out)
     assert [[id(s) for s in windows] for windows in held] == [
         [id(s) for s in windows] for windows in (
             [first], [others[0]], others[:2], others[1:3], others[2:4])]
-    assert guard.wanted == 1
+    assert guard.fresh_wanted == 1
 
 
 def test_pauses_double_and_the_learning_rate_falls_from_the_second_rollback_on():
@@ -339,14 +339,14 @@ def test_a_decision_that_comes_during_a_pause_is_answered_with_the_reason(weight
     assert (result.trained, result.reason) == (False, COOLING)
 
 
-def test_windows_are_never_trained_on(weights):
+def test_held_out_samples_are_never_trained_on(weights):
     pipeline = make(weights, 'safety.check_every=2', 'safety.held_out_frames=3')
     trained, held = [], []
     step = pipeline.trainer.step.take
 
     def noted(batch):
         trained.append({id(s) for s in batch.replayed})
-        held.append({id(s) for s in pipeline.trainer.guard.windows})
+        held.append({id(s) for s in pipeline.trainer.guard.held_out})
         return step(batch)
     pipeline.trainer.step.take = noted
     kept = [step_on(pipeline, k) for k in range(20)]

@@ -16,7 +16,7 @@ class Log:
         self.warnings = []
 
     def warning(self, text):
-        """Take one."""
+        """Store one."""
         self.warnings.append(text)
 
 
@@ -28,7 +28,7 @@ class Clock:
         self.now_s = 100.0
 
     def __call__(self):
-        """Give the time."""
+        """Return the time."""
         return self.now_s
 
 

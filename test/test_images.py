@@ -177,7 +177,7 @@ def test_an_image_with_too_few_bytes_is_refused():
     refused(message, reason, '3x2 rgb8 has 17 bytes in rows of 9')
     message = image('rgb8', RGB)
     message.step = 8
-    refused(message, reason, 'rows of 8, which must be 2 of 9 at least')
+    refused(message, reason, 'rows of 8, it needs 2 rows of at least 9')
     message.width = 0
     refused(message, reason, 'image is 0x2: it must have pixels')
     refused(image('nv12', GREY), reason, '3x2 nv12 has 6 bytes')

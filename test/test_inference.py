@@ -13,7 +13,7 @@ from dectrain_ros.ros.inbox import Inbox  # noqa: E402
 from dectrain_ros.ros.inference_thread import Inference                 # noqa: E402
 from dectrain_ros.ros.messages import stamp_from_ns  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
-from dectrain_ros.sensing.frame_builder import CROWDED, MAX_WAITING     # noqa: E402
+from dectrain_ros.sensing.frame_builder import MAX_WAITING, TOO_LATE     # noqa: E402
 from dectrain_ros.sensing.lens import Lens, Rectifier  # noqa: E402
 from dectrain_ros.sensing.pose_stream import JUMPED, Limits, PoseStream  # noqa: E402
 from dectrain_ros.sensing.pose_track import AFTER_LAST, INVALID, NO_POSES  # noqa: E402
@@ -41,7 +41,7 @@ class Brightness:
         self.problem_considering = None
 
     def predict(self, frame):
-        """Take note of the frame."""
+        """Record the frame."""
         self.frames.append(frame)
         assert self.may_go_on.wait(10.0)
         if self.problem:
@@ -50,7 +50,7 @@ class Brightness:
                                frame.intrinsics, (), 7)
 
     def consider(self, frame, prediction):
-        """Take note of the frame."""
+        """Record the frame."""
         assert prediction.stamp_ns == frame.stamp_ns
         if self.problem_considering:
             raise self.problem_considering
@@ -68,7 +68,7 @@ class Poses(PoseStream):
     """The poses of a camera."""
 
     def at(self, stamp_ns, camera_frame=''):
-        """Give the pose at a stamp."""
+        """Return the pose at a stamp."""
         return super().at(stamp_ns)
 
 
@@ -79,7 +79,7 @@ class Bench:
         """Start the thread."""
         self.pipeline, self.inbox = Brightness(), Inbox(wait_s=wait_s, **options)
         self.poses = Poses(Limits(10.0, max_speed=5.0))
-        self.inbox.ask(self.poses)
+        self.inbox.use_poses(self.poses)
         self.health = Health(get_logger('bench'))
         self.published, self.candidates = Heard(), Heard()
         self.inference = Inference(
@@ -106,14 +106,14 @@ class Bench:
         self.inbox.put_lens(0, Lens(camera))
 
     def counts(self):
-        """Give what was counted."""
+        """Return what was counted."""
         return {v.key: int(v.value) for v in self.health.status('x').values
                 if not v.key.startswith('latency')}
 
 
 @pytest.fixture
 def bench():
-    """Give a bench without patience, with camera."""
+    """Return a bench without patience, with camera."""
     made = Bench(wait_s=0.02)
     made.camera()
     yield made
@@ -123,7 +123,7 @@ def bench():
 
 @pytest.fixture
 def patient():
-    """Give a bench that waits long for poses, with camera."""
+    """Return a bench that waits long for poses, with camera."""
     made = Bench(wait_s=10.0)
     made.camera()
     yield made
@@ -186,8 +186,8 @@ def test_no_more_frames_than_allowed_wait_and_those_beyond_go_on_with_the_reason
         patient.published.wait_for(number, timeout_s=5.0)
     patient.candidates.wait_for(2, timeout_s=5.0)
     assert [(f.stamp_ns, f.pose_problem) for f in patient.pipeline.considered] == [
-        (1 * S, CROWDED), (2 * S, CROWDED)]
-    assert patient.counts() == {f'problem: no pose, {CROWDED}': 2}
+        (1 * S, TOO_LATE), (2 * S, TOO_LATE)]
+    assert patient.counts() == {f'problem: no pose, {TOO_LATE}': 2}
 
 
 def test_a_frame_of_the_camera_before_is_considered_before_its_views_are_forgotten(patient):

@@ -14,11 +14,11 @@ from dectrain_ros.frames import Frame  # noqa: E402
 from dectrain_ros.memory.views import ViewHistory  # noqa: E402
 from dectrain_ros.ros import conversions, messages  # noqa: E402
 from dectrain_ros.ros.depth_node import DepthNode  # noqa: E402
-from dectrain_ros.ros.inbox import Asked, Inbox  # noqa: E402
-from dectrain_ros.ros.inputs import Inputs, patience_clock  # noqa: E402
+from dectrain_ros.ros.inbox import Inbox, PoseRequest  # noqa: E402
+from dectrain_ros.ros.inputs import Inputs, waiting_clock  # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig  # noqa: E402
 from dectrain_ros.ros.problem_counts import Health  # noqa: E402
-from dectrain_ros.sensing.camera_poses import ANOTHER_FRAME              # noqa: E402
+from dectrain_ros.sensing.camera_poses import NOT_PLACED              # noqa: E402
 from dectrain_ros.sensing.lens import Lens, lens_from_camera_info, Rectifier  # noqa: E402
 from dectrain_ros.sensing.pose_track import AFTER_LAST, rigid_transform  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
@@ -50,17 +50,17 @@ class Listening(Node):
             self, image or ImageConfig(), PoseConfig(**pose), self.inbox, self.health)
 
     def pose(self, ms, frame_id='optical'):
-        """Give what is known of the pose at so many ms."""
-        return self.inbox.pose(Asked(T0 + ms * MS, frame_id, 0.0))
+        """Return what is known of the pose at so many ms."""
+        return self.inbox.pose(PoseRequest(T0 + ms * MS, frame_id, 0.0))
 
     def counts(self):
-        """Give the problems that were counted."""
+        """Return the problems that were counted."""
         return {v.key: int(v.value) for v in self.health.status('').values
                 if v.key.startswith('problem')}
 
 
 def odometry(ms, x=0.0, child='base_link'):
-    """Give the odometry of a body x metres along."""
+    """Return the odometry of a body x metres along."""
     message = Odometry(child_frame_id=child)
     message.header = Header(stamp=messages.stamp_from_ns(T0 + ms * MS), frame_id='odom')
     message.pose.pose.position.x = float(x)
@@ -69,12 +69,12 @@ def odometry(ms, x=0.0, child='base_link'):
 
 
 def told(candidates, count):
-    """Give the refusals of so many candidates, in their order."""
+    """Return the refusals of so many candidates, in their order."""
     return [messages.candidate_from(m).refusal for m in candidates.wait_for(count)]
 
 
 def pose_message(ms, x):
-    """Give a pose x metres along."""
+    """Return a pose x metres along."""
     message = PoseStamped(header=Header(stamp=messages.stamp_from_ns(T0 + ms * MS)))
     message.pose.position.x, message.pose.orientation.w = float(x), 1.0
     return message
@@ -196,16 +196,16 @@ def test_a_body_that_is_the_camera_needs_no_extrinsic_and_another_is_refused(
         wait_until(lambda: node.pose(0, frame_id).matrix is not None)
         assert node.pose(0, frame_id).matrix[0, 3] == 3.0 and not node.counts()
     else:
-        wait_until(lambda: node.pose(0, frame_id).problem == ANOTHER_FRAME)
-        assert 'problem: pose is of another frame' in node.counts()
-        assert 'base_link, images are of optical: give pose.extrinsic' in node.health.detail(
-            'problem: pose is of another frame')
+        wait_until(lambda: node.pose(0, frame_id).problem == NOT_PLACED)
+        assert 'problem: camera is not placed on the body' in node.counts()
+        assert 'base_link, images of optical: set pose.extrinsic' in node.health.detail(
+            'problem: camera is not placed on the body')
 
 
 def test_a_topic_that_does_not_name_its_body_may_be_of_the_one_configured(ros):
     node = ros.add(Listening(ros, source='pose', body_frame='base_link'))
     ros.speak(PoseStamped, 'pose').publish(pose_message(0, 1.0))
-    wait_until(lambda: node.pose(0).problem == ANOTHER_FRAME)
+    wait_until(lambda: node.pose(0).problem == NOT_PLACED)
     assert node.pose(0, 'base_link').matrix[0, 3] == 1.0
 
 
@@ -233,7 +233,7 @@ def test_without_tf2_msgs_poses_of_tf_are_refused_by_the_packages_name(ros):
 
 
 def transform(parent, child, ms=0, place=(0.0, 0.0, 0.0), turn=(0.0, 0.0, 0.0, 1.0)):
-    """Give the place of a frame in its parent."""
+    """Return the place of a frame in its parent."""
     message = TransformStamped(child_frame_id=child)
     message.header = Header(stamp=messages.stamp_from_ns(T0 + ms * MS), frame_id=parent)
     to, rotation = message.transform.translation, message.transform.rotation
@@ -278,7 +278,7 @@ def test_the_camera_is_found_by_tf_at_the_stamp(ros):
     wait_until(lambda: node.pose(50).matrix is not None)
     assert node.pose(50).matrix[0, 3] == pytest.approx(1.1)
     assert node.pose(50, '').problem == 'images do not name their frame'
-    assert node.pose(50, 'thermal').problem == 'TF does not join thermal to odom'
+    assert node.pose(50, 'thermal').problem == 'TF does not connect thermal to odom'
 
 
 def test_a_correction_of_the_map_is_a_jump_of_a_camera_found_by_tf(ros):
@@ -398,7 +398,7 @@ class Replay:
             self.candidates.wait_for(before + 1)
 
     def problems(self):
-        """Give what went wrong."""
+        """Return what went wrong."""
         return {v.key for v in self.node._health.status('').values
                 if v.key.startswith(('problem', 'dropped'))}
 
@@ -440,6 +440,6 @@ def test_a_pause_between_an_image_and_its_pose_is_no_error(ros, weights):
 
 def test_a_node_waits_by_simulated_time_only_where_it_is_told_to(ros):
     node = ros.add(Node('waits', context=ros.context))
-    assert abs(patience_clock(node)() - time.perf_counter()) < 5.0
+    assert abs(waiting_clock(node)() - time.perf_counter()) < 5.0
     node.set_parameters([Parameter('use_sim_time', value=True)])
-    assert patience_clock(node)() == 0.0
+    assert waiting_clock(node)() == 0.0

@@ -50,17 +50,17 @@ def table():
 
 
 def absolute(node, name):
-    """Give a name as it is in the root namespace."""
+    """Return a name as it is in the root namespace."""
     return name.replace('~', f'/{node}') if name[0] in '~/' else f'/{name}'
 
 
 def has_tf():
-    """Say whether messages of TF are installed."""
+    """Return whether messages of TF are installed."""
     return importlib.util.find_spec('tf2_msgs') is not None
 
 
 def interface(node):
-    """Give (direction, name, type) of all that a node has but every node; names as in no space."""
+    """Return (direction, name, type) of what is the node's own, without namespace."""
     space = node.get_namespace()
     asked = {'in': node.get_subscriber_names_and_types_by_node,
              'out': node.get_publisher_names_and_types_by_node,
@@ -72,7 +72,7 @@ def interface(node):
 
 
 def expected(node, chosen):
-    """Give what the table says of a node; chosen are the types of those that come in several."""
+    """Return what the table says of a node; chosen are the types of those that come in several."""
     return {(row.direction, absolute(node, row.name), kind) for row in table()
             if row.node == node and (has_tf() or row.name not in TF)
             for kind in row.types if len(row.types) == 1 or kind in chosen}
@@ -126,12 +126,12 @@ def test_every_type_the_readme_names_exists():
 
 
 def topics():
-    """Give every topic the table names, absolute."""
+    """Return every topic the table names, absolute."""
     return {absolute(row.node, row.name) for row in table() if row.direction != 'service'}
 
 
 def values(tree, key):
-    """Give every value of a key, however deep."""
+    """Return every value of a key, however deep."""
     if isinstance(tree, dict):
         yield from ([tree[key]] if key in tree else [])
         tree = list(tree.values())

@@ -58,7 +58,7 @@ def bag(tmp_path):
 
 
 def given(**said):
-    """Give every argument, at its default where it is not said."""
+    """Return every argument, at its default where it is not said."""
     values = {a.name: a.default for a in launch_arguments.online_depth(str(ROOT))}
     assert set(said) <= set(values)
     return {**values, **said}
@@ -160,13 +160,14 @@ def test_pose_source_chooses_among_the_poses_of_a_bag(posed, said, topic, source
 
 
 @pytest.mark.parametrize('said, match', [
-    ({'pose_source': 'pose_with_covariance'}, 'pose_with_covariance is the type of none; poses '),
+    ({'pose_source': 'pose_with_covariance'},
+     'pose_with_covariance is the type of no pose topic; '),
     ({'pose_source': 'tf', 'pose': '/odom'}, 'tf is not the type of pose:=/odom; poses '),
     ({'pose_source': 'pose', 'pose': '/tf'}, 'pose is not the type of pose:=/tf; poses ')])
 def test_a_pose_source_that_the_bag_does_not_have_is_refused(posed, said, match):
     with pytest.raises(ValueError, match=match) as error:
         launch_arguments.stream_of(given(bag=posed, **said))
-    assert ('/mocap (pose), /odom (odometry), /robot/tf (tf), /tf (tf); say pose:=TOPIC'
+    assert ('/mocap (pose), /odom (odometry), /robot/tf (tf), /tf (tf); set pose:=TOPIC'
             in str(error.value))
 
 
@@ -181,7 +182,7 @@ def test_only_what_was_said_overrides_the_parameter_file():
 
 
 def test_arguments_reach_parameters_in_their_type():
-    said = launch_arguments.with_plain_truth(given(
+    said = launch_arguments.with_lower_case_booleans(given(
         autostart='False', resume='True', threads='3', body_frame='base_link',
         extrinsic='0 0 1 0 0 0 1', checkpoints='~/there'))
     found = launch_arguments.parameters(said, launch_arguments.stream_of(said))
@@ -229,11 +230,11 @@ def test_rosbag2_plays_where_it_is_installed_and_can(bag):
     for level in ('debug', 'info', 'warn', 'error', 'fatal'):   # 'ready: ' is of level info
         command = launch_arguments.player({**said, 'log_level': level}, stream, True)
         assert command.is_ours == (level not in ('debug', 'info'))
-    with pytest.raises(ValueError, match='rosbag2 cannot do log_level:=warn; or say player:=ours'):
+    with pytest.raises(ValueError, match='rosbag2 cannot do log_level:=warn; or use player:=ours'):
         launch_arguments.player({**said, 'player': 'rosbag2', 'log_level': 'warn'}, stream, True)
     with pytest.raises(ValueError, match='player:=rosbag2 is not installed: install ros-'):
         launch_arguments.player({**said, 'player': 'rosbag2'}, stream, False)
-    with pytest.raises(ValueError, match='player:=rosbag2 cannot do rate:=0; or say player:=ours'):
+    with pytest.raises(ValueError, match='player:=rosbag2 cannot do rate:=0; or use player:=ours'):
         launch_arguments.player({**said, 'player': 'rosbag2', 'rate': '0'}, stream, True)
 
 
@@ -285,7 +286,7 @@ def launched(prefix, name, *said):
 
 
 def said_by(process, timeout_s=120.0):
-    """Give exit status and output of a launch that ends."""
+    """Return exit status and output of a launch that ends."""
     try:
         text, _ = process.communicate(timeout=timeout_s)
     finally:
@@ -338,7 +339,7 @@ def test_a_node_that_cannot_start_ends_the_launch_with_an_error(prefix, tmp_path
     status, text = said_by(launched(
         prefix, 'online_depth.launch.py', f'params_file:={tmp_path / "bad.yaml"}'))
     assert "there is no parameter 'depth.netwrk'" in text, text
-    assert 'cannot start, see above: all ends' in text and status == 1
+    assert 'cannot start, see above: shutting down' in text and status == 1
 
 
 @needs_launch
@@ -347,7 +348,7 @@ def test_an_evaluation_that_fails_ends_the_launch_with_an_error(prefix, bag, tmp
     status, text = said_by(launched(
         prefix, 'online_depth.launch.py', f'bag:={bag}', 'evaluate:=true', 'rate:=0',
         'policy:=never', f'out:={tmp_path / "file" / "out"}'))
-    assert 'is no folder one can write to' in text and status == 1, text
+    assert 'is not a writable folder' in text and status == 1, text
 
 
 @needs_launch
@@ -360,7 +361,7 @@ def test_a_node_that_dies_ends_nothing_else_and_is_started_again(prefix, node, o
         text = read_until(process, *begins.values())
         os.kill(pid_of(node, text), signal.SIGKILL)
         again = read_until(process, begins[node])
-        assert 'has ended with exit code -9: it is started again in 0.1 s' in again
+        assert 'has ended with exit code -9: it restarts in 0.1 s' in again
         os.kill(pid_of(other, text), 0)
     finally:
         process.send_signal(signal.SIGINT)
@@ -375,7 +376,7 @@ def test_a_node_that_is_not_to_be_started_again_ends_alone(prefix):
     try:
         text = read_until(process, 'policy never', 'ready: listening')
         os.kill(pid_of('decision_node', text), signal.SIGKILL)
-        read_until(process, 'has ended with exit code -9: the rest goes on')
+        read_until(process, 'has ended with exit code -9: the other nodes continue')
         os.kill(pid_of('depth_node', text), 0)
     finally:
         process.send_signal(signal.SIGINT)

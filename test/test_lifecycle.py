@@ -42,13 +42,13 @@ class Lifecycle:
 
     @property
     def state(self):
-        """Give the label of the state."""
+        """Return the label of the state."""
         answer = self._ros.call_again(GetState, f'{self._name}/get_state', GetState.Request())
         return answer.current_state.label
 
 
 def threads():
-    """Give the names of the node's threads that run."""
+    """Return the names of the node's threads that run."""
     return {t.name for t in threading.enumerate()} & {'inference', 'training'}
 
 

@@ -19,7 +19,7 @@ class Clock:
     now_s = 100.0
 
     def __call__(self):
-        """Give the time."""
+        """Return the time."""
         return self.now_s
 
 
@@ -116,7 +116,7 @@ def test_a_frame_that_takes_too_long_holds_training(tmp_path):
 
 @pytest.fixture
 def threads():
-    """Give this thread 3 CPU threads, and later back what it had."""
+    """Set 3 CPU threads for this thread, and restore their number later."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield 3

@@ -369,7 +369,7 @@ def test_a_report_that_could_not_be_written_is_refused_before_the_bag_is_played(
     (tmp_path / 'file').touch()
     status, errors = output(start(
         'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'file' / 'out')))
-    assert status == 2 and 'is no folder one can write to; name another' in errors
+    assert status == 2 and 'is not a writable folder; name another' in errors
 
 
 def test_the_demo_refuses_a_policy_as_it_compares_several(tmp_path, capsys):

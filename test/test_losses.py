@@ -16,7 +16,7 @@ loss_of = functools.partial(
 
 
 def textured(width=80, height=48, seed=0):
-    """Give a smooth random texture in [0, 1], (1, 3, height, width), float64."""
+    """Return a smooth random texture in [0, 1], (1, 3, height, width), float64."""
     noise = torch.rand(
         1, 3, height // 4, width // 4, dtype=torch.float64,
         generator=torch.Generator().manual_seed(seed))
@@ -25,7 +25,7 @@ def textured(width=80, height=48, seed=0):
 
 def scene(shifts=(2,), seed=0):
     """
-    Give a plane at DEPTH seen from sources that stand aside by so many pixels.
+    Return a plane at DEPTH seen from sources that stand aside by so many pixels.
 
     :returns: target (1, 3, 48, 64), sources (1, S, 3, 48, 64), source_from_target (1, S, 4, 4).
     """

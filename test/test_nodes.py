@@ -312,7 +312,7 @@ def test_what_the_package_logs_and_what_is_set_is_written_by_the_nodes_logger(
         'checkpoints.folder': str(tmp_path), 'checkpoints.resume': True, 'depth.threads': 1})
     node.set_parameters([Parameter('training.learning_rate', value=1e-5)])
     _, told = capfd.readouterr()
-    for text in ('nothing to resume from yet: ', 'training.learning_rate is set to 1e-05',
+    for text in ('no checkpoint to resume from: ', 'training.learning_rate is set to 1e-05',
                  'loaded lite on cpu, with 1 CPU threads of torch (depth.threads is 1)'):
         assert any('[depth_node]: ' + text in line for line in told.splitlines()), told
     logging.getLogger('dectrain_ros.training').warning('of a step')

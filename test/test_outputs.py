@@ -19,7 +19,7 @@ pytest_plugins = ('ros_fixture',)
 
 
 def numbers(message):
-    """Give the points of a cloud, (H, W, 4) float32, and their colours, (H, W, 3)."""
+    """Return the points of a cloud, (H, W, 4) float32, and their colours, (H, W, 3)."""
     data = np.frombuffer(message.data, np.float32).reshape(message.height, message.width, 4)
     packed = data[..., 3].copy().view(np.uint32)
     return data, np.stack([packed >> 16 & 255, packed >> 8 & 255, packed & 255], -1)

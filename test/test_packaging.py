@@ -23,7 +23,7 @@ KEYS = {'cv2': 'python3-opencv', 'yaml': 'python3-yaml', 'numpy': 'python3-numpy
 
 
 def setup_arguments():
-    """Give what setup.py hands to setup(), without installing anything."""
+    """Return what setup.py hands to setup(), without installing anything."""
     given = {}
     text = (ROOT / 'setup.py').read_text().replace(
         'from setuptools import find_packages, setup', 'from setuptools import find_packages')
@@ -41,7 +41,7 @@ def manifest():
 
 
 def imported():
-    """Give the top-level names that package and launch file import."""
+    """Return the top-level names that package and launch file import."""
     names = set()
     for path in [*ROOT.glob('dectrain_ros/**/*.py'), *ROOT.glob('launch/*.py')]:
         for node in ast.walk(ast.parse(path.read_text())):
@@ -129,7 +129,7 @@ def generator():
 
 
 def parameters(name):
-    """Give {node: {'room.option': value}} of a parameter file."""
+    """Return {node: {'room.option': value}} of a parameter file."""
     found = {}
     for node, content in yaml.safe_load((ROOT / 'config' / name).read_text()).items():
         flat = found[node.rpartition('/')[2]] = {}

@@ -23,7 +23,7 @@ pytest_plugins = ('ros_fixture',)
 
 @pytest.fixture
 def node(ros):
-    """Give a maker of nodes with overrides."""
+    """Return a maker of nodes with overrides."""
     def make(**overrides):
         return ros.add(Node(
             'parametrised', context=ros.context,
@@ -165,12 +165,12 @@ class Client:
         return answer.successful, answer.reason
 
     def get(self, *names):
-        """Give values."""
+        """Return values."""
         values = self._ask(GetParameters, 'get_parameters', names=list(names)).values
         return [Parameter.from_parameter_msg(_message(n, v)).value for n, v in zip(names, values)]
 
     def descriptors(self):
-        """Give every parameter's descriptor by name."""
+        """Return every parameter's descriptor by name."""
         names = self._ask(ListParameters, 'list_parameters').result.names
         told = self._ask(DescribeParameters, 'describe_parameters', names=names).descriptors
         return {d.name: d for d in told}
@@ -301,9 +301,9 @@ def test_limits_of_training_change_while_running(ros, weights):
     node = depth_node(ros, weights, **{'limits.max_train_share': 0.01})
     client, limits = Client(ros, 'depth_node'), node._pipeline.trainer.limits
     limits.stepped(60.0)
-    assert limits.reason() == 'limits.max_train_share holds'
+    assert limits.reason() == 'limits.max_train_share is reached'
     assert client.set(training__learning_rate=1e-5) == [(True, '')]
-    assert limits.reason() == 'limits.max_train_share holds'
+    assert limits.reason() == 'limits.max_train_share is reached'
     assert client.set(limits__max_train_share=1.0) == [(True, '')]
     assert limits.reason() == ''
     (taken, reason), = client.set(limits__train_threads=2)

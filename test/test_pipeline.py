@@ -92,7 +92,7 @@ def test_forgetting_drops_waiting_batches_and_keeps_weights_and_replay(make):
     run(pipeline, map(frame, range(3)))
     pipeline.observe(frame(3))
     pipeline.forget_views()
-    assert train(pipeline, frame(3).stamp_ns).reason == 'no batch waits for this decision'
+    assert train(pipeline, frame(3).stamp_ns).reason == 'no batch is stored for this frame'
     assert pipeline.trainer.weights.newest == 2
     assert len(pipeline.batches.replay) == 3
 
@@ -103,7 +103,7 @@ def test_a_camera_at_rest_is_not_trained_on(make):
         candidate = pipeline.observe(frame(k, step_m=0.0)).candidate
     assert (candidate.refusal, candidate.batch_size) == (ViewHistory.AT_REST, 0)
     result = train(pipeline, candidate.stamp_ns)
-    assert (result.trained, result.reason) == (False, 'no batch waits for this decision')
+    assert (result.trained, result.reason) == (False, 'no batch is stored for this frame')
 
 
 def test_a_frame_without_a_pose_gets_depth_and_the_reason(make):
@@ -131,7 +131,7 @@ def test_a_pose_that_is_not_finite_is_no_pose_and_no_source(make):
 def test_a_decision_about_an_unknown_frame_is_answered_with_the_reason(make):
     result = train(make(), 12345)
     assert (result.stamp_ns, result.trained, result.weight_version) == (12345, False, 0)
-    assert result.reason == 'no batch waits for this decision'
+    assert result.reason == 'no batch is stored for this frame'
     assert np.isnan(result.loss_before)
 
 
@@ -141,7 +141,7 @@ def test_a_decision_against_training_frees_the_batch(make):
         pipeline.observe(frame(k))
     skipped = train(pipeline, frame(1).stamp_ns, wanted=False)
     assert (skipped.trained, skipped.reason) == (False, 'so decided')
-    assert train(pipeline, frame(1).stamp_ns).reason == 'no batch waits for this decision'
+    assert train(pipeline, frame(1).stamp_ns).reason == 'no batch is stored for this frame'
 
 
 def test_a_frame_is_trained_on_once(make):
@@ -279,7 +279,7 @@ def test_the_learning_rate_changes_between_steps(make):
 def test_options_that_cannot_work_are_refused_when_built(make, weights):
     with pytest.raises(ValueError, match='depth.weights /none is no .safetensors file'):
         compose(config('/none'))
-    with pytest.raises(ValueError, match='baselines are low 0.5'):
+    with pytest.raises(ValueError, match='baselines are min 0.5'):
         make('training.min_baseline=0.5')
 
 

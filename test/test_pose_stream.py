@@ -14,13 +14,13 @@ LIMITS = Limits(max_gap_s=0.25, max_speed=2.0, max_turn_rate=90.0)
 
 
 def at(x, degrees=0.0):
-    """Give a pose x metres along, turned about z."""
+    """Return a pose x metres along, turned about z."""
     half = np.radians(degrees) / 2
     return rigid_transform((x, 0.0, 0.0), (0.0, 0.0, np.sin(half), np.cos(half)))
 
 
 def stream(*poses, limits=LIMITS):
-    """Give a stream of (ms, pose), and what it told."""
+    """Return a stream of (ms, pose), and what it told."""
     made = PoseStream(limits)
     told = [made.add(ms * MS, pose) for ms, pose in poses]
     return made, [event.reason if event else '' for event in told]

@@ -10,13 +10,13 @@ HALF = np.sqrt(0.5)
 
 
 def pose_at(x, quaternion=(0.0, 0.0, 0.0, 1.0)):
-    """Give a pose x metres along the x axis."""
+    """Return a pose x metres along the x axis."""
     return rigid_transform((x, 0.0, 0.0), quaternion)
 
 
 @pytest.fixture
 def track():
-    """Give poses at 0, 100 and 200 ms: 1 m to the right, and a quarter turn about z, each."""
+    """Return poses at 0, 100 and 200 ms: 1 m to the right, and a quarter turn about z, each."""
     track = PoseTrack(max_gap_s=0.15)
     track.add(0, pose_at(0.0))
     track.add(100 * MS, pose_at(1.0, (0.0, 0.0, HALF, HALF)))

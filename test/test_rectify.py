@@ -21,13 +21,13 @@ LENSES = {
 
 
 def info(model='plumb_bob', d=(), camera=CAMERA):
-    """Give the message of a calibration."""
+    """Return the message of a calibration."""
     return CameraInfo(width=camera.width, height=camera.height, distortion_model=model,
                       d=list(d), k=camera.matrix().reshape(-1))
 
 
 def seen_through(model, coefficients, points):
-    """Give the pixels of points (n, 3) in a distorted image, by the models' own formulas."""
+    """Return the pixels of points (n, 3) in a distorted image, by the models' own formulas."""
     x, y = (points[:, :2] / points[:, 2:]).T
     r2 = x * x + y * y
     d = np.zeros(8)

@@ -5,7 +5,7 @@ import dataclasses
 from dectrain_ros.composition import compose
 from dectrain_ros.frames import Decision
 from dectrain_ros.memory import rehearsal
-from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.rehearsal import RehearsalBuffer
 from dectrain_ros.memory.samples import Rehearsal
 from dectrain_ros.training.guard import Guard
 from dectrain_ros.training.recovery import Recovery
@@ -44,12 +44,12 @@ def depth_of(trainer, view):
 
 
 def seen_as(trainer, view, times):
-    """Give the rehearsal of a view whose first depth was so many times the present one."""
+    """Return the rehearsal of a view whose first depth was so many times the present one."""
     return Rehearsal(view.image, view.intrinsics, times * depth_of(trainer, view), view.features)
 
 
 def still(number):
-    """Give a frame taken without moving: nothing can be learnt from it."""
+    """Return a frame taken without moving: nothing can be learnt from it."""
     return dataclasses.replace(frame(number), world_from_camera=pose(0.0))
 
 
@@ -116,8 +116,8 @@ def noted(pipeline):
 
 @pytest.fixture
 def settled(monkeypatch):
-    """Let weights be settled from the first step on."""
-    monkeypatch.setattr(rehearsal, '_SETTLED', 0)
+    """Make weights count as settled from the first step on."""
+    monkeypatch.setattr(rehearsal, '_SETTLED_STEPS', 0)
 
 
 @pytest.mark.usefixtures('settled')
@@ -165,36 +165,36 @@ def test_none_is_kept_or_rehearsed_where_so_configured(weights):
 
 
 def view(degrees):
-    """Give a key and a view of no content."""
+    """Return a key and a view of no content."""
     key = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))], np.float32)
     return key, Rehearsal(np.zeros((2, 2, 3), np.uint8), None, np.ones((2, 2), np.float32), None)
 
 
 def test_what_unsettled_weights_say_is_not_kept():
-    views = Rehearsals(4, 0.98, seed=0)
+    views = RehearsalBuffer(4, 0.98, seed=0)
     for steps, kept in ((0, 0), (19, 0), (20, 1)):
-        views.follow(steps, 0)
+        views.track_training(steps, 0)
         views.offer(*view(0))
         assert len(views) == kept
 
 
 def test_views_go_with_the_weights_that_saw_them():
-    views = Rehearsals(4, 0.98, seed=0)
-    views.follow(30, 0)
+    views = RehearsalBuffer(4, 0.98, seed=0)
+    views.track_training(30, 0)
     views.offer(*view(0))
-    views.follow(31, 0)
+    views.track_training(31, 0)
     assert len(views) == 1
-    views.follow(31, 1)             # taken back
+    views.track_training(31, 1)             # taken back
     assert len(views) == 0
     for steps, kept in ((50, 0), (51, 1)):
-        views.follow(steps, 1)
+        views.track_training(steps, 1)
         views.offer(*view(0))
         assert len(views) == kept
 
 
 def test_a_view_that_can_be_learnt_from_is_rehearsed_no_longer():
-    views = Rehearsals(4, 0.98, seed=0)
-    views.follow(20, 0)
+    views = RehearsalBuffer(4, 0.98, seed=0)
+    views.track_training(20, 0)
     for degrees in (0, 30, 60):
         views.offer(*view(degrees))
     assert len(views.draw(view(33)[0])) == 1        # cos(3 degrees) is .9986

@@ -81,7 +81,7 @@ def test_checkpoints_are_written_by_themselves_and_taken_up_at_the_start(weights
         resumed.observe(frame(9)).depth, pipeline.observe(frame(9)).depth)
     for path in tmp_path.iterdir():
         path.write_bytes(b'')
-    with pytest.raises(ValueError, match='checkpoints.resume: no checkpoint can be used: .*00004'):
+    with pytest.raises(ValueError, match='checkpoints.resume: no checkpoint is usable: .*00004'):
         make(weights, *keeping, 'checkpoints.resume=true')
     assert make(weights, *keeping).trainer.safety.steps == 0
 

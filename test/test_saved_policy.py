@@ -138,7 +138,7 @@ def test_it_is_saved_every_few_steps_and_at_the_end_and_taken_up_at_the_start(ne
     assert remembered(resumed) == remembered(policy) and resumed.steps == policy.steps
     for path in tmp_path.iterdir():
         path.write_bytes(b'')
-    with pytest.raises(ValueError, match='checkpoints.resume: no checkpoint can be used: .*0000'):
+    with pytest.raises(ValueError, match='checkpoints.resume: no checkpoint is usable: .*0000'):
         kept(network, **keeping)
     assert kept(network, 'dectrain', **keeping).steps == 0      # the files of others are not its
 

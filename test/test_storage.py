@@ -49,9 +49,9 @@ def test_arrays_come_back_as_arrays_or_tensors_whatever_their_layout(tmp_path):
 
 def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / 'a.safetensors'
-    with pytest.raises(ValueError, match='a.safetensors is no readable safetensors file'):
+    with pytest.raises(ValueError, match='a.safetensors is not a readable safetensors file'):
         read_tensors(path, 'np')
     write_arrays(path, {'x': np.ones(100)})
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match='a.safetensors is no readable safetensors file'):
+    with pytest.raises(ValueError, match='a.safetensors is not a readable safetensors file'):
         read_tensors(path, 'np')

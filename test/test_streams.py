@@ -18,7 +18,7 @@ LONG = 500_000_000          # cycles, a fraction of a second
 
 
 def in_thread(work):
-    """Give what work gives in a thread of its own."""
+    """Return what work gives in a thread of its own."""
     found = []
     thread = threading.Thread(target=lambda: found.append(work()))
     thread.start()

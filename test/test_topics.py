@@ -41,16 +41,18 @@ def chosen(*topics, **kwargs):
 # Poses
 
 @pytest.mark.parametrize('other, why', [
-    (pose('/aruco_single/pose', frame='optical'), 'it is seen from a camera, optical'),
-    (pose('/tag/pose', frame='other_optical_frame'), 'it is seen from a camera, other_optical'),
-    (pose('/mavros/setpoint_position/local'), 'its name says setpoint'),
-    (pose('/target_pose'), 'its name says target'), (pose('/goal'), 'its name says goal'),
-    (pose('/desired/pose'), 'its name says desired'), (pose('/cmd_pose'), 'its name says cmd'),
+    (pose('/aruco_single/pose', frame='optical'), 'its poses are in a camera frame, optical'),
+    (pose('/tag/pose', frame='other_optical_frame'),
+     'its poses are in a camera frame, other_optical'),
+    (pose('/mavros/setpoint_position/local'), 'its name contains setpoint'),
+    (pose('/target_pose'), 'its name contains target'), (pose('/goal'), 'its name contains goal'),
+    (pose('/desired/pose'), 'its name contains desired'),
+    (pose('/cmd_pose'), 'its name contains cmd'),
     (pose('/start_pose', count=1), 'it is a single message'),
-    (pose('/checkpoints', count=9), '9 poses where others have 100')])
+    (pose('/checkpoints', count=9), 'it has 9 poses, another has 100')])
 def test_what_is_not_the_cameras_pose_gives_way(other, why, caplog):
     assert chosen(other, odometry()).pose == '/odom'
-    assert 'poses are taken from /odom' in caplog.text
+    assert 'poses are read from /odom' in caplog.text
     assert f'{other.name}: {why}' in caplog.text
 
 
@@ -61,12 +63,12 @@ def test_words_inside_words_are_no_wishes(caplog):
 def test_poses_of_a_part_of_the_bag_give_way(caplog):
     seconds = {'/cam/pose': 3.0, '/odom': 10.0}
     picked = chosen(pose(), odometry(), spans=lambda names: [seconds[n] for n in names])
-    assert picked.pose == '/odom' and '/cam/pose: covers 3.0 of 10.0 s' in caplog.text
+    assert picked.pose == '/odom' and '/cam/pose: it covers 3.0 of 10.0 s' in caplog.text
 
 
 def test_of_poses_that_fit_the_more_telling_type_is_taken_and_that_is_logged(caplog):
     assert chosen(pose(), odometry()).pose == '/cam/pose'
-    assert '/odom: of a less telling type or name' in caplog.text
+    assert '/odom: its type or name is less specific' in caplog.text
 
 
 def test_one_pose_topic_is_taken_without_a_word(caplog):
@@ -80,7 +82,7 @@ def test_transforms_are_better_than_a_single_pose_and_that_is_better_than_nothin
 
 
 def test_a_bag_with_nothing_but_wishes_has_no_poses():
-    with pytest.raises(BagError, match='no camera poses .*, /goal: its name says goal; name ano'):
+    with pytest.raises(BagError, match='no camera poses .*, /goal: its name contains goal; name'):
         chosen(pose('/goal'))
 
 

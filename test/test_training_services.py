@@ -51,7 +51,7 @@ class Robot:
         return messages.outcome_from(self.outcomes.wait_for(told + 1)[-1])
 
     def weights(self):
-        """Give a copy of the weights that the next prediction would use."""
+        """Return a copy of the weights that the next prediction would use."""
         pipeline = self.node._pipeline
         pipeline.trainer.weights.adopt()
         return [p.detach().clone() for p in pipeline.estimator.network.parameters()]
@@ -71,14 +71,14 @@ class Robot:
 
 @pytest.fixture
 def robot(ros, weights):
-    """Give a robot that has seen one frame, so that it may train on the next."""
+    """Return a robot that has seen one frame, so that it may train on the next."""
     made = Robot(ros, weights)
     made.frame()
     return made
 
 
 def same(ones, others):
-    """Say whether weights are equal to the last bit."""
+    """Return whether weights are equal to the last bit."""
     return all(torch.equal(one, other) for one, other in zip(ones, others))
 
 
@@ -109,7 +109,7 @@ def test_a_reset_while_inactive_needs_no_thread_and_unconfigured_says_why_not(ro
 
 @pytest.fixture
 def held(robot, monkeypatch):
-    """Give a robot whose steps wait for leave, and the leave; a step is in flight."""
+    """Return a robot whose steps wait for leave, and the leave; a step is in flight."""
     started, leave, pipeline = threading.Event(), threading.Event(), robot.node._pipeline
     step = pipeline.trainer.step.take
 
@@ -162,7 +162,7 @@ def test_training_is_switched_off_and_on_and_depth_goes_on(robot):
     assert robot.set_training(True).message == 'training was already on'
     answer = robot.set_training(False)
     assert answer.success
-    assert answer.message == 'training is now off: depth goes on, with the present weights'
+    assert answer.message == 'training is now off: depth continues with the present weights'
     seen = len(robot.depths.messages)
     candidate = robot.frame()
     assert candidate.refusal == OFF and candidate.batch_size == 0
@@ -204,7 +204,7 @@ def test_what_was_learnt_is_saved_and_loaded_beside_the_stream(ros, weights, tmp
     (tmp_path / 'checkpoint-00000002.safetensors').write_bytes(b'damaged')
     answer = robot.ask('load')
     assert answer.success
-    assert answer.message.startswith(f'loaded {path} as weight version 3; passed over: ')
+    assert answer.message.startswith(f'loaded {path} as weight version 3; skipped: ')
     assert same(robot.weights(), learnt)
     robot.step()
     newest = robot.weights()
@@ -220,7 +220,7 @@ def test_services_say_why_nothing_was_done(robot):
         answer = robot.ask(service)
         assert not answer.success
         assert answer.message == (
-            f'nothing was {done}: there is no folder of checkpoints: set checkpoints.folder')
+            f'nothing was {done}: no folder of checkpoints is configured: set checkpoints.folder')
 
 
 def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
@@ -235,7 +235,7 @@ def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
     values = {v.key: v.value for v in status.values}
     assert values['rollbacks'] == values['problem: weights taken back'] == '1'
     assert values['pause_frames'] == '29' and values['forgetting'] == '1'
-    assert 'training harmed and was taken back 1 times' in status.message
+    assert 'training made the depth worse and was rolled back 1 times' in status.message
     answer = robot.ask('reset_to_good')
     assert answer.success
     assert answer.message == 'back to the last good weights, as weight version 2'

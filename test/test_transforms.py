@@ -15,13 +15,13 @@ LEFT = rigid_transform((0.0, 0.0, 0.0), (0.0, 0.0, HALF, HALF))     # x becomes 
 
 
 def moved(x=0.0, y=0.0):
-    """Give a place without a turn."""
+    """Return a place without a turn."""
     return rigid_transform((x, y, 0.0), (0.0, 0.0, 0.0, 1.0))
 
 
 @pytest.fixture
 def tree():
-    """Give map <- odom <- base <- mast <- optical, with base and odom moving."""
+    """Return map <- odom <- base <- mast <- optical, with base and odom moving."""
     tree = TransformTree(lambda: PoseStream(Limits(0.25, max_speed=5.0)))
     tree.fix('base', 'mast', LEFT)
     tree.fix('/mast', '/optical', moved(1.0))
@@ -52,7 +52,7 @@ def test_two_frames_on_branches_are_joined_where_they_meet(tree):
 
 def test_frames_that_are_not_joined_are_named(tree):
     tree.ask_for('odom', 'thermal')
-    assert tree.at(0) == (None, 'TF does not join thermal to odom')
+    assert tree.at(0) == (None, 'TF does not connect thermal to odom')
     tree.fix('base', 'thermal', moved(1.0))             # heard of at last
     assert tree.at(0) == (None, NO_POSES)
 
@@ -105,9 +105,9 @@ def test_clearing_forgets_motion_and_keeps_what_is_fixed(tree):
 
 def test_a_ring_of_frames_ends_where_it_closes(tree):
     tree.wants('optical', 'odom')
-    assert tree.at(0).problem in (NO_POSES, 'TF does not join optical to odom')
+    assert tree.at(0).problem in (NO_POSES, 'TF does not connect optical to odom')
     tree.ask_for('map', 'optical')
-    assert tree.at(0) == (None, 'TF does not join optical to map')
+    assert tree.at(0) == (None, 'TF does not connect optical to map')
 
 
 def test_a_sender_of_nonsense_cannot_fill_the_memory(tree):

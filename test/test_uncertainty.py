@@ -18,7 +18,7 @@ BACK = np.diag([-1.0, 1.0, -1.0, 1.0])                  # turned around about y
 
 
 def at(x=0.0, y=0.0, z=0.0, about_y_deg=0.0):
-    """Give world_from_camera; positive angles turn the view from z towards x."""
+    """Return world_from_camera; positive angles turn the view from z towards x."""
     matrix, angle = np.eye(4), np.radians(about_y_deg)
     matrix[0, 0] = matrix[2, 2] = np.cos(angle)
     matrix[0, 2], matrix[2, 0] = np.sin(angle), -np.sin(angle)

@@ -21,7 +21,7 @@ def history(**changes):
 
 
 def pose(x=0.0, y=0.0, z=0.0, yaw_deg=0.0):
-    """Give world_from_camera: turned about the camera's y axis, then moved."""
+    """Return world_from_camera: turned about the camera's y axis, then moved."""
     c, s = np.cos(np.radians(yaw_deg)), np.sin(np.radians(yaw_deg))
     matrix = np.eye(4)
     matrix[:3, :3] = [[c, 0, s], [0, 1, 0], [-s, 0, c]]
@@ -200,5 +200,5 @@ def test_a_view_without_a_pose_is_not_remembered():
 def test_options_that_could_never_choose_are_refused():
     with pytest.raises(ValueError, match='capacity is 0 and sources 2'):
         history(capacity=0)
-    with pytest.raises(ValueError, match='low 0.2, target 0.05, high 0.15: they must not fall'):
+    with pytest.raises(ValueError, match='min 0.2, target 0.05, max 0.15: they must increase'):
         history(min_baseline=0.2)

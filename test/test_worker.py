@@ -16,13 +16,13 @@ class Outcomes:
         self._changed = threading.Condition()
 
     def __call__(self, result):
-        """Take one."""
+        """Store one."""
         with self._changed:
             self.results.append(result)
             self._changed.notify_all()
 
     def wait_for(self, count):
-        """Give the results once there are so many."""
+        """Return the results once there are so many."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.results) >= count, 10.0), self.results
             return list(self.results)
@@ -45,13 +45,13 @@ class Step:
 
 
 def request(stamp_ns):
-    """Give a decision to train."""
+    """Return a decision to train."""
     return Decision(stamp_ns, True, 'test')
 
 
 @pytest.fixture
 def outcomes():
-    """Give an empty collection."""
+    """Return an empty collection."""
     return Outcomes()
 
 
@@ -123,7 +123,7 @@ def test_a_failure_to_report_does_not_end_the_worker(caplog):
     worker.submit(request(2))
     assert len(taken.wait_for(2)) == 2
     worker.close()
-    assert 'the outcome for stamp 1 was not taken' in caplog.text
+    assert 'the outcome for stamp 1 could not be reported' in caplog.text
 
 
 def test_closing_gives_up_the_waiting_request_and_waits_for_the_one_in_flight(outcomes):

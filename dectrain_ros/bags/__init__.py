@@ -1,1 +1,1 @@
-"""ROS 2 bags: read, written and their topics chosen, without ROS."""
+"""Reading and writing of ROS 2 bags, and the choice of their topics, without ROS."""

@@ -1,4 +1,4 @@
-"""The messages of a recording, in the order they were logged, become frames as on a robot."""
+"""From the messages of a bag, in the order they were logged, to frames as on a robot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dectrain_ros.bags.topics import Topics
 from dectrain_ros.frames import Frame
 from dectrain_ros.sensing.camera_poses import CameraPoses, Report
 from dectrain_ros.sensing.frame_builder import (
-    CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
+    Dropped, FrameBuilder, MAX_WAITING, Segments, TOO_LATE)
 from dectrain_ros.sensing.lens import Lens, Rectifier
 from dectrain_ros.sensing.per_image import PerImage
 from dectrain_ros.sensing.pose_stream import JUMP_NS
@@ -26,19 +26,19 @@ _LOOKAHEAD = 32
 
 class Recorded(NamedTuple):
     """
-    A frame of a recording.
+    A frame of a bag.
 
-    ground_truth: its true depth if recorded, float32 m (h, w) at its own size, NaN invalid.
-    begins_stretch: it must not be compared with the frames before it: a pose or time jumped, or
-    the camera changed.
+    ground_truth: recorded true depth at its own size, float32 m, (h, w), NaN where invalid; None
+    without. begins_segment: whether the frame must not be compared with earlier ones, as a pose or
+    time jumped or the camera changed.
     """
 
     frame: Frame
     ground_truth: Optional[np.ndarray]
-    begins_stretch: bool = False
+    begins_segment: bool = False
 
 
-class _Image(NamedTuple):
+class _AwaitsCamera(NamedTuple):
     """An image message that waits for its camera, and when it was logged."""
 
     message: object
@@ -46,35 +46,35 @@ class _Image(NamedTuple):
     log_ns: int
 
 
-class _Posing(NamedTuple):
+class _AwaitsPose(NamedTuple):
     """A frame that waits for its pose, and when its image was logged."""
 
     frame: Frame
     log_ns: int
-    stretch: int
+    segment: int
     rectifier: Optional[Rectifier]
 
 
-class _Posed(NamedTuple):
-    """A frame that waits for its true depth."""
+class _AwaitsTruth(NamedTuple):
+    """A frame with its pose that waits for its true depth."""
 
     frame: Frame
-    begins_stretch: bool
+    begins_segment: bool
     rectifier: Optional[Rectifier]
 
 
 class FrameStream:
     """
-    Turns messages into frames by the code of the live node; log times are its clock.
+    Turns messages into frames with the code of the live node; log times are the clock.
 
-    :param topics: which part the topics play.
-    :param poses: made of what is fed; fixed transforms are in it already.
-    :param lens: of the first camera_info that holds; used until one comes.
-    :param read_lens: reads a camera_info message; raises ValueError where it is none.
-    :param read_truth: reads a depth message; None, counted, where it is unusable.
-    :param wait_s: longest wait for a camera or a pose, by log times, s.
-    :param drop: counts an image that cannot be used, by reason and detail.
-    :param report: counts a problem that costs no image.
+    :param topics: names of the image, camera_info, pose and ground truth topics.
+    :param poses: the camera's poses, with fixed transforms; moving ones are added by feed.
+    :param lens: used until the first camera_info message.
+    :param read_lens: reads a camera_info message; raises ValueError if it is unusable.
+    :param read_truth: reads a depth message; returns None if it is unusable.
+    :param wait_s: longest wait for a camera or a pose, in log time, s.
+    :param drop: called with reason and detail of an image that cannot be used.
+    :param report: called with reason and detail of a problem that does not drop an image.
     """
 
     def __init__(
@@ -88,20 +88,21 @@ class FrameStream:
         self._read_lens, self._read_truth = read_lens, read_truth
         self._wait_ns = wait_s * 1e9
         self._drop, self._report = drop, report
-        # Whoever reads frames may keep them: no image is made in another's place.
+        # buffers=0: the caller may store frames, so no image may be overwritten.
         self._builder = FrameBuilder(report, buffers=0, rewind=self._rewind)
-        self._stretches = Stretches(poses.jumped)
-        self._images: Deque[_Image] = deque()
-        self._posing: Deque[_Posing] = deque()
-        self._posed: Deque[_Posed] = deque()
+        self._segments = Segments(poses.jumped)
+        self._await_camera: Deque[_AwaitsCamera] = deque()
+        self._await_pose: Deque[_AwaitsPose] = deque()
+        self._await_truth: Deque[_AwaitsTruth] = deque()
         self._truths: Deque[tuple] = deque(maxlen=_LOOKAHEAD)       # (stamp_ns, message)
 
     def feed(self, topic: str, log_ns: int, message) -> Iterator[Recorded]:
-        """Take the next message; yields the frames that wait for nothing any more."""
-        self._settle(log_ns)
+        """Process the next message; yield the frames that are complete."""
+        self._process_waiting(log_ns)
         topics = self._topics
         if topic == topics.image:
-            self._images.append(_Image(message, stamp_ns_of(message.header.stamp), log_ns))
+            stamp_ns = stamp_ns_of(message.header.stamp)
+            self._await_camera.append(_AwaitsCamera(message, stamp_ns, log_ns))
         elif topic == topics.camera_info:
             try:
                 self._lenses.add(stamp_ns_of(message.header.stamp), self._read_lens(message))
@@ -114,86 +115,87 @@ class FrameStream:
                 self._poses.add_moving(transform)
         else:
             self._poses.add_pose(message)
-        self._settle(log_ns)
-        while self._posed and self._has_seen_truth_of(self._posed[0].frame):
-            yield self._recorded(self._posed.popleft())
+        self._process_waiting(log_ns)
+        while self._await_truth and self._has_seen_truth_of(self._await_truth[0].frame):
+            yield self._recorded(self._await_truth.popleft())
 
-    def _settle(self, log_ns: int) -> None:
-        """Go on with the images and frames that need not wait for a camera or pose any longer."""
-        while self._images and (len(self._images) > MAX_WAITING
-                                or log_ns - self._images[0].log_ns >= self._wait_ns
-                                or self._lenses.is_decided(self._images[0].stamp_ns)):
-            self._build(self._images.popleft())
-        while self._posing and self._is_decided(self._posing[0], log_ns):
-            self._decide(self._posing.popleft())
+    def _process_waiting(self, log_ns: int) -> None:
+        """Process the images and frames that have waited for camera or pose long enough."""
+        images = self._await_camera
+        while images and (len(images) > MAX_WAITING
+                          or log_ns - images[0].log_ns >= self._wait_ns
+                          or self._lenses.is_decided(images[0].stamp_ns)):
+            self._build(self._await_camera.popleft())
+        while self._await_pose and self._is_decided(self._await_pose[0], log_ns):
+            self._decide(self._await_pose.popleft())
 
     def end(self) -> Iterator[Recorded]:
-        """Yield the frames that still wait: nothing more comes."""
-        while self._images:
-            self._build(self._images.popleft())
-        while self._posing:
-            self._decide(self._posing.popleft())
-        while self._posed:
-            yield self._recorded(self._posed.popleft())
+        """Yield the remaining frames after the last message."""
+        while self._await_camera:
+            self._build(self._await_camera.popleft())
+        while self._await_pose:
+            self._decide(self._await_pose.popleft())
+        while self._await_truth:
+            yield self._recorded(self._await_truth.popleft())
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a frame waits for its camera, pose or true depth."""
-        return bool(self._images or self._posing or self._posed)
+        """Whether a frame still waits for its camera, pose or true depth."""
+        return bool(self._await_camera or self._await_pose or self._await_truth)
 
-    def _build(self, image: _Image) -> None:
-        """Make an image's frame; from here on it waits for its pose."""
+    def _build(self, image: _AwaitsCamera) -> None:
+        """Make an image's frame, which then waits for its pose."""
         try:
             frame = self._builder.build(image.message, self._lenses.take(image.stamp_ns))
         except Dropped as dropped:
             self._drop(*dropped.args)
             return
-        self._posing.append(_Posing(
-            frame, image.log_ns, self._builder.stretch, self._builder.rectifier))
+        self._await_pose.append(_AwaitsPose(
+            frame, image.log_ns, self._builder.segment, self._builder.rectifier))
 
-    def _is_decided(self, posing: _Posing, log_ns: int) -> bool:
-        """Return whether waiting longer for a frame's pose is of no use."""
+    def _is_decided(self, waiting: _AwaitsPose, log_ns: int) -> bool:
+        """Return whether the pose is known or has been waited for long enough."""
         newest_ns = self._poses.newest_ns
-        return (len(self._posing) > MAX_WAITING or log_ns - posing.log_ns >= self._wait_ns
-                or newest_ns is not None and newest_ns >= posing.frame.stamp_ns)
+        return (len(self._await_pose) > MAX_WAITING or log_ns - waiting.log_ns >= self._wait_ns
+                or newest_ns is not None and newest_ns >= waiting.frame.stamp_ns)
 
-    def _decide(self, posing: _Posing) -> None:
-        """Look a frame's pose up; from here on it waits for its true depth."""
-        pose = self._poses.at(posing.frame.stamp_ns, posing.frame.frame_id)
-        if pose.problem == AFTER_LAST and len(self._posing) >= MAX_WAITING:
-            pose = PoseLookup(None, CROWDED)
+    def _decide(self, waiting: _AwaitsPose) -> None:
+        """Look up a frame's pose, then let the frame wait for its true depth."""
+        pose = self._poses.at(waiting.frame.stamp_ns, waiting.frame.frame_id)
+        if pose.problem == AFTER_LAST and len(self._await_pose) >= MAX_WAITING:
+            pose = PoseLookup(None, TOO_LATE)
         if pose.problem:
             self._report(f'no pose, {pose.problem}', 'the frame is not trained on')
         frame = replace(
-            posing.frame, world_from_camera=pose.matrix, pose_problem=pose.problem)
-        self._posed.append(_Posed(
-            frame, self._stretches.breaks_at(frame, posing.stretch), posing.rectifier))
+            waiting.frame, world_from_camera=pose.matrix, pose_problem=pose.problem)
+        self._await_truth.append(_AwaitsTruth(
+            frame, self._segments.begins_at(frame, waiting.segment), waiting.rectifier))
 
     def _has_seen_truth_of(self, frame: Frame) -> bool:
-        """Return whether the depth image nearest to a frame has come, if it ever does."""
-        return (not self._topics.ground_truth or len(self._posed) > _LOOKAHEAD
+        """Return whether the depth image nearest to a frame has arrived, or none is awaited."""
+        return (not self._topics.ground_truth or len(self._await_truth) > _LOOKAHEAD
                 or bool(self._truths) and self._truths[-1][0] >= frame.stamp_ns)
 
-    def _recorded(self, posed: _Posed) -> Recorded:
-        return Recorded(posed.frame, self._truth(posed), posed.begins_stretch)
+    def _recorded(self, waiting: _AwaitsTruth) -> Recorded:
+        return Recorded(waiting.frame, self._truth(waiting), waiting.begins_segment)
 
-    def _truth(self, posed: _Posed) -> Optional[np.ndarray]:
-        """Return the nearest depth image as the frame's camera sees it, None without."""
+    def _truth(self, waiting: _AwaitsTruth) -> Optional[np.ndarray]:
+        """Return the nearest depth image, rectified like the frame; None without one."""
         if not self._topics.ground_truth:
             return None
-        at_ns = posed.frame.stamp_ns
+        at_ns = waiting.frame.stamp_ns
         stamp_ns, message = min(
             self._truths, key=lambda t: abs(t[0] - at_ns), default=(0, None))
         if message is None or abs(stamp_ns - at_ns) > _DEPTH_TOLERANCE_NS:
             self._report('no depth image near the stamp', '')
             return None
         depth = self._read_truth(message)
-        if depth is None or posed.rectifier is None:
+        if depth is None or waiting.rectifier is None:
             return depth
-        return posed.rectifier.nearest(depth)
+        return waiting.rectifier.nearest(depth)
 
     def _rewind(self, stamp_ns: int) -> None:
-        """Drop poses from before a jump back; ones that came since stay."""
+        """Drop poses from before a jump back in time; keep those that came since."""
         newest_ns = self._poses.newest_ns
         if newest_ns is not None and newest_ns > stamp_ns + JUMP_NS:
             self._poses.clear()

@@ -1,4 +1,4 @@
-"""Recorded frames out of a ROS 2 bag, without ROS."""
+"""Reading of frames from a ROS 2 bag, without ROS."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ __all__ = ['Bag', 'BagError', 'BagWriter', 'header_stamp_ns', 'RawMessage', 'Rec
 logger = logging.getLogger(__name__)
 
 _SOURCES = {'pose': POSE, 'pose_with_covariance': POSE_WITH_COVARIANCE, 'odometry': ODOMETRY,
-            'tf': TRANSFORMS}       # types of topics, by `pose.source`
+            'tf': TRANSFORMS}       # message types by `pose.source`
 
 
 class RawMessage(NamedTuple):
-    """A message as recorded: stamp_ns is when it was logged, data is CDR."""
+    """A serialised message. stamp_ns: when it was logged. data: CDR bytes."""
 
     topic: str
     msgtype: str
@@ -46,28 +46,29 @@ class RawMessage(NamedTuple):
 
 class Bag:
     """
-    A recording of a camera, its poses and perhaps its true depth.
+    A bag with a camera's images, calibration and poses, and possibly its true depth.
 
-    No file is held open between calls, and no more than a few images are in memory.
+    No file stays open between calls, and only a few images are in memory at a time.
 
     :param path: a rosbag2 folder, or one of its .mcap or .db3 files.
-    :param topics: names of topics; empty ones are found, and `topics` names them.
-    :param pose: what the poses are of, and what is believed of them; source must fit the topic.
-        None: poses are not checked, for who plays the messages.
-    :param ground_truth_unit_m: metres of one count of true depth in 16 bits.
-    :raises BagError: if there is no readable bag, or it lacks images, poses or a calibration.
+    :param topics: names of topics; empty ones are chosen by content. The attribute `topics` has
+        the names in use.
+    :param pose: options of the poses; a `source` that is set must fit the topic. None does not
+        check the poses, e.g. to play the bag only.
+    :param ground_truth_unit_m: metres of one count of 16-bit true depth.
+    :raises BagError: if the bag cannot be read, or lacks images, poses or a calibration.
     """
 
     def __init__(self, path, topics: Topics = Topics(), pose: Optional[PoseConfig] = PoseConfig(),
                  ground_truth_unit_m: float = 0.001):
-        """Open the bag, choose its topics and read its calibration and poses."""
+        """Choose the topics, read the calibration and check the poses."""
         if not 0.0 < ground_truth_unit_m < math.inf:
             raise BagError(f'the unit of true depth is {ground_truth_unit_m} m: it must be '
                            'positive and finite, 0.001 for mm')
         self.path = Path(path)
         self.skipped: Counter = Counter()
         self._warned: set = set()
-        self._details: Dict[str, str] = {}      # the first of each reason
+        self._details: Dict[str, str] = {}      # first detail of each reason
         self._truth_unit_m = ground_truth_unit_m
         self._types = get_typestore(Stores.ROS2_JAZZY)
         self._storage = Storage(self.path)
@@ -95,26 +96,25 @@ class Bag:
 
     @property
     def static_transforms(self) -> Tuple[str, ...]:
-        """Name the topics of transforms that never change."""
+        """Names of the topics of fixed transforms."""
         return tuple(t.name for t in self._listed.values()
                      if t.msgtype == TRANSFORMS and is_static(t.name))
 
     def frames(self, start: int = 0, count: Optional[int] = None) -> Iterator[Recorded]:
         """
-        Return the usable frames in the order they were recorded.
+        Yield the usable frames in the order they were recorded.
 
-        `skipped` then counts, for the latest call, frames left out and frames without pose or
-        ground truth, each by its reason.
+        `skipped` counts the dropped images and the frames without pose or ground truth of the
+        latest call, by reason.
 
-        :param start: number of the first image to use.
-        :param count: images to use from there, usable or not; None for all.
-        :raises BagError: if start is past the last image, the calibration does not fit the
-            images, or not one image can be used.
+        :param start: index of the first image to read.
+        :param count: number of images to read, usable or not; None for all.
+        :raises BagError: if start is past the last image, or no image can be used.
         """
         if not 0 <= start < len(self) or (count is not None and count < 1):
             raise BagError(
                 f'{self.path}: frames {start} to {"the end" if count is None else start + count} '
-                f'asked of {len(self)} images on {self.topics.image}; ask for some it has')
+                f'asked of {len(self)} images on {self.topics.image}: choose a range within')
         self.skipped.clear()
         stop = len(self) if count is None else start + count
         used = seen = number = 0
@@ -138,14 +138,14 @@ class Bag:
             raise BagError(
                 f'{self.path}: none of {seen} images on {self.topics.image} can be used: '
                 f'{reason} ({times} times){": " if detail else ""}{detail}; name another image '
-                'topic or record it anew')
+                'topic, or record it again')
 
     def messages(self, topics: Sequence[str] = ()) -> Iterator[RawMessage]:
         """
-        Return raw messages in the order they were logged, to be published as they are.
+        Yield raw messages in the order they were logged.
 
-        :param topics: names of topics; all if empty.
-        :raises BagError: if there is no such topic.
+        :param topics: names of topics; empty for all.
+        :raises BagError: if a topic is not in the bag.
         """
         missing = sorted(set(topics) - set(self._listed))
         if missing:
@@ -159,9 +159,9 @@ class Bag:
         self, topics: Tuple[str, ...], start: int = 0, stop: Optional[int] = None
     ) -> Iterator[tuple]:
         """
-        Read (topic, log time in ns, message) of topics from the start.
+        Yield (topic, log time in ns, message) of topics; an unreadable message is None.
 
-        :param start, stop: numbers of images; the message of one outside is None.
+        :param start, stop: range of image indices; images outside are not decoded, but None.
         """
         number = -1
         for connection, log_ns, data in self._storage.messages(topics):
@@ -185,13 +185,13 @@ class Bag:
         raise BagError(f'{self.path}: {topic} has no readable message; name another topic')
 
     def _list(self) -> Dict[str, Listed]:
-        """List the topics that have messages."""
+        """Describe the topics that have messages."""
         return {
             topic: self._described(topic, kind, count)
             for (topic, kind), count in self._storage.counts.items() if count}
 
     def _described(self, topic: str, kind: str, count: int) -> Listed:
-        """List a topic with what its first message says, as far as it is readable."""
+        """Describe a topic by its first message, if that is readable."""
         listed = Listed(topic, kind, count)
         if kind not in (*IMAGES, CAMERA_INFO, *POSES):
             return listed
@@ -217,7 +217,7 @@ class Bag:
         return [(last.get(name, 0) - first.get(name, 0)) * 1e-9 for name in names]
 
     def _check_source(self) -> None:
-        """Refuse a `pose.source` that is set and is not the topic's type."""
+        """Raise BagError if `pose.source` is set and does not fit the topic's type."""
         kind, source = self._listed[self.topics.pose].msgtype, self._pose.source
         if source != PoseConfig().source and kind != _SOURCES[source]:
             raise BagError(
@@ -228,7 +228,7 @@ class Bag:
         return lens_from_camera_info(message, is_rectified(self.topics.image))
 
     def _first_lens(self) -> Lens:
-        """Read the first camera_info that holds: the first of all may be a driver's default."""
+        """Read the first usable camera_info, as the very first may be a driver's default."""
         topic, problem = self.topics.camera_info, 'has no readable message'
         for _, _, message in self._decoded((topic,)):
             try:
@@ -243,7 +243,7 @@ class Bag:
         return self._listed[self.topics.pose].msgtype == TRANSFORMS
 
     def _frame_topics(self) -> Tuple[str, ...]:
-        """Name the topics that frames are made of; fixed transforms are read ahead."""
+        """List the topics that frames are made of, without fixed transforms."""
         moving = [t.name for t in self._listed.values()
                   if t.msgtype == TRANSFORMS and not is_static(t.name)]
         return tuple(dict.fromkeys(filter(None, (
@@ -251,7 +251,7 @@ class Bag:
             self.topics.pose, *moving))))
 
     def _camera_poses(self, report: Report) -> CameraPoses:
-        """Make the camera's poses, with fixed transforms: a late node hears of those at once."""
+        """Make the camera's poses, with all fixed transforms as a live node has from the start."""
         try:
             poses = make_camera_poses(self._has_transforms_only, self._pose, report)
         except ValueError as error:
@@ -270,7 +270,7 @@ class Bag:
             drop=self._count, report=self._count)
 
     def _check_poses(self) -> None:
-        """Refuse poses of which not one is valid, or that cannot meet the images."""
+        """Raise BagError if no pose is valid, or the poses do not overlap the images in time."""
         problems: List[str] = []
         poses = self._camera_poses(lambda reason, detail: problems.append(detail))
         topic, first_ns = self.topics.pose, None
@@ -299,27 +299,27 @@ class Bag:
             raise BagError(
                 f'{self.path}: poses on {topic} cover {first_ns / 1e9:.3f} to '
                 f'{poses.newest_ns / 1e9:.3f} s but images on {self.topics.image} start at '
-                f'{first / 1e9:.3f} s; stamp both by the same clock')
+                f'{first / 1e9:.3f} s: stamp both by the same clock')
 
     def _first_image_stamps(self) -> Tuple[int, int]:
-        """Read the first two images' stamps, ns: the very first may be a driver's default."""
+        """Return the stamps of the first two images, ns, as the very first may be a default."""
         readable = (m for *_, m in self._decoded((self.topics.image,)) if m is not None)
         stamps = [stamp_ns_of(message.header.stamp) for message in islice(readable, 2)]
         return stamps[0], stamps[-1]
 
     def _ground_truth(self, message) -> Optional[np.ndarray]:
-        """Decode a depth image; None if it is unusable, which is counted."""
+        """Decode a depth image; count an unusable one and return None."""
         try:
             truth = depth_metres(message, self._truth_unit_m)
         except ImageProblem as error:
             return self._count('unusable depth image', str(error))
         doubt = unlikely_unit(truth)
         if doubt:
-            self._warn_once('unlikely true depth', f'{self.topics.ground_truth}: {doubt}')
+            self._warn_once('unlikely unit of true depth', f'{self.topics.ground_truth}: {doubt}')
         return truth
 
     def _count(self, reason: str, detail: str = '') -> None:
-        """Count a reason; it is logged the first time."""
+        """Count a reason, and log it the first time."""
         self.skipped[reason] += 1
         self._details.setdefault(reason, detail)
         self._warn_once(reason, detail)

@@ -1,4 +1,4 @@
-"""Which of a bag's topics play which part."""
+"""Choice of a bag's image, camera_info, pose and ground truth topics."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ IMAGES = (RAW_IMAGE, COMPRESSED_IMAGE)
 POSES = (POSE, POSE_WITH_COVARIANCE, ODOMETRY)       # in order of preference
 
 _DEPTH_ENCODINGS = ('16uc1', '32fc1', 'mono16')
-# Words of a name, without digits: what is neither a picture nor a depth, and what is no depth.
+# Words of topic names, without digits: neither pictures nor depth; pictures, but not in colour.
 _OTHER_IMAGES = frozenset((
     'confidence', 'label', 'labels', 'mask', 'segmentation', 'semantic', 'instance', 'disparity',
     'normal', 'normals'))
 _NOT_COLOUR = frozenset(('thermal', 'ir', 'infra', 'infrared', 'mono', 'intensity', 'amplitude'))
-# Poses somebody asked for, not where the robot is.
-_WISHES = frozenset((
+# Words in names of commanded poses, which are not measured ones.
+_COMMANDS = frozenset((
     'goal', 'initialpose', 'target', 'setpoint', 'desired', 'command', 'cmd', 'waypoint'))
 _VIDEO_TYPES = ('FFMPEGPacket', 'CompressedVideo', 'theora_image_transport/msg/Packet')
 
-_SELDOM = 0.1           # of the poses of the most frequent topic: a topic with fewer is seldom
-_MOST_OF = 0.8          # of the longest time that poses cover
-_SAME_ASPECT = 0.01     # by which shapes of images may differ
-_SAME_CAMERA = 0.02     # of the focal length, by which calibrations of one camera may differ
+_MIN_COUNT = 0.1        # least number of poses, as a share of the topic with the most
+_MIN_SPAN = 0.8         # least duration of poses, as a share of the longest
+_SAME_ASPECT = 0.01     # relative difference allowed between aspect ratios
+_SAME_CAMERA = 0.02     # difference allowed between calibrations, as a share of the focal length
 
 
 class BagError(ValueError):
@@ -41,7 +41,7 @@ class BagError(ValueError):
 
 
 class Topics(NamedTuple):
-    """Names of the topics to read; an empty one is found."""
+    """Names of the topics to read; an empty name is chosen by content."""
 
     image: str = ''
     camera_info: str = ''
@@ -51,9 +51,9 @@ class Topics(NamedTuple):
 
 class Listed(NamedTuple):
     """
-    A topic that has messages, and what its first message says.
+    A topic with messages, described by its first one.
 
-    encoding: of an image, or its compressed format. width, height: of a raw image or a
+    encoding: of an image, or the format of a compressed one. width, height: of a raw image or
     CameraInfo, else 0. matrix: fx, fy, cx, cy of a CameraInfo.
     """
 
@@ -68,45 +68,46 @@ class Listed(NamedTuple):
 
     @property
     def words(self) -> FrozenSet[str]:
-        """Split the name into words, in small letters and without digits."""
+        """Words of the name, in lower case and without digits."""
         return frozenset(re.findall('[a-z]+', self.name.lower()))
 
     @property
     def is_depth(self) -> bool:
-        """Whether this is an image of distances."""
+        """Whether this is a depth image topic."""
         encoding, named = self.encoding.lower(), 'depth' in self.name.lower()
         if self.msgtype not in IMAGES or self.words & _OTHER_IMAGES or (
                 self.words & _NOT_COLOUR and not named):
             return False
         if 'compresseddepth' in encoding:
             return True
-        # mono16 is a camera's; only its name can say that it is depth.
+        # mono16 is usually a camera image: it is depth only if its name says so.
         return encoding.startswith(_DEPTH_ENCODINGS) and (
             named or not encoding.startswith('mono16'))
 
     @property
     def is_picture(self) -> bool:
-        """Whether this is what a camera sees."""
+        """Whether this is a camera image topic."""
         return self.msgtype in IMAGES and not (
             self.is_depth or self.words & _OTHER_IMAGES or 'depth' in self.name.lower())
 
 
-# Seconds of the bag that each of some topics covers, from its first message to its last.
+# Returns the seconds from first to last message of each of some topics.
 Spans = Callable[[Sequence[str]], Sequence[float]]
 
 
 def choose(path: object, listed: Sequence[Listed], wanted: Topics = Topics(),
            spans: Spans = lambda names: [0.0] * len(names)) -> Topics:
     """
-    Choose a bag's topics: those wanted by name, the others by what they hold.
+    Choose a bag's topics: those that are named, the others by content.
 
-    Of several images one whose name speaks of colour is preferred, then the first by alphabet.
-    Where several topics fit, which one is taken and why others are not is logged.
+    Among images, names with color or rgb are preferred, then the first in alphabetical order. If
+    several pose topics fit, a log line says which one is used and why the others are not.
 
     :param path: the bag, for errors.
     :param listed: the bag's topics.
-    :param spans: asked only where several pose topics fit.
-    :raises BagError: if a topic is missing or has an unfitting type; it lists the bag's topics.
+    :param wanted: names given by the user.
+    :param spans: called only if several pose topics fit.
+    :raises BagError: if a topic is missing or of the wrong type; it lists the bag's topics.
     """
     chosen = _Choice(path, listed)
     image = chosen.named('image', wanted.image, IMAGES) or chosen.image()
@@ -121,14 +122,14 @@ def choose(path: object, listed: Sequence[Listed], wanted: Topics = Topics(),
 
 
 def base_name(image_topic: str) -> str:
-    """Return the name of an image topic without its transport: /camera/image_raw."""
+    """Return an image topic without its transport: /camera/image_raw for .../compressed."""
     base, _, last = image_topic.rpartition('/')
     transports = ('compressed', 'compresseddepth', 'zstd', 'ffmpeg', 'theora')
     return base if last.lower() in transports else image_topic
 
 
 class _Choice:
-    """The rules by which topics are chosen from a bag."""
+    """The rules for choosing topics of a bag."""
 
     def __init__(self, path: object, listed: Sequence[Listed]):
         self._path = path
@@ -143,7 +144,7 @@ class _Choice:
             f'{topics or "no messages"}')
 
     def named(self, part: str, name: str, types: Iterable[str]) -> str:
-        """Return the wanted name if it exists with a fitting type."""
+        """Return a name given by the user; raise BagError if it is missing or of another type."""
         if not name:
             return ''
         found = [t for t in self._listed if t.name == name]
@@ -156,7 +157,7 @@ class _Choice:
         return name
 
     def image(self) -> str:
-        """Return the topic of the camera's images."""
+        """Return the image topic."""
         pictures = [t for t in self._listed if t.is_picture]
         name = _best(
             [t for t in pictures if not t.words & _NOT_COLOUR] or pictures,
@@ -171,7 +172,7 @@ class _Choice:
         raise self.error('it has no colour image topic')
 
     def camera_info(self, image: str) -> str:
-        """Return the camera_info of the image's namespace or frame, or the only one there is."""
+        """Return the CameraInfo of the image's namespace or frame, or the only one."""
         infos = [t for t in self._listed if t.msgtype == CAMERA_INFO]
         if not infos:
             raise self.error(f'it has no CameraInfo topic for {image}')
@@ -188,22 +189,23 @@ class _Choice:
         return same[0]
 
     def ground_truth(self, image: str, camera_info: str) -> str:
-        """Return the depth of the image's own camera, '' if there is none; others are logged."""
+        """Return the depth topic of the image's camera, '' without; log those of other cameras."""
         fitting = []
         for depth in self._listed:
             if depth.is_depth and depth.name != image:
-                stranger = self._stranger(depth, self._by_name[image], self._by_name[camera_info])
-                if stranger:
+                difference = self._difference(
+                    depth, self._by_name[image], self._by_name[camera_info])
+                if difference:
                     logger.warning(
                         '%s: %s is not used as true depth, it is of another camera than %s (%s): '
                         'register it (depth_image_proc), or name it by --ground-truth',
-                        self._path, depth.name, image, stranger)
+                        self._path, depth.name, image, difference)
                 else:
                     fitting.append(depth)
         return _best(fitting, ('color', 'rgb', 'registered'))
 
-    def _stranger(self, depth: Listed, image: Listed, camera: Listed) -> str:
-        """Return what shows that a depth image is of another camera, '' if nothing does."""
+    def _difference(self, depth: Listed, image: Listed, camera: Listed) -> str:
+        """Return how a depth topic's camera differs from the image's, '' if it does not."""
         if depth.frame_id and image.frame_id and depth.frame_id != image.frame_id:
             return f'its frame_id is {depth.frame_id}, that of the images {image.frame_id}'
         sized = image if image.width else camera
@@ -215,49 +217,50 @@ class _Choice:
         return '' if _same_camera(own, camera) else f'{own.name} differs from {camera.name}'
 
     def pose(self, image: str, spans: Spans) -> str:
-        """Return the topic of the camera's poses, of the most telling type; /tf if none fits."""
+        """Return the pose topic of the preferred type; /tf if none fits."""
         found = [t for t in self._listed if t.msgtype in POSES]
-        why_not = {t.name: self._not_the_cameras(t, image) for t in found}
+        why_not = {t.name: self._why_not(t, image) for t in found}
         most = max((t.count for t in found if not why_not[t.name]), default=0)
         for topic in found:
-            if not why_not[topic.name] and topic.count < _SELDOM * most:
-                why_not[topic.name] = f'{topic.count} poses where others have {most}'
+            if not why_not[topic.name] and topic.count < _MIN_COUNT * most:
+                why_not[topic.name] = f'it has {topic.count} poses, another has {most}'
         fits = [t for t in found if not why_not[t.name]]
         if len(fits) > 1:
             covered = dict(zip((t.name for t in fits), spans([t.name for t in fits])))
             for name, span in covered.items():
-                if span < _MOST_OF * max(covered.values()):
-                    why_not[name] = f'covers {span:.1f} of {max(covered.values()):.1f} s'
+                if span < _MIN_SPAN * max(covered.values()):
+                    why_not[name] = f'it covers {span:.1f} of {max(covered.values()):.1f} s'
             fits = [t for t in fits if not why_not[t.name]]
         transforms = [t for t in self._listed
                       if t.msgtype == TRANSFORMS and not is_static(t.name)]
         single = [t for t in found if why_not[t.name] == _SINGLE]
-        name = self._most_telling(fits) or _best(transforms) or self._most_telling(single)
+        name = (self._of_preferred_type(fits) or _best(transforms)
+                or self._of_preferred_type(single))
         if not name:
             refused = ''.join(f', {t.name}: {why_not[t.name]}' for t in found)
             raise self.error('it has no camera poses (PoseStamped, PoseWithCovarianceStamped, '
                              f'Odometry or /tf){refused}')
-        others = [f'{t.name}: {why_not[t.name] or "of a less telling type or name"}'
+        others = [f'{t.name}: {why_not[t.name] or "its type or name is less specific"}'
                   for t in found if t.name != name]
         if others:
-            logger.warning('%s: poses are taken from %s (not from %s); --pose names another',
+            logger.warning('%s: poses are read from %s (not from %s); name another with --pose',
                            self._path, name, '; '.join(others))
         return name
 
-    def _not_the_cameras(self, pose: Listed, image: str) -> str:
-        """Return why a pose topic is not the camera's, '' if it may be."""
-        wishes = sorted(pose.words & _WISHES)
+    def _why_not(self, pose: Listed, image: str) -> str:
+        """Return why a pose topic is not of the camera or its body, '' if it may be."""
+        commands = sorted(pose.words & _COMMANDS)
         camera = self._by_name[image]
-        if wishes:
-            return f'its name says {wishes[0]}'
+        if commands:
+            return f'its name contains {commands[0]}'
         if pose.frame_id and (pose.frame_id == camera.frame_id
                               or pose.frame_id.endswith('optical_frame')):
-            return f'it is seen from a camera, {pose.frame_id}'
+            return f'its poses are in a camera frame, {pose.frame_id}'
         return _SINGLE if pose.count == 1 and camera.count > 1 else ''
 
     @staticmethod
-    def _most_telling(poses: Sequence[Listed]) -> str:
-        """Return the best name of the most telling type, '' without poses."""
+    def _of_preferred_type(poses: Sequence[Listed]) -> str:
+        """Return the best name of the preferred type, '' without topics."""
         return next(filter(None, (
             _best([t for t in poses if t.msgtype == kind], ('color', 'rgb', 'camera'))
             for kind in POSES)), '')
@@ -267,14 +270,14 @@ _SINGLE = 'it is a single message'
 
 
 def _best(topics: Sequence[Listed], words: Tuple[str, ...] = ()) -> str:
-    """Return the best name, preferring earlier words, '' without topics."""
+    """Return the name with the earliest of the words, '' without topics."""
     def rank(name: str):
         return tuple(word not in name.lower() for word in words), name
     return min((t.name for t in topics), key=rank, default='')
 
 
 def _info_names(image: str) -> List[str]:
-    """List the names a CameraInfo of an image topic may have, the likeliest first."""
+    """List possible CameraInfo names of an image topic, the likeliest first."""
     base = base_name(image)
     folder, _, last = base.rpartition('/')
     names = [f'{folder}/camera_info', f'{base}/camera_info']
@@ -289,7 +292,7 @@ def _same_shape(one: Listed, other: Listed) -> bool:
 
 
 def _same_camera(one: Listed, other: Listed) -> bool:
-    """Whether two CameraInfo agree but for a resize, as far as they say."""
+    """Return whether two CameraInfo agree up to a resize, as far as they are known."""
     if not (one.matrix and other.matrix and one.width and other.width and other.matrix[0] > 0):
         return True
     scale = other.width / one.width
@@ -299,5 +302,5 @@ def _same_camera(one: Listed, other: Listed) -> bool:
 
 
 def is_static(name: str) -> bool:
-    """Whether a transform topic holds what never moves."""
+    """Return whether this is a topic of fixed transforms."""
     return name.endswith('tf_static')

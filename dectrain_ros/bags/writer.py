@@ -1,4 +1,4 @@
-"""Frames into a ROS 2 bag, without ROS."""
+"""Writing of frames to a ROS 2 bag, without ROS."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _PLUGINS = {'mcap': StoragePlugin.MCAP, 'sqlite3': StoragePlugin.SQLITE3}
 
 class BagWriter:
     """
-    Writes a new bag, which appears under its name only once it is complete.
+    Writes a new bag; the folder appears only when the bag is complete.
 
-    Use it as a context manager; whatever is raised inside leaves nothing behind.
+    Use it as a context manager; an exception inside removes the partial bag.
 
-    :param path: the folder to write; it must not exist.
+    :param path: folder to write; it must not exist.
     :param storage: mcap (zstd) or sqlite3.
     :param compress_images: write JPEG of quality 92 instead of raw images.
-    :raises BagError: if path exists, or storage is neither.
+    :raises BagError: if path exists, or storage is another.
     """
 
     def __init__(self, path, storage: str = 'mcap', compress_images: bool = True):
-        """Check where to write."""
+        """Check the arguments; nothing is written yet."""
         self.path = Path(path)
         if self.path.exists():
-            raise BagError(f'{self.path} exists: give a new name, or remove it first')
+            raise BagError(f'{self.path} exists: choose another name, or remove it')
         if storage not in _PLUGINS:
             raise BagError(
                 f'{self.path}: storage is {storage!r}: it must be {" or ".join(_PLUGINS)}')
@@ -52,7 +52,7 @@ class BagWriter:
         self._connections: Dict[str, object] = {}
 
     def __enter__(self) -> 'BagWriter':
-        """Start writing beside the final place."""
+        """Start writing to a temporary folder beside path."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._work = Path(tempfile.mkdtemp(
             prefix=f'.{self.path.name}.', suffix='.partial', dir=self.path.parent))
@@ -68,7 +68,7 @@ class BagWriter:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        """Finish the bag and move it to its place; after an error remove it."""
+        """Finish the bag and rename it to path; after an error remove it."""
         try:
             self._writer.__exit__(kind, error, trace)
             if kind is not None:
@@ -76,18 +76,18 @@ class BagWriter:
             if not self._connections:
                 raise BagError(f'{self.path}: no frame was written; a bag needs at least one')
             if self.path.exists():
-                raise BagError(f'{self.path} was made meanwhile: write under another name')
+                raise BagError(f'{self.path} was created by another process: choose another name')
             os.rename(self._work / self.path.name, self.path)
         finally:
             shutil.rmtree(self._work)
 
     def write(self, frame: Frame, ground_truth: Optional[np.ndarray] = None) -> None:
         """
-        Write one frame, all its messages under the frame's stamp.
+        Write one frame, all its messages with the frame's stamp.
 
-        :param frame: without a pose, none is written.
-        :param ground_truth: depth in m, (h, w), NaN invalid; kept as uint16 mm, where 0 stands
-            for invalid and for what is beyond 65.535 m.
+        :param frame: if it has no pose, none is written.
+        :param ground_truth: depth in m, (h, w), NaN where invalid; written as uint16 mm, with 0
+            where it is invalid or beyond 65.535 m.
         :raises ValueError: if the image is not uint8 RGB of the intrinsics' size.
         """
         camera = frame.intrinsics

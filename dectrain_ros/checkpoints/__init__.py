@@ -1,1 +1,1 @@
-"""Files on disk that are written whole or not at all, and checkpoints of what was learnt."""
+"""Checkpoints of learned state, and files that are written atomically."""

@@ -1,4 +1,4 @@
-"""Checkpoints every few steps, on request, and at the end."""
+"""Automatic checkpoints: every few steps, on request, and at the end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _logger = logging.getLogger(__name__)
 
 class Autosave:
     """
-    Writes a checkpoint every few steps, on request, and at the end.
+    Saves learned state every few steps, on request and at the end, and finds it again.
 
-    To be used by the thread that learns; end may be called by another one. is_unsaved: whether
-    something changed since the last checkpoint; to be set after a change that is no step. saved,
-    failures: automatic checkpoints that were written, and those that could not be; they may be
-    read by any thread.
+    Use it on the learning thread; save_last may be called on another. is_unsaved: whether the
+    state differs from the newest checkpoint; set it after a change that is not a step. saved and
+    failures count automatic checkpoints written and failed; any thread may read them.
 
-    :param name: of the files, as for Checkpoints.
-    :param model: as for write.
-    :param folder: '' for none.
-    :param save_every: steps between checkpoints; 0 for none but the last.
-    :param resume: whether start reads the newest checkpoint.
+    :param name: first part of the file names, as for Checkpoints.
+    :param model: as for checkpoint.write.
+    :param folder: folder of the checkpoints; '' for none.
+    :param save_every: steps between checkpoints; 0 saves only at the end.
+    :param keep: how many checkpoints to keep, at least 1.
+    :param resume: whether resume() reads the newest checkpoint.
     :raises ValueError: if the folder cannot be used.
     """
 
@@ -50,9 +50,10 @@ class Autosave:
         """
         Write a checkpoint.
 
-        :param path: of the file; None writes the next of the folder.
-        :raises ValueError: if there is no folder.
-        :raises OSError: if it cannot be written; older files are then as they were.
+        :param path: file to write; None writes the next checkpoint of the folder.
+        :returns: the file written.
+        :raises ValueError: if path is None and no folder is configured.
+        :raises OSError: if it cannot be written; older files are then unchanged.
         """
         if path is not None:
             write(path, self._model, contents)
@@ -66,16 +67,16 @@ class Autosave:
         """
         Read a checkpoint.
 
-        :param path: of the file; None takes the newest usable one of the folder.
-        :raises ValueError: if there is none, with what is wrong with each.
+        :param path: file to read; None reads the newest usable one of the folder.
+        :raises ValueError: if none is usable, with the reason for each.
         """
         return self._folder().newest() if path is None else Found(read(path, self._model), path)
 
-    def start(self) -> Optional[Found]:
+    def resume(self) -> Optional[Found]:
         """
-        Return the newest usable checkpoint where resume is set; None if there is none yet.
+        Return the newest usable checkpoint; None if there is none or resume is false.
 
-        :raises ValueError: if there are checkpoints, and none can be used.
+        :raises ValueError: if there are checkpoints, but none is usable.
         """
         if not self._resumes:
             return None
@@ -84,23 +85,28 @@ class Autosave:
         except ValueError as error:
             if self._folder().paths():
                 raise ValueError(
-                    f'checkpoints.resume: no checkpoint can be used: {error}; name another '
+                    f'checkpoints.resume: no checkpoint is usable: {error}; name another '
                     'checkpoints.folder, or start without checkpoints.resume') from error
-            _logger.info('nothing to resume from yet: %s', error)
+            _logger.info('no checkpoint to resume from: %s', error)
             return None
         for reason in found.refused:
-            _logger.warning('not resumed from, an older one is used: %s', reason)
+            _logger.warning('skipped an unusable checkpoint: %s', reason)
         _logger.info('resumed from %s', found.path)
         return found
 
-    def stepped(self, steps: int, contents: Callable[[], Contents]) -> None:
-        """Count a step and save where it is time; a full disk must not end training."""
+    def after_step(self, steps: int, contents: Callable[[], Contents]) -> None:
+        """
+        Save if a checkpoint is due; log a failure, as a full disk must not end training.
+
+        :param steps: steps taken so far.
+        :param contents: returns the state to save.
+        """
         self.is_unsaved = True
         if self._checkpoints and self._every and steps % self._every == 0:
             self._autosave(contents)
 
-    def end(self, contents: Callable[[], Contents]) -> bool:
-        """Save unsaved changes where there is a folder; return whether that was done."""
+    def save_last(self, contents: Callable[[], Contents]) -> bool:
+        """Save if there is a folder and the state has changed; return whether it was saved."""
         return bool(self._checkpoints) and self.is_unsaved and self._autosave(contents)
 
     def _autosave(self, contents: Callable[[], Contents]) -> bool:
@@ -111,10 +117,11 @@ class Autosave:
         except OSError as error:
             self.failures += 1
             if self.failures == 1:
-                _logger.warning('no checkpoint could be written (said once, counted): %s', error)
+                _logger.warning(
+                    'a checkpoint could not be written (logged once, counted): %s', error)
             return False
 
     def _folder(self) -> Checkpoints:
         if self._checkpoints is None:
-            raise ValueError('there is no folder of checkpoints: set checkpoints.folder')
+            raise ValueError('no folder of checkpoints is configured: set checkpoints.folder')
         return self._checkpoints

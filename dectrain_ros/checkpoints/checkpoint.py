@@ -1,4 +1,4 @@
-"""What was learnt, on disk: the newest few checkpoints of a folder, none of them half written."""
+"""Checkpoints of learned state: one atomic file each, the newest few of a folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _KIND = 'dectrain_ros checkpoint'
 
 class Contents(NamedTuple):
     """
-    What is stored.
+    The state in a checkpoint.
 
-    steps: taken until then. arrays: by name. values: plain ones, as JSON knows them.
+    steps: training steps taken so far. arrays: by name. values: anything JSON can store, by name.
     """
 
     steps: int
@@ -29,7 +29,7 @@ class Contents(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A usable checkpoint's contents, where it was, and why newer ones were not."""
+    """A usable checkpoint: its contents and file, and why newer ones are not usable."""
 
     contents: Contents
     path: Path
@@ -37,76 +37,78 @@ class Found(NamedTuple):
 
 
 def digest(arrays: Mapping[str, np.ndarray], text: str = '') -> str:
-    """Give the SHA-256 of arrays with their names, types and shapes, and of a text."""
-    found = hashlib.sha256(text.encode())
+    """Return the SHA-256 of a text and of arrays with their names, types and shapes."""
+    sha256 = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = np.asarray(arrays[name], order='C')
-        found.update(f'{name} {array.dtype} {array.shape}'.encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        sha256.update(f'{name} {array.dtype} {array.shape}'.encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
 
 
 def write(path: Path, model: Mapping[str, str], contents: Contents) -> None:
     """
-    Write a checkpoint so that it is there whole or not at all.
+    Write a checkpoint atomically.
 
-    :param model: what it is of, by name; it is taken up by none of another.
+    :param model: properties of the model it belongs to; read refuses it for any other.
     :raises OSError: if it cannot be written.
     """
-    said = json.dumps({'kind': _KIND, 'format': FORMAT, 'model': dict(model),
-                       'steps': contents.steps, 'values': dict(contents.values)})
+    header = json.dumps({'kind': _KIND, 'format': FORMAT, 'model': dict(model),
+                         'steps': contents.steps, 'values': dict(contents.values)})
     write_arrays(path, contents.arrays,
-                 {'checkpoint': said, 'sha256': digest(contents.arrays, said)})
+                 {'checkpoint': header, 'sha256': digest(contents.arrays, header)})
 
 
 def read(path: Path, model: Mapping[str, str]) -> Contents:
     """
-    Read what write wrote.
+    Read a checkpoint.
 
-    :raises ValueError: naming the file, if it is missing, damaged, or not of this model.
+    :param model: properties that must equal those it was written with.
+    :raises ValueError: naming the file, if it is missing, damaged, or of another model.
     """
     metadata = read_metadata(path)
     try:
         text = metadata['checkpoint']
-        said = json.loads(text)
-        if said['kind'] != _KIND:
+        header = json.loads(text)
+        if header['kind'] != _KIND:
             raise KeyError('kind')
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f'{path} is no checkpoint of this package') from error
-    if said['format'] != FORMAT:
+        raise ValueError(f'{path} is not a checkpoint of dectrain_ros: name another') from error
+    if header['format'] != FORMAT:
         raise ValueError(
-            f'{path} has format {said["format"]}, this version reads {FORMAT}: use the version '
-            'that wrote it')
+            f'{path} has format {header["format"]}, this version reads {FORMAT}: use the '
+            'version that wrote it')
     arrays = read_tensors(path, 'np')
     if metadata.get('sha256') != digest(arrays, text):
-        raise ValueError(f'{path} is damaged: its numbers are not those that were written')
-    other = [f'{key} is {_short(said["model"].get(key))}, here {_short(value)}'
-             for key, value in model.items() if said['model'].get(key) != value]
+        raise ValueError(f'{path} is damaged (wrong checksum): use another file')
+    stored = header['model']
+    other = [f'{key} is {_short(stored.get(key))}, here {_short(value)}'
+             for key, value in model.items() if stored.get(key) != value]
     if other:
         raise ValueError(f'{path} is of another model: {"; ".join(other)}')
-    return Contents(said['steps'], arrays, said['values'])
+    return Contents(header['steps'], arrays, header['values'])
 
 
 def _short(value: Any) -> str:
-    """Write a value for people: of a digest, the beginning."""
+    """Return a value's repr; of a digest, the first eight digits."""
     text = str(value)
     return repr(text if len(text) < 64 else f'{text[:8]}...')
 
 
 class Checkpoints:
     """
-    The checkpoints of one name in a folder, numbered; the newest few stay.
+    The numbered checkpoints of one name in a folder; only the newest few are kept.
 
-    Nobody else may write files of this name into the folder meanwhile.
+    No other process may write files of this name into the folder at the same time.
 
-    :param keep: how many stay, at least 1.
-    :param name: that files begin with.
+    :param keep: how many checkpoints to keep, at least 1.
+    :param name: first part of the file names.
     :param model: as for write.
-    :raises OSError: if there can be no such folder.
+    :raises OSError: if the folder cannot be created.
     """
 
     def __init__(self, folder: Path, keep: int, name: str, model: Mapping[str, str]):
-        """Make the folder; remove what a killed process left half written."""
+        """Create the folder; remove partial files that a killed process left."""
         self.folder, self._keep, self._name, self._model = Path(folder), keep, name, model
         self._pattern = re.compile(rf'{re.escape(name)}-(\d{{8}})\.safetensors')
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -114,15 +116,15 @@ class Checkpoints:
 
     def save(self, contents: Contents) -> Path:
         """
-        Write the next one, then let the oldest go.
+        Write the next checkpoint, then remove the oldest.
 
-        :raises OSError: if it cannot be written; those before are then as they were.
+        :raises OSError: if it cannot be written; earlier ones are then unchanged.
         """
-        there = self.paths()
-        number = int(self._pattern.fullmatch(there[0].name)[1]) + 1 if there else 1
+        earlier = self.paths()
+        number = int(self._pattern.fullmatch(earlier[0].name)[1]) + 1 if earlier else 1
         path = self.folder / f'{self._name}-{number:08d}.safetensors'
         write(path, self._model, contents)
-        for old in there[self._keep - 1:]:
+        for old in earlier[self._keep - 1:]:
             old.unlink(missing_ok=True)
         return path
 
@@ -133,9 +135,9 @@ class Checkpoints:
 
     def newest(self) -> Found:
         """
-        Read the newest that can be used.
+        Read the newest usable checkpoint.
 
-        :raises ValueError: if there is none, naming each and what is wrong with it.
+        :raises ValueError: if none is usable, with the reason for each.
         """
         refused: List[str] = []
         for path in self.paths():

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: bytes, JSON and safetensors."""
+"""Atomic writing of files: bytes, JSON and safetensors."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from safetensors.numpy import save_file
 
 
 @contextmanager
-def whole_or_not_at_all(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """
-    Give a path to write to; what was written is brought to the disk, then to its name.
+    Yield a temporary path to write to; then flush it to disk and rename it to path.
 
-    :raises OSError: if it cannot be written; what was there before is then untouched.
+    :raises OSError: if it cannot be written; an older file at path is then unchanged.
     """
-    # A name of its own: two writers of one file must not rename each other's half.
+    # A random name, so that two writers of one file do not rename each other's partial file.
     partial = path.with_name(f'.{path.name}.{secrets.token_hex(4)}.partial')
     try:
         yield partial
@@ -30,11 +30,11 @@ def whole_or_not_at_all(path: Path) -> Iterator[Path]:
         os.replace(partial, path)
         _sync_folder(path.parent)
     finally:
-        partial.unlink(missing_ok=True)         # there only if something failed
+        partial.unlink(missing_ok=True)         # exists only after a failure
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where the system can."""
+    """Flush a rename to disk; does nothing on systems without POSIX."""
     if os.name == 'posix':
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -44,19 +44,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_partials(folder: Path, pattern: str) -> None:
-    """Remove what killed processes left of files of this pattern, which nobody else may write."""
+    """Remove partial files that killed processes left; no other process may be writing them."""
     for partial in folder.glob(f'.{pattern}.*.partial'):
         partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    with whole_or_not_at_all(path) as partial:
+    """Write a file atomically."""
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 
 def write_json(path: Path, values: Mapping) -> None:
-    """Write JSON so that it is there whole or not at all."""
+    """Write a JSON file atomically."""
     write_bytes(path, (json.dumps(values, indent=2) + '\n').encode())
 
 
@@ -64,15 +64,15 @@ def write_arrays(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Optional[Mapping[str, str]] = None
 ) -> None:
     """
-    Write a safetensors file so that it is there whole or not at all.
+    Write a safetensors file atomically.
 
-    :raises OSError: if it cannot be written; what was there before is then untouched.
+    :raises OSError: if it cannot be written; an older file at path is then unchanged.
     """
-    whole = {k: np.asarray(v, order='C') for k, v in arrays.items()}
-    with whole_or_not_at_all(path) as partial:
+    contiguous = {k: np.asarray(v, order='C') for k, v in arrays.items()}
+    with atomic_write(path) as partial:
         try:
-            save_file(whole, str(partial), dict(metadata) if metadata else None)
-        except SafetensorError as error:        # how it says that the disk is full
+            save_file(contiguous, str(partial), dict(metadata) if metadata else None)
+        except SafetensorError as error:        # e.g. a full disk
             raise OSError(f'{path} cannot be written: {error}') from error
 
 
@@ -81,23 +81,23 @@ def read_tensors(path: Path, framework: str = 'pt') -> Dict[str, Any]:
     Read every tensor of a safetensors file.
 
     :param framework: 'pt' for torch tensors, 'np' for arrays.
-    :raises ValueError: if it is missing or damaged.
+    :raises ValueError: if the file is missing or damaged.
     """
     try:
         with safe_open(str(path), framework) as stored:
             return {key: stored.get_tensor(key) for key in stored.keys()}
     except (OSError, SafetensorError) as error:
-        raise ValueError(f'{path} is no readable safetensors file ({error})') from error
+        raise ValueError(f'{path} is not a readable safetensors file ({error})') from error
 
 
 def read_metadata(path: Path) -> Dict[str, str]:
     """
-    Read what a safetensors file says of itself.
+    Read the metadata of a safetensors file.
 
-    :raises ValueError: if it is missing or damaged.
+    :raises ValueError: if the file is missing or damaged.
     """
     try:
         with safe_open(str(path), 'np') as stored:
             return dict(stored.metadata() or {})
     except (OSError, SafetensorError) as error:
-        raise ValueError(f'{path} is no readable safetensors file ({error})') from error
+        raise ValueError(f'{path} is not a readable safetensors file ({error})') from error

@@ -36,7 +36,7 @@ class SavedPolicy:
         if policy.basis:
             self._autosave = Autosave(
                 f'decision-{name}', {'policy': name, **policy.basis}, **checkpoints)
-            found = self._autosave.start()
+            found = self._autosave.resume()
             if found:
                 self._load(found)
 
@@ -60,7 +60,7 @@ class SavedPolicy:
     def save_if_due(self) -> None:
         """Save every few steps; call it after a decision was published, as disks are slow."""
         if self._has_stepped and self._autosave:
-            self._autosave.stepped(self.steps, self._contents)
+            self._autosave.after_step(self.steps, self._contents)
         self._has_stepped = False
 
     def learn(self, result: StepResult) -> None:
@@ -95,7 +95,7 @@ class SavedPolicy:
     def close(self) -> None:
         """Save a last time, where there is a folder and something changed since the last save."""
         if self._autosave:
-            self._autosave.end(self._contents)
+            self._autosave.save_last(self._contents)
 
     def _with_state(self) -> Autosave:
         if self._autosave is None:

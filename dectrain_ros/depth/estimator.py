@@ -1,4 +1,4 @@
-"""Inference: a frame in, metric depth and features out."""
+"""Inference: from a frame to metric depth and encoder features."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Estimator:
     @torch.no_grad()
     def predict(self, frame: Frame, weight_version: int) -> DepthPrediction:
         """
-        Predict the depth of a frame; its pose is not looked at.
+        Predict the depth of a frame; its pose is not used.
 
-        :param weight_version: version of the weights in use, for the record.
+        :param weight_version: version of the weights in use, copied to the prediction.
         """
         card = self.network.card
         image = network_image(frame.image, card)
@@ -46,9 +46,9 @@ class Estimator:
     @torch.no_grad()
     def variance(self, prediction: DepthPrediction) -> np.ndarray:
         """
-        Give the variance of a prediction's depth, float32 m^2, of depth's size, on the host.
+        Return the variance of a prediction's depth, float32 m^2, at the depth's size.
 
-        Its features are decoded once more, so it must be the newest: before other weights come.
+        Its features are decoded again: call it before the weights change.
         """
         focal_px = torch.tensor(
             [prediction.intrinsics.fx], dtype=torch.float32, device=self.device)
@@ -60,8 +60,8 @@ def network_image(image: np.ndarray, card: ModelCard) -> np.ndarray:
     """
     Average an image, (H, W, 3), to the network's size, (card.height, card.width, 3).
 
-    A large one is halved first while that comes out even: OpenCV averages two by two pixels many
-    times faster than other areas (1280x720 to 224x160 in a quarter of the time).
+    A large image is first halved while its sides are even: OpenCV averages 2 x 2 pixels much
+    faster than other areas (1280x720 to 224x160 in a quarter of the time).
     """
     height, width = image.shape[:2]
     while not (width % 2 or height % 2) and width >= 2 * card.width and height >= 2 * card.height:
@@ -71,15 +71,15 @@ def network_image(image: np.ndarray, card: ModelCard) -> np.ndarray:
 
 
 def pooled_feature(encoder_features: Sequence[Tensor]) -> np.ndarray:
-    """Give the bottleneck's mean at unit length, (C,) float32, on the host."""
+    """Return the spatial mean of the bottleneck, scaled to unit length, (C,) float32."""
     return F.normalize(encoder_features[-1].mean((2, 3))[0], dim=0).cpu().numpy()
 
 
 def image_batch(images, device: torch.device) -> Tensor:
     """
-    Bring uint8 RGB images (h, w, 3) of one size to a device, (B, 3, h, w) in [0, 1].
+    Copy uint8 RGB images (h, w, 3) of one size to a device, (B, 3, h, w) in [0, 1].
 
-    Bytes travel, not floats; channels stay last in memory.
+    They are copied as bytes, and stay channels-last in memory.
     """
     stacked = images[0][None] if len(images) == 1 else np.stack(images)
     return torch.from_numpy(stacked).to(device).permute(0, 3, 1, 2).float().div_(255)

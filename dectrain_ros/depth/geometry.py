@@ -1,4 +1,4 @@
-"""Cameras in batches, and the view another camera would have had."""
+"""Batched cameras, relative transforms and view synthesis."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Cameras(NamedTuple):
         return cls(*numbers.to(device=device, dtype=dtype), *sizes.pop())
 
     def resized(self, width: int, height: int) -> 'Cameras':
-        """Give the cameras of the same images at another size, as Intrinsics.resized does."""
+        """Return the cameras of the same images at another size, as Intrinsics.resized does."""
         sx, sy = width / self.width, height / self.height
         return Cameras(
             self.fx * sx, self.fy * sy,
             (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height)
 
     def repeated(self, times: int) -> 'Cameras':
-        """Give every camera several times in a row, (B * times,), as repeat_interleave does."""
+        """Return every camera several times in a row, (B * times,), as repeat_interleave does."""
         numbers = (n.repeat_interleave(times) for n in self[:4])
         return Cameras(*numbers, self.width, self.height)
 
@@ -64,7 +64,7 @@ def relative_transform(
     world_from_source: np.ndarray, world_from_target: np.ndarray
 ) -> np.ndarray:
     """
-    Give source_from_target = inverse(world_from_source) @ world_from_target.
+    Return source_from_target = inverse(world_from_source) @ world_from_target.
 
     :param world_from_source: rigid transforms in m, (..., 4, 4).
     :param world_from_target: rigid transforms in m, (..., 4, 4), broadcast against the other.
@@ -121,7 +121,7 @@ def warp(
 def _project(
     depth: Tensor, cameras: Cameras, source_from_target: Tensor
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """Give where target pixels land in the source, u and v in px, and at which z, (B, H, W)."""
+    """Return u, v in px and z in m of target pixels in the source camera, each (B, H, W)."""
     fx, fy, cx, cy = (n.to(depth.dtype).view(-1, 1, 1) for n in cameras[:4])
     x = (torch.arange(cameras.width, device=depth.device) - cx) / fx            # (B, 1, W)
     y = (torch.arange(cameras.height, device=depth.device).unsqueeze(-1) - cy) / fy  # (B, H, 1)

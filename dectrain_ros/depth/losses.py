@@ -1,4 +1,4 @@
-"""The self-supervised loss: how well the depths explain other views of the same scene."""
+"""The self-supervised loss: photometric error of warped source views, and smoothness."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 import torch.nn.functional as F
 
 _SSIM_C1, _SSIM_C2 = 0.01 ** 2, 0.03 ** 2       # Wang et al., TIP 2004, for a range of 1
-_TIE = 1e-5             # a warp must be better than no warp by this much
+_TIE = 1e-5             # least advantage of the warped over the unwarped source (auto-masking)
 _GAIN_LIMITS = (0.5, 2.0)
 
 
@@ -31,10 +31,10 @@ class _Local(NamedTuple):
 
 def photometric_error(a: Tensor, b: Tensor) -> Tensor:
     """
-    Give 0.85 * DSSIM + 0.15 * absolute difference, both averaged over channels, pixel by pixel.
+    Return 0.85 * DSSIM + 0.15 * absolute difference, both averaged over channels, per pixel.
 
-    DSSIM = (1 - SSIM) / 2 in 3 x 3 windows (Godard et al., CVPR 2017); a
-    border pixel takes the nearest window that lies in the image.
+    DSSIM = (1 - SSIM) / 2 in 3 x 3 windows (Godard et al., CVPR 2017); a border pixel takes the
+    value of the nearest whole window.
 
     :param a: RGB in [0, 1], (..., 3, H, W), H and W at least 3.
     :param b: the same, with leading dimensions that broadcast.
@@ -50,16 +50,17 @@ def photometric_error(a: Tensor, b: Tensor) -> Tensor:
 
 def align_brightness(source: Tensor, target: Tensor, mask: Optional[Tensor] = None) -> Tensor:
     """
-    Undo a change of exposure: give source * gain + bias with the target's mean and spread.
+    Return source * gain + bias with the target's mean and standard deviation.
 
-    One gain, within 0.5 to 2, and one bias for each image, from mean and standard deviation over
-    all channels of the masked pixels; unlike least squares they do not pale where the images are
-    not aligned yet. No gradient flows through gain and bias. [ours]
+    This corrects a change of exposure. Each image has one gain, within 0.5 to 2, and one bias,
+    from the moments of the masked pixels over all channels. Unlike a least-squares fit, they do
+    not lose contrast while the images are still misaligned. No gradient flows through gain and
+    bias. [ours]
 
     :param source: RGB in [0, 1], (..., 3, H, W).
     :param target: the same, with leading dimensions that broadcast.
-    :param mask: bool, true where both show the same scene, (..., 1, H, W); none: everywhere.
-    :returns: the aligned source, its shape; the source itself where the mask is empty.
+    :param mask: bool, true where both show the same scene, (..., 1, H, W); None: everywhere.
+    :returns: the aligned source, in its shape; unchanged in contrast where the mask is empty.
     """
     with torch.no_grad():
         weight = torch.ones_like(source[..., :1, :, :]) if mask is None else mask.to(source.dtype)
@@ -74,9 +75,9 @@ def align_brightness(source: Tensor, target: Tensor, mask: Optional[Tensor] = No
 
 def smoothness(inverse_depth: Tensor, image: Tensor) -> Tensor:
     """
-    Give how much the inverse depth varies where the image does not (Godard et al., CVPR 2017).
+    Return the edge-aware smoothness loss of the inverse depth (Godard et al., CVPR 2017).
 
-    :param inverse_depth: in 1/m, (B, 1, H, W); its mean over the image is divided out.
+    :param inverse_depth: in 1/m, (B, 1, H, W); it is divided by its mean over the image.
     :param image: RGB in [0, 1], (B, 3, H, W).
     :returns: mean |d/dx| exp(-|dI/dx|) + mean |d/dy| exp(-|dI/dy|), per sample, (B,).
     """
@@ -94,12 +95,12 @@ def self_supervised_loss(
     photometric_weight: float, smoothness_weight: float, photometric_cap: float
 ) -> Tensor:
     """
-    Give the loss of every sample: photometric error of the warped sources, and smoothness.
+    Return the loss of every sample: photometric error of the warped sources, and smoothness.
 
-    At every scale, images and cameras are resized to the depth's size, and every pixel takes the
-    least error among the warped sources and the sources as they are: where those win, nothing is
-    learnt (auto-masking, Godard et al., ICCV 2019). Pixels that no source sees are not counted.
-    Scale s counts 1 / 2^s; the sum is divided by the number of scales.
+    At every scale, images and cameras are resized to the depth's size. Every pixel takes the least
+    error over the warped and the unwarped sources; where an unwarped one is better, the pixel has
+    no gradient (auto-masking, Godard et al., ICCV 2019). Pixels outside every source do not count.
+    Scale s has weight 1 / 2^s; the sum is divided by the number of scales.
 
     :param depths: in m, positive, finest first, each (B, 1, H_s, W_s) at a size of its own.
     :param target: RGB in [0, 1], (B, 3, H, W).
@@ -107,7 +108,7 @@ def self_supervised_loss(
     :param cameras: of target and sources, (B,), at H x W.
     :param source_from_target: rigid transforms in m, (B, S, 4, 4).
     :param photometric_cap: a pixel's error counts at most this much.
-    :returns: (B,); zero, without gradient, for a sample of which no source sees anything.
+    :returns: (B,); zero without gradient for a sample that no source overlaps.
     :raises ValueError: if there is no depth, or sizes of batch, images or cameras disagree.
     """
     _check(depths, target, sources, cameras, source_from_target)
@@ -130,7 +131,7 @@ def self_supervised_loss(
 def _least_error(
     depth: Tensor, target: Tensor, sources: Tensor, cameras: Cameras, source_from_target: Tensor
 ) -> Tuple[Tensor, Tensor]:
-    """Give each pixel's least error, warped or not, (B, 1, h, w), and a mask where it counts."""
+    """Return the least error over warped and unwarped sources, and its mask, (B, 1, h, w)."""
     views = sources.shape[1]
     rebuilt, inside = warp(
         sources.flatten(0, 1), depth.repeat_interleave(views, dim=0), cameras.repeated(views),
@@ -148,7 +149,7 @@ def _least_error(
 
 
 def _photometric_error(a: _Local, b: _Local) -> Tensor:
-    """Do photometric_error's work on images whose statistics are known."""
+    """Return photometric_error of images whose local statistics are computed already."""
     product = a.mean * b.mean
     covariance = _mean_3x3(a.image * b.image) - product
     ssim = (2 * product + _SSIM_C1) * (2 * covariance + _SSIM_C2) / (
@@ -164,8 +165,8 @@ class _Mean3x3(torch.autograd.Function):
     """
     Means of the whole 3 x 3 windows, (..., H - 2, W - 2).
 
-    Sums of slices: several times faster on a CPU than avg_pool2d, and never TF32 as conv2d is.
-    The gradient is the same sum; that of every slice for itself would cost twice as much.
+    Computed as sums of slices: several times faster on a CPU than avg_pool2d, and never rounded to
+    TF32 as in conv2d. The gradient is written out, as autograd's would cost twice as much.
     """
 
     @staticmethod
@@ -185,7 +186,7 @@ _mean_3x3 = _Mean3x3.apply
 
 
 def _moments(image: Tensor, weight: Tensor) -> Tuple[Tensor, Tensor]:
-    """Give mean and standard deviation over pixels and channels, each (..., 1, 1, 1)."""
+    """Return mean and standard deviation over pixels and channels, each (..., 1, 1, 1)."""
     over = (-3, -2, -1)
     mean = (image * weight).sum(over, keepdim=True)
     return mean, ((image - mean) ** 2 * weight).sum(over, keepdim=True).sqrt()
@@ -197,16 +198,16 @@ def _resized(images: Tensor, smaller: Tensor, height: int, width: int) -> Tensor
         images = smaller
     if images.shape[-2:] == (height, width):
         return images
-    # area interpolation knows one leading dimension: (..., 3, H, W) -> (N, 3, H, W)
+    # area interpolation takes one leading dimension: (..., 3, H, W) -> (N, 3, H, W)
     small = F.interpolate(
         images.reshape(-1, *images.shape[-3:]), size=(height, width), mode='area')
     return small.view(*images.shape[:-2], height, width)
 
 
 def _check(depths, target, sources, cameras, source_from_target):
-    """Raise ValueError if the loss's arguments do not belong together."""
+    """Raise ValueError if the shapes of the loss's arguments disagree."""
     if not depths:
-        raise ValueError('there are no depths: give at least one, finest first')
+        raise ValueError('there are no depths: pass at least one, finest first')
     batch, views = sources.shape[:2]
     if source_from_target.shape != (batch, views, 4, 4) or target.shape != sources[:, 0].shape:
         raise ValueError(

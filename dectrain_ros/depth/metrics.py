@@ -1,4 +1,4 @@
-"""How far predicted depth is from the ground truth, without any scaling."""
+"""Errors of predicted depth against ground truth, without scaling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class DepthMetrics(NamedTuple):
     Errors of one depth image.
 
     delta1: share of pixels with max(d/g, g/d) < 1.25. absrel: mean |d - g| / g. rmse: in m.
-    pixels: valid ground truth pixels; where there are none, the others are nan.
+    pixels: number of valid ground truth pixels; if it is 0, the others are nan.
     """
 
     delta1: float
@@ -29,13 +29,13 @@ def depth_metrics(
     """
     Compare a predicted depth with the ground truth (Eigen et al., NIPS 2014), unscaled.
 
-    Ground truth alone decides which pixels count: those that are finite and within range. A
-    predicted pixel that is not a positive finite number counts as a depth of 0 m, that is as
-    wrong (an absolute relative error of 1), so that a network cannot gain by predicting nothing.
+    Pixels with finite ground truth within range count, whatever is predicted there. A prediction
+    that is not positive and finite counts as 0 m, an absolute relative error of 1, so that a
+    network cannot gain by predicting nothing.
 
     :param prediction: m, (h, w); resized bilinearly to the ground truth's size if it differs.
     :param ground_truth: m, (H, W); nan, 0 or out of range where unknown.
-    :raises ValueError: if an array has not two dimensions.
+    :raises ValueError: if an array does not have two dimensions.
     """
     if prediction.ndim != 2 or ground_truth.ndim != 2:
         raise ValueError(
@@ -61,8 +61,8 @@ def depth_metrics(
 
 def recovery(method: float, never: float, always: float) -> float:
     """
-    Give the share of always-training's gain a method keeps: (method - never) / (always - never).
+    Return the share of the gain of always training: (method - never) / (always - never).
 
-    :returns: 0 for as good as never, 1 for as good as always; nan if those two are equal.
+    :returns: 0 if as good as never, 1 if as good as always; nan if those two are equal.
     """
     return (method - never) / (always - never) if always != never else float('nan')

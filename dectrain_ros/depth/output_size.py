@@ -1,4 +1,4 @@
-"""The size at which depth is published."""
+"""Resizing of depth to the size at which it is published."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class OutputSize:
     """
     Resizes depth or its variance to the size to publish.
 
-    :param size: 'camera' for the size of the camera's image, 'network' for that of the network's.
+    :param size: 'camera' for the size of the camera image, 'network' for that of its input.
     """
 
     def __init__(self, size: str):
-        """Remember the size."""
+        """Store the size."""
         self._is_camera = size == 'camera'
 
     def resize(
@@ -25,9 +25,9 @@ class OutputSize:
         new_array: Callable = np.empty
     ) -> Tuple[np.ndarray, Intrinsics]:
         """
-        Return values of a prediction at the size to publish, and the camera at that size.
+        Return depth or variance at the size to publish, and the camera at that size.
 
-        :param values: float32, (h, w).
+        :param values: depth or variance of a prediction, float32, (h, w).
         :param new_array: called with shape (H, W) and type, float32; returns the array to fill.
         """
         camera = frame.intrinsics if self._is_camera else prediction.intrinsics

@@ -1,4 +1,4 @@
-"""Epistemic uncertainty: predictions that vary, and a cloud of points that remembers them."""
+"""Epistemic uncertainty from motion: predictions of the same point over time (UfM)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-# Rows of the cloud: mean x, y, z in m; covariance in m^2; how often it was seen, 0 if no point.
+# Rows of the cloud: mean x, y, z in m; covariance in m^2; number of observations, 0 for no point.
 _MEAN, _COVARIANCE, _COUNT = slice(0, 3), slice(3, 9), 9
-_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))      # what the six covariances are of
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))      # axes of the six covariances
 _ZZ = 8
 
 
 class UncertaintyFromMotion:
     """
-    How much predictions of the same point disagree over time (UfM, Sudhakar et al., ICRA 2022).
+    Variance of the predictions of a point over time (UfM, Sudhakar et al., ICRA 2022).
 
-    A cloud holds points with the mean and covariance of all predictions of them, ALGORITHMS.md
-    section 3 with its update that does not cancel in float32. Where the method is silent: of
-    several points in one pixel the nearest one's variance is given, and once points in view fill
-    the cloud, no further ones enter it. Nothing waits for the device.
+    A cloud stores the mean and covariance of all predictions of each point (ALGORITHMS.md section
+    3, with an update that does not cancel in float32). Where the paper leaves it open: of several
+    points in one pixel, the variance of the nearest counts; once points in view fill the cloud,
+    no new ones enter. No call waits for the device, except counts.
 
-    :param capacity: most points; the oldest out of view leave first.
+    :param capacity: greatest number of points; the oldest out of view are dropped first.
     :raises ValueError: if capacity is below 1.
     """
 
@@ -39,12 +39,12 @@ class UncertaintyFromMotion:
         self.clear()
 
     def clear(self) -> None:
-        """Forget every point, as after a jump of the camera."""
+        """Drop every point, as after a jump of the camera."""
         self._cloud: Optional[Tensor] = None            # (10, capacity), oldest point first
-        self._world_from_camera = np.eye(4)             # of the cloud's coordinates
+        self._world_from_camera = np.eye(4)             # camera whose coordinates the cloud is in
 
     def counts(self) -> Tensor:
-        """Give how often each point was seen, oldest point first, (points,); may wait for it."""
+        """Return the observations of each point, oldest first, (points,); waits for the device."""
         if self._cloud is None:
             return torch.zeros(0)
         return self._cloud[_COUNT][self._cloud[_COUNT] > 0]
@@ -55,13 +55,13 @@ class UncertaintyFromMotion:
         depth_variance: Optional[Tensor] = None
     ) -> Tensor:
         """
-        Take a prediction in, and give the variance of those so far.
+        Add a prediction to the cloud and return the variance of all predictions so far.
 
-        :param depth: a prediction that varies, such as dropout_depth's, m, (H, W). Pixels that
-            are not positive or not finite tell nothing.
+        :param depth: a randomised prediction such as dropout_depth's, m, (H, W). Pixels that are
+            not positive and finite are ignored.
         :param intrinsics: camera at H x W.
         :param world_from_camera: rigid transform in m, (4, 4).
-        :param depth_variance: of each prediction by itself, m^2, (H, W); 0 if left out.
+        :param depth_variance: predicted variance, m^2, (H, W); None: 0.
         :returns: variance along the optical axis where a point was seen again, 0 elsewhere, m^2,
             (H, W), on depth's device.
         :raises ValueError: if intrinsics are of another size, or the pose is not finite (4, 4).
@@ -86,7 +86,7 @@ class UncertaintyFromMotion:
         return epistemic.view_as(depth)
 
     def _check(self, depth: Tensor, intrinsics: Intrinsics, pose: np.ndarray) -> None:
-        """Raise ValueError for what cannot be projected."""
+        """Raise ValueError for arguments that cannot be projected."""
         if tuple(depth.shape) != (intrinsics.height, intrinsics.width):
             raise ValueError(
                 f'depth is {tuple(depth.shape)} but intrinsics are for '
@@ -97,7 +97,7 @@ class UncertaintyFromMotion:
                 'without a pose out')
 
     def _moved(self, world_from_camera: np.ndarray, device: torch.device) -> Tensor:
-        """Give the cloud in another camera's coordinates, which it stays in."""
+        """Return the cloud in the coordinates of a new camera, and store that camera."""
         if self._cloud is None:
             self._cloud = torch.zeros(_COUNT + 1, self._capacity, device=device)
         motion = relative_transform(world_from_camera, self._world_from_camera)
@@ -117,39 +117,39 @@ class UncertaintyFromMotion:
     def _admitted(
         self, cloud: Tensor, seen: Tensor, observed: Tensor, new: Tensor
     ) -> Tensor:
-        """Give the cloud with new points at its end, and the oldest out of view gone for them."""
+        """Append new points to the cloud; drop the oldest out of view if there is no room."""
         held = cloud[_COUNT] > 0
         excess = held.sum() + new.sum() - self._capacity
         gone = held & ~seen
         gone &= torch.cumsum(gone, 0) <= excess
         stays = torch.cat((held & ~gone, new))
         place = torch.where(stays, torch.cumsum(stays, 0) - 1, self._capacity)
-        place = place.clamp_(max=self._capacity)        # one beyond the end: not kept
+        place = place.clamp_(max=self._capacity)        # one beyond the end: dropped
         kept = cloud.new_zeros(_COUNT + 1, self._capacity + 1)
         kept.scatter_(1, place.expand(_COUNT + 1, -1), torch.cat((cloud, observed), 1))
         return kept[:, :-1]
 
 
 def _rays(camera: Intrinsics, device: torch.device) -> Tuple[Tensor, Tensor]:
-    """Give x / z of every column (W,) and y / z of every row (H, 1)."""
+    """Return x / z of every column (W,) and y / z of every row (H, 1)."""
     x = (torch.arange(camera.width, device=device) - camera.cx) / camera.fx
     return x, ((torch.arange(camera.height, device=device) - camera.cy) / camera.fy)[:, None]
 
 
 def _pixels(cloud: Tensor, camera: Intrinsics, usable: Tensor) -> Tensor:
-    """Give the pixel each point lands in, row by row, or H*W where in none that is usable."""
+    """Return the row-major index of each point's pixel; H*W if there is no usable one."""
     x, y, z = cloud[_MEAN]
     u, v = (x / z * camera.fx + camera.cx).round(), (y / z * camera.fy + camera.cy).round()
     inside = (z > 0) & (u >= 0) & (u < camera.width) & (v >= 0) & (v < camera.height)
     inside &= cloud[_COUNT] > 0
-    # Zeros first: what lies far outside fits no integer.
+    # Zeros first: coordinates far outside overflow an integer.
     u, v = (torch.where(inside, n, 0.0).long() for n in (u, v))
     pixel = v * camera.width + u
     return torch.where(inside & usable[pixel], pixel, usable.numel())
 
 
 def _merged(cloud: Tensor, observed: Tensor) -> Tensor:
-    """Take one more observation of every point into its mean and covariance."""
+    """Update mean and covariance of every point with one more observation."""
     count = cloud[_COUNT] + 1
     away = observed[_MEAN] - cloud[_MEAN]
     square = torch.stack([away[i] * away[j] for i, j in _PAIRS])
@@ -159,7 +159,7 @@ def _merged(cloud: Tensor, observed: Tensor) -> Tensor:
 
 
 def _surface(cloud: Tensor, pixel: Tensor, pixels: int) -> Tuple[Tensor, Tensor]:
-    """Give the nearest point's variance along z at each pixel, 0 for none; and where none is."""
+    """Return the nearest point's z variance per pixel, 0 without a point, and where none is."""
     nearest = cloud.new_full((pixels + 1,), torch.inf).scatter_reduce_(
         0, pixel, cloud[2], 'amin')
     front = torch.where(cloud[2] == nearest[pixel], cloud[_ZZ], 0.0)
@@ -174,12 +174,12 @@ def dropout_depth(
     """
     Decode with dropout at the input of every convolution of the depth decoder (UfM).
 
-    The network is left as it was, and so is torch's own random stream.
+    The network and torch's global random state are unchanged afterwards.
 
-    :param features: what network.encode gave.
-    :param focal_px: as network.decode takes it, (B,), px.
-    :param generator: where the zeros are drawn; on the network's device.
-    :param probability: of a value to be zero; the others grow so that their mean stays.
+    :param features: output of network.encode.
+    :param focal_px: focal length as for network.decode, (B,), px.
+    :param generator: source of the random zeros, on the network's device.
+    :param probability: of a value being zeroed; the others are scaled up to keep the mean.
     :returns: the finest depth, m, (B, 1, H', W').
     :raises ValueError: if probability is not at least 0 and below 1.
     """

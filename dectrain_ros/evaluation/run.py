@@ -178,7 +178,7 @@ class _Run:
         index = len(self._records)
         inference, deciding, training = self._costs
         frame = recorded.frame
-        if recorded.begins_stretch:
+        if recorded.begins_segment:
             self._pipeline.forget_views()
         prediction, depth = inference.charge(0, lambda: self._inferred(frame))
         candidate: Candidate = deciding.charge(

@@ -1,1 +1,1 @@
-"""What is remembered of earlier frames: source views, samples to replay and to rehearse."""
+"""Memory of earlier frames: source views, replayed samples and rehearsed views."""

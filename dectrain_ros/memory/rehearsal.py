@@ -1,4 +1,4 @@
-"""Which views are rehearsed: those that cannot be learnt from, by weights that have learnt."""
+"""Views without parallax, stored with their first depth so that training keeps it."""
 
 from __future__ import annotations
 
@@ -8,62 +8,65 @@ from dectrain_ros.memory.replay_buffer import ReplayBuffer
 from dectrain_ros.memory.samples import Rehearsal
 import numpy as np
 
-_VIEWS, _BYTES = 100, 64e6      # at most
-_SETTLED = 20                   # steps in which a wrong metric scale is mostly mended (11.1)
+_MAX_VIEWS, _MAX_BYTES = 100, 64e6
+# Steps after which a wrong metric scale is mostly corrected (ALGORITHMS.md 11.1).
+_SETTLED_STEPS = 20
 
 
-class Rehearsals:
+class RehearsalBuffer:
     """
-    Keeps views that cannot be learnt from, with the depth first given them (ALGORITHMS.md 11.2).
+    Stores views without usable sources, with the depth first predicted for them.
 
-    Only what weights have said that took some steps is worth keeping, and only as long as they are
-    not taken back: by a rollback or a reset all views go. One goes too when a view like it can be
-    learnt from. To be used by the thread that looks at frames.
+    Views are stored only after 20 training steps, when the depth is worth preserving. A rollback
+    or reset of the weights drops all views; a similar frame that can be trained on drops the views
+    like it (ALGORITHMS.md section 11.2). Not thread-safe: use it on the inference thread.
 
-    :param every: steps from rehearsal to rehearsal; 0 keeps nothing.
-    :param max_similarity: least cosine similarity of views taken for the same.
+    :param every: steps between rehearsals; 0 stores nothing.
+    :param max_similarity: views whose keys have at least this cosine similarity count as the same.
+    :param seed: of the random draws.
     """
 
     def __init__(self, every: int, max_similarity: float, seed: int):
         """Start empty."""
         self._every, self._max_similarity = every, max_similarity
         self._rng = np.random.default_rng((seed, 3))
-        self._renewals = 0
-        self._since = 0                 # steps there were when the weights were last taken back
+        self._restores = 0
+        self._restored_at = 0           # step count when the weights were last restored
         self._clear()
 
     def __len__(self) -> int:
         """Count the views."""
         return len(self._views)
 
-    def follow(self, steps: int, renewals: int) -> None:
+    def track_training(self, steps: int, restores: int) -> None:
         """
-        Learn how training goes, before anything else is done with a frame.
+        Update the training progress; call it first for every frame.
 
-        :param steps: committed so far.
-        :param renewals: how often weights were brought back from elsewhere.
+        :param steps: training steps committed so far.
+        :param restores: how often weights were rolled back, reset or loaded so far.
         """
-        if renewals != self._renewals:
-            self._renewals, self._since = renewals, steps
+        if restores != self._restores:
+            self._restores, self._restored_at = restores, steps
             self._clear()
-        self._is_settled = steps - self._since >= _SETTLED
+        self._is_settled = steps - self._restored_at >= _SETTLED_STEPS
 
     def offer(self, key: np.ndarray, view: Rehearsal) -> None:
-        """Keep a view that cannot be learnt from, if it is unlike the others."""
+        """Store a view without usable sources if it differs from the stored ones."""
         if self._is_settled:
             self._views.offer(key, view)
 
     def draw(self, key: np.ndarray) -> Tuple[Rehearsal, ...]:
         """
-        Draw a view to rehearse beside one that can be learnt from.
+        Drop the views similar to a trainable frame, then draw one of the rest at random.
 
-        :param key: of that one; what is like it is learnt from now on, and no longer rehearsed.
+        :param key: feature of the trainable frame, of unit length, (C,).
+        :returns: one view, or none if there are none.
         """
         self._views.drop(key)
         return self._views.draw(1, self._rng)
 
     def _clear(self) -> None:
         self._views: ReplayBuffer[Rehearsal] = ReplayBuffer(
-            capacity=_VIEWS if self._every else 0, max_bytes=_BYTES,
+            capacity=_MAX_VIEWS if self._every else 0, max_bytes=_MAX_BYTES,
             max_similarity=self._max_similarity)
         self._is_settled = False

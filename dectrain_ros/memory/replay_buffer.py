@@ -1,4 +1,4 @@
-"""Samples of the past, so that learning a place does not unlearn the others."""
+"""Replay buffer: stored samples that keep a new place from overwriting earlier ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Kind = TypeVar('Kind', bound=Storable)
 
 class ReplayBuffer(Generic[Kind]):
     """
-    Keeps samples, of one kind, unlike one another (CoDEPS' strategy; ALGORITHMS.md section 4).
+    Stores diverse samples (strategy of CoDEPS, RSS 2023; ALGORITHMS.md section 4).
 
-    A sample enters if its key's highest cosine similarity to the stored ones is below
-    max_similarity. When full, the most redundant one leaves: argmax_i sum_j cos(i, j).
+    A sample is stored if the highest cosine similarity of its key to the stored keys is below
+    max_similarity. A full buffer drops its most redundant sample, argmax_i sum_j cos(i, j).
 
-    :param capacity: most samples.
-    :param max_bytes: most memory; an image shared by several samples counts once.
-    :param max_similarity: see above.
+    :param capacity: greatest number of samples.
+    :param max_bytes: greatest memory; an image shared by several samples counts once.
+    :param max_similarity: cosine similarity from which a sample counts as already stored.
     """
 
     def __init__(self, *, capacity: int, max_bytes: float, max_similarity: float):
@@ -30,35 +30,35 @@ class ReplayBuffer(Generic[Kind]):
         self._max_similarity = max_similarity
         self._samples: List[Kind] = []
         self._keys = np.zeros((0, 0), np.float32)
-        self._known = np.zeros((0, 0), np.float32)
-        self._lock = threading.Lock()           # of _keys, which another thread may save
-        self._users: Counter = Counter()
-        self._sizes: dict = {}
+        self._known = np.zeros((0, 0), np.float32)      # keys of an earlier run, without samples
+        self._lock = threading.Lock()           # guards _keys: another thread may save them
+        self._users: Counter = Counter()        # samples that hold an array, by its identity
+        self._sizes: dict = {}                  # bytes of an array, by its identity
 
     def __len__(self) -> int:
-        """Count the samples held."""
+        """Count the stored samples."""
         return len(self._samples)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all images and features held."""
+        """Bytes of all stored images and features."""
         return sum(self._sizes.values())
 
     def novelty(self, key: np.ndarray) -> float:
         """
-        Give 1 - the highest cosine similarity to a stored or known key; 1 without any.
+        Return 1 - the highest cosine similarity to a key of this or an earlier run; 1 without any.
 
         :param key: of unit length, (C,).
         """
-        here = self._novelty_here(key)
+        stored = self._novelty_of_stored(key)
         if not len(self._known):
-            return here
+            return stored
         known = float(1 - (self._known @ key).max())
-        return min(known, here) if len(self) else known
+        return min(known, stored) if len(self) else known
 
     @property
     def keys(self) -> np.ndarray:
-        """Give a copy of the stored keys, then those known, capacity at most, (N, C) float32."""
+        """Stored keys, then those of an earlier run, at most capacity; a copy, (N, C) float32."""
         with self._lock:
             stored = self._keys[:len(self._samples)].copy()
         if not len(self._known):
@@ -67,36 +67,37 @@ class ReplayBuffer(Generic[Kind]):
             stored) else self._known
 
     def state_dict(self) -> Dict[str, np.ndarray]:
-        """Return the keys of views seen; their samples are not stored."""
+        """Return the keys; the samples themselves are not saved."""
         return {'keys': self.keys}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """
-        Remember the views of an earlier run by their keys.
+        Restore the keys of an earlier run.
 
-        They lower the novelty of views like them, but do not bar these from being stored.
+        They lower the novelty of similar frames, but do not keep those from being stored.
         """
         self._known = np.array(state['keys'], np.float32)
 
-    def _novelty_here(self, key: np.ndarray) -> float:
+    def _novelty_of_stored(self, key: np.ndarray) -> float:
         count = len(self._samples)
         return float(1 - (self._keys[:count] @ key).max()) if count else 1.0
 
     def offer(self, key: np.ndarray, sample: Kind) -> bool:
         """
-        Keep the sample if it is unlike those held; say whether it was kept.
+        Store a sample if it differs from the stored ones.
 
-        :param key: its frame's bottleneck feature, of unit length, (C,).
+        :param key: bottleneck feature of its frame, of unit length, (C,).
+        :returns: whether the sample is now stored.
         """
         if not self._capacity or (
-                len(self) and self._novelty_here(key) <= 1 - self._max_similarity):
+                len(self) and self._novelty_of_stored(key) <= 1 - self._max_similarity):
             return False
         sample = sample.packed()
         with self._lock:
-            return self._kept(key, sample)
+            return self._store(key, sample)
 
-    def _kept(self, key: np.ndarray, sample: Kind) -> bool:
-        """Store the sample, let others go where there is no room; say whether it was kept."""
+    def _store(self, key: np.ndarray, sample: Kind) -> bool:
+        """Store a sample, then evict down to the limits; return whether it is still there."""
         if not self._keys.size:
             self._keys = np.zeros((self._capacity + 1, len(key)), np.float32)
         for identity, size in sample.arrays():
@@ -104,39 +105,40 @@ class ReplayBuffer(Generic[Kind]):
             self._sizes[identity] = size
         self._keys[len(self)] = key
         self._samples.append(sample)
-        kept = True
+        is_stored = True
         while len(self) > self._capacity or self.nbytes > self._max_bytes:
-            kept &= self._evict() is not sample
-        return kept
+            is_stored &= self._evict() is not sample
+        return is_stored
 
     def drop(self, key: np.ndarray) -> None:
-        """Let go of the samples that bar one of this key from being kept."""
+        """Drop the samples whose keys are at least max_similarity to this key."""
         with self._lock:
             alike = self._keys[:len(self)] @ key >= self._max_similarity if len(self) else ()
             for index in np.flatnonzero(alike)[::-1]:
                 self._remove(int(index))
 
     def draw(
-        self, count: int, rng: np.random.Generator, but: Sequence[Kind] = ()
+        self, count: int, rng: np.random.Generator, exclude: Sequence[Kind] = ()
     ) -> Tuple[Kind, ...]:
-        """Draw up to count different samples uniformly, none of them in but."""
-        taken = {id(sample) for sample in but}
-        left = [s for s in self._samples if id(s) not in taken] if taken else self._samples
-        chosen = rng.choice(len(left), min(count, len(left)), replace=False) if left else ()
-        return tuple(left[k] for k in chosen)
+        """Draw up to count different samples uniformly, without those of exclude."""
+        excluded = {id(sample) for sample in exclude}
+        samples = [s for s in self._samples if id(s) not in excluded]
+        count = min(count, len(samples))
+        chosen = rng.choice(len(samples), count, replace=False) if samples else ()
+        return tuple(samples[k] for k in chosen)
 
     def _evict(self) -> Kind:
-        """Let the most redundant sample go."""
+        """Drop the most redundant sample and return it."""
         keys = self._keys[:len(self)]
         return self._remove(int((keys @ keys.sum(0)).argmax()))
 
     def _remove(self, index: int) -> Kind:
-        """Forget a sample, its key and what only it used."""
+        """Drop a sample, its key, and the sizes of arrays that only it holds."""
         count = len(self)
-        gone = self._samples.pop(index)
-        for identity, _ in gone.arrays():
+        removed = self._samples.pop(index)
+        for identity, _ in removed.arrays():
             self._users[identity] -= 1
             if not self._users[identity]:
                 del self._users[identity], self._sizes[identity]
         self._keys[index:count - 1] = self._keys[index + 1:count].copy()
-        return gone
+        return removed

@@ -1,4 +1,4 @@
-"""What training is given of a frame: to learn from, or not to forget."""
+"""Training data of a frame: a sample to train on, or a view to rehearse."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ Features = Optional[Tuple[Tensor, ...]]
 
 
 class Storable(Protocol):
-    """What a replay buffer can keep."""
+    """An item that a replay buffer can store."""
 
     def arrays(self) -> Iterator[Tuple[int, int]]:
-        """List identity and bytes of every array held."""
+        """List the identity and size in bytes of every array."""
 
     def packed(self):
-        """Give the same for keeping: features on the host, at half width."""
+        """Return a copy for storage: features in host memory as float16."""
 
 
 class Sample(NamedTuple):
     """
-    All that a training step needs of one frame.
+    One frame as a training step uses it.
 
-    image is uint8 RGB at the network's size (h, w, 3), intrinsics belong to it. sources: at least
-    one earlier view. source_from_target: (S, 4, 4) float32, m. features: the frozen encoder's,
-    shallow to deep, (1, C, ., .) each, or None where the encoder is trained too. median_m: of the
-    depth it was first given, nan where unknown.
+    image: uint8 RGB at the network's size, (h, w, 3); intrinsics are at h x w. sources: S earlier
+    views, at least one. source_from_target: (S, 4, 4) float32, m. features: of the frozen encoder,
+    shallow to deep, each (1, C, ., .); None where the encoder is trained too. median_m: median of
+    the depth first predicted for the frame, nan where unknown.
     """
 
     image: np.ndarray
@@ -41,20 +41,20 @@ class Sample(NamedTuple):
     median_m: float = math.nan
 
     def arrays(self) -> Iterator[Tuple[int, int]]:
-        """List identity and bytes of every array held."""
+        """List the identity and size in bytes of every array."""
         return _sizes(self.features, self.image, *(view.image for view in self.sources))
 
     def packed(self) -> 'Sample':
-        """Give the sample for keeping: features on the host, at half width."""
+        """Return a copy for storage: features in host memory as float16."""
         return _packed(self)
 
 
 class Rehearsal(NamedTuple):
     """
-    A view that cannot be learnt from, and the depth it was first given.
+    A view without usable sources, and the depth first predicted for it.
 
-    image, intrinsics and features are as a Sample's. depth: m, float32 (h', w'), as the network
-    gave it; not to be written to.
+    image, intrinsics and features: as in Sample. depth: the network's output, float32 m,
+    (h', w'); read-only.
     """
 
     image: np.ndarray
@@ -63,11 +63,11 @@ class Rehearsal(NamedTuple):
     features: Features
 
     def arrays(self) -> Iterator[Tuple[int, int]]:
-        """List identity and bytes of every array held."""
+        """List the identity and size in bytes of every array."""
         return _sizes(self.features, self.image, self.depth)
 
     def packed(self) -> 'Rehearsal':
-        """Give the view for keeping: features on the host, at half width."""
+        """Return a copy for storage: features in host memory as float16."""
         return _packed(self)
 
 

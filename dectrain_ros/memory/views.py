@@ -1,4 +1,4 @@
-"""Recent views, and which of them show a frame's scene from far enough away to learn depth."""
+"""Recent views, and the choice of source views with enough parallax to train on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dectrain_ros.frames import Intrinsics
 import numpy as np
 
 _GRID = (8, 6)                  # points of the overlap test, across and down
-_TURNING_DEG = 2.0              # without parallax: more is a camera that turns, less one at rest
-_DIVERSITY = 0.5                # worth of a source standing elsewhere than those already chosen
+_TURNING_DEG = 2.0              # a camera without parallax turns if it rotated further, else rests
+_DIVERSITY = 0.5                # weight of the distance to the sources already chosen
 
 
 class View(NamedTuple):
     """
-    An image another frame may be learnt from.
+    A posed image that can be a source view of another frame.
 
-    image is uint8 RGB at the network's size, (h, w, 3), and intrinsics belong to it;
-    world_from_camera is a rigid (4, 4) transform in m.
+    image: uint8 RGB at the network's size, (h, w, 3); intrinsics are at h x w.
+    world_from_camera: rigid transform in m, (4, 4).
     """
 
     image: np.ndarray
@@ -27,14 +27,14 @@ class View(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The source views of a frame, or why there are none."""
+    """The source views of a frame, or the reason why there are none."""
 
     sources: Tuple[View, ...]
     refusal: str = ''
 
 
 class ViewHistory:
-    """The last views of the stream, from which source views are chosen by parallax."""
+    """The newest views of the stream; chooses source views by parallax."""
 
     NO_POSE = 'no pose'
     NO_VIEWS = 'no earlier views'
@@ -44,7 +44,7 @@ class ViewHistory:
     TOO_FAR = 'earlier views are too far away'
     ROTATION = 'rotation too large'
     OVERLAP = 'not enough overlap'
-    # Of views whose depth is positive, but cannot be learnt.
+    # Refusals of frames with positive depth but without a usable source view.
     UNLEARNABLE = (AT_REST, TURNING, TOO_FAR, ROTATION, OVERLAP)
 
     def __init__(
@@ -55,26 +55,26 @@ class ViewHistory:
         """
         Start with no views.
 
-        :param capacity: most views kept; the oldest goes first.
-        :param sources: most source views given to a frame.
-        :param min_baseline: least distance to a source, in median depths; with target_baseline
-            the wanted and max_baseline the greatest distance.
+        :param capacity: greatest number of views; the oldest is dropped first.
+        :param sources: greatest number of source views of a frame.
+        :param min_baseline: least distance to a source, in median depths.
+        :param target_baseline: preferred distance to a source, in median depths.
+        :param max_baseline: greatest distance to a source, in median depths.
         :param max_rotation_deg: greatest rotation to a source, degrees.
-        :param min_overlap: least share of the frame a source must see, 0 to 1.
-        :param max_rotation_per_parallax: greatest rotation to a source in parallaxes, the angle
-            under which the median depth sees the baseline. Beyond 4 the photometric error of
-            the true depth is no longer below that of depths 25 % off (measured on 7-Scenes
-            kitchen and TUM fr1_rpy): small errors of pose, lens and shutter outweigh what the
-            baseline tells.
-        :raises ValueError: if nothing could ever be chosen.
+        :param min_overlap: least share of the frame that a source must see, 0 to 1.
+        :param max_rotation_per_parallax: greatest rotation to a source, in parallax angles: the
+            angle that the baseline subtends at the median depth. Beyond 4, small errors of pose,
+            lens and shutter outweigh the parallax: true depth no longer has a lower photometric
+            error than depth 25 % off (measured on 7-Scenes kitchen and TUM fr1_rpy).
+        :raises ValueError: if capacity, sources or the baselines allow no choice.
         """
         if capacity < 1 or sources < 1:
             raise ValueError(
                 f'capacity is {capacity} and sources {sources}: both must be at least 1')
         if not 0 <= min_baseline <= target_baseline <= max_baseline or not target_baseline:
             raise ValueError(
-                f'baselines are low {min_baseline}, target {target_baseline}, high '
-                f'{max_baseline}: they must not fall, and target must be positive')
+                f'baselines are min {min_baseline}, target {target_baseline}, max '
+                f'{max_baseline}: they must increase in this order, and target must be positive')
         self._sources = sources
         self._baselines = (min_baseline, target_baseline, max_baseline)
         self._max_rotation_deg = max_rotation_deg
@@ -86,12 +86,12 @@ class ViewHistory:
         self._added = 0
 
     def __len__(self) -> int:
-        """Count the views held."""
+        """Count the stored views."""
         return min(self._added, len(self._views))
 
     def add(self, view: View) -> None:
         """
-        Remember a view; the oldest is forgotten when there is no room.
+        Store a view; drop the oldest if there is no room.
 
         :raises ValueError: if its pose is not a finite (4, 4) matrix.
         """
@@ -106,19 +106,19 @@ class ViewHistory:
         self._added += 1
 
     def clear(self) -> None:
-        """Forget every view."""
+        """Drop every view."""
         self._views = [None] * len(self._views)
         self._added = 0
 
     def choose(self, view: View, median_depth_m: float) -> Choice:
         """
-        Choose source views among the earlier ones; the view itself is not remembered.
+        Choose source views among the earlier ones; the view itself is not stored.
 
-        A source is wanted near the target distance, with little rotation, and apart from those
-        already chosen.
+        Sources are preferred near the target distance, with little rotation, and far from the
+        sources already chosen.
 
-        :param view: the frame to be trained on.
-        :param median_depth_m: of its predicted depth, m.
+        :param view: the frame to train on.
+        :param median_depth_m: median of its predicted depth, m.
         """
         if not _is_pose(view.world_from_camera):
             return Choice((), self.NO_POSE)
@@ -131,7 +131,7 @@ class ViewHistory:
         offsets = (poses[:, :3, 3] - own[:3, 3]) / median_depth_m           # in median depths
         ratios = np.sqrt(np.einsum('ij,ij->i', offsets, offsets))
         rotations = _rotations_deg(poses[:, :3, :3], own[:3, :3])
-        # 1 where the rotation is as large as it may be for this baseline
+        # Rotation as a share of the greatest one allowed at this baseline.
         turns = rotations / (self._max_turn * np.degrees(np.arctan(np.maximum(ratios, 1e-9))))
         usable, refusal = self._limited(ratios, rotations, turns)
         if not refusal:
@@ -145,7 +145,7 @@ class ViewHistory:
         return Choice(tuple(self._views[i] for i in earlier[picked]))
 
     def _limited(self, ratios, rotations, turns):
-        """Give the indices of views within the limits of motion, and why there are none."""
+        """Return the indices of views within the limits of motion, or None and the refusal."""
         low, _, high = self._baselines
         if ratios.max() < low:
             turned = rotations.max() > _TURNING_DEG
@@ -160,7 +160,7 @@ class ViewHistory:
         return np.flatnonzero(fits), ''
 
     def _pick(self, usable: np.ndarray, misfit: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """Choose greedily among usable views: well placed, and apart from those chosen before."""
+        """Choose greedily among usable views, by misfit and distance to those already chosen."""
         misfit, offsets = misfit[usable], offsets[usable] / self._baselines[1]
         apart = np.ones(usable.size)        # distance to the nearest chosen, in target baselines
         picked: List[int] = []
@@ -173,12 +173,12 @@ class ViewHistory:
 
 
 def _is_pose(matrix) -> bool:
-    """Tell whether this is a finite (4, 4) matrix."""
+    """Return whether this is a finite (4, 4) matrix."""
     return matrix is not None and np.shape(matrix) == (4, 4) and bool(np.isfinite(matrix).all())
 
 
 def _rotations_deg(rotations: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Give the angles between rotations (n, 3, 3) and one's own (3, 3), degrees, (n,)."""
+    """Return the angles between n rotations (n, 3, 3) and one (3, 3), degrees, (n,)."""
     cosine = (np.einsum('nij,ij->n', rotations, own) - 1) / 2       # trace(own^T R) = 1 + 2 cos
     return np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0)))
 
@@ -186,7 +186,7 @@ def _rotations_deg(rotations: np.ndarray, own: np.ndarray) -> np.ndarray:
 def _overlap(
     poses: np.ndarray, own: np.ndarray, camera: Intrinsics, depth_m: float
 ) -> np.ndarray:
-    """Give the share of one's own image, at one depth, that lands in each source image, (n,)."""
+    """Return the share of an image, all at one depth, that is visible in each source, (n,)."""
     across, down = _GRID
     # Image coordinates from 0 to 1 between the outer edges of the outermost pixels.
     project = np.array([

@@ -1,4 +1,4 @@
-"""The decision node: decides for every candidate whether a training step is worth it."""
+"""The decision node: decides for every candidate whether a training step is worth its cost."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _NO_POLICY = 'there is no policy: configure the node first'
 
 class DecisionNode(ManagedNode):
     """
-    Wires topics to the policy; one that predicts no gain needs no torch, and starts at once.
+    Connects topics to the policy; torch is imported only for a policy that predicts gain.
 
-    Configuring makes the policy, activating subscribes. What it learns is saved on the one thread
-    there is: it is little, a few hundred outcomes.
+    Configuring makes the policy, activating subscribes. Checkpoints are written on the executor's
+    thread, as they are small: a few hundred outcomes.
 
     :param ros: rclpy.node.Node's keyword arguments.
     :raises ValueError: if a parameter is unknown or out of range.
     """
 
     def __init__(self, **ros):
-        """Declare parameters and report; start does the rest."""
+        """Declare parameters and report; start() configures and activates."""
         super().__init__('decision_node', **ros)
         self._health = Health(self.get_logger())
         self._policy: Optional[SavedPolicy] = None
         self._alpha = math.nan                          # of the newest decision
-        self._heard: List[Subscription] = []
+        self._inputs: List[Subscription] = []
         self._config: Config
         self._options = Parameters(self, 'decision_node', self._change)
         self._decision = self.create_publisher(DiagnosticArray, messages.DECISION, 50)
@@ -54,52 +54,52 @@ class DecisionNode(ManagedNode):
 
     def load(self) -> None:
         """Make the policy."""
-        self._take(self._options.config)
+        self._make_policy(self._options.config)
 
     def unload(self) -> None:
-        """Drop the policy and what it learned."""
+        """Drop the policy and what it has learnt."""
         self._policy = None
 
     def listen(self) -> None:
         """Subscribe."""
-        self._heard = [self.create_subscription(
+        self._inputs = [self.create_subscription(
             DiagnosticArray, messages.CANDIDATE, self._on_candidate, 50)]
-        self._hear_outcomes()
+        self._subscribe_outcomes()
         self._health.expect('candidates')
 
     def rest(self) -> None:
-        """Unsubscribe, and save what was learnt."""
-        while self._heard:
-            self.destroy_subscription(self._heard.pop())
+        """Unsubscribe, and save what the policy has learnt."""
+        while self._inputs:
+            self.destroy_subscription(self._inputs.pop())
         self.close()
 
-    def _hear_outcomes(self) -> None:
-        """Hear outcomes only where the policy learns: they are half of all messages."""
-        is_heard = len(self._heard) > 1
-        if self._policy.policy.learns and not is_heard:
-            self._heard.append(self.create_subscription(
+    def _subscribe_outcomes(self) -> None:
+        """Subscribe to outcomes only if the policy learns: they are half of all messages."""
+        is_subscribed = len(self._inputs) > 1
+        if self._policy.policy.learns and not is_subscribed:
+            self._inputs.append(self.create_subscription(
                 DiagnosticArray, messages.OUTCOME, self._on_outcome, 50))
-        elif is_heard and not self._policy.policy.learns:
-            self.destroy_subscription(self._heard.pop())
+        elif is_subscribed and not self._policy.policy.learns:
+            self.destroy_subscription(self._inputs.pop())
 
     def close(self) -> bool:
-        """Save what was learnt; there are no threads to end."""
+        """Save what the policy has learnt; there are no threads to end."""
         if self._policy is not None:
             self._policy.close()
         return True
 
     def _change(self, config: Config) -> None:
-        """Start the policy afresh, or only change its numbers; raise ValueError if unusable."""
-        if self._policy is None:                        # configuring will tell
+        """Make a new policy, or only change its numbers; raise ValueError if that fails."""
+        if self._policy is None:                        # configuring makes it
             return
         now, new = self._config.decision, config.decision
         if now == replace(new, **asdict(_tuning(now))):
             self._policy.policy.tune(_tuning(new))
             self._config = config
         else:
-            self._take(config)
+            self._make_policy(config)
 
-    def _take(self, config: Config) -> None:
+    def _make_policy(self, config: Config) -> None:
         decision = config.decision
         try:
             policy = make_policy(
@@ -107,13 +107,13 @@ class DecisionNode(ManagedNode):
                 make_gain=lambda: published_gain(decision.gain_file, config.seed))
         except ValueError as error:
             raise ValueError(f'decision.policy: {error}') from None
-        self.close()                                    # what the next one may go on from
+        self.close()                                    # the new one may resume from it
         self._policy = SavedPolicy(
             decision.policy.partition(':')[0], policy,
             **asdict(with_own_checkpoints(config, self).checkpoints))
         self._config, self._alpha = config, decision.alpha
-        if self._heard:                                 # changed while active
-            self._hear_outcomes()
+        if self._inputs:                                # changed while active
+            self._subscribe_outcomes()
         self.get_logger().info(f'policy {decision.policy}')
 
     def _on_candidate(self, message: DiagnosticArray) -> None:
@@ -140,7 +140,7 @@ class DecisionNode(ManagedNode):
             self._health.problem('malformed outcome', str(error))
 
     def _service(self, done: str, work: Callable[[SavedPolicy], str]) -> Callable:
-        """Return the callback of a service that works on the policy."""
+        """Return the callback of a service that calls work with the policy."""
         def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             if self._policy is None:
                 response.message = _NO_POLICY
@@ -174,7 +174,7 @@ def _tuning(decision: DecisionConfig) -> Tuning:
 
 
 def main(args: Optional[List[str]] = None) -> int:
-    """Run the node; returns the exit status."""
+    """Run the node and return the exit status."""
     def make() -> DecisionNode:
         no_arguments_left(args)
         node = DecisionNode()

@@ -1,4 +1,4 @@
-"""The depth node: metric depth for every image, training on the side."""
+"""The depth node: metric depth for every image, and training in the background."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dectrain_ros.ros import diagnostics, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.inbox import Inbox, Received
 from dectrain_ros.ros.inference_thread import Inference
-from dectrain_ros.ros.inputs import Inputs, patience_clock
+from dectrain_ros.ros.inputs import Inputs, waiting_clock
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
 from dectrain_ros.ros.outputs import Outputs
 from dectrain_ros.ros.parameters import Parameters, with_own_checkpoints
@@ -26,25 +26,25 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from std_srvs.srv import SetBool, Trigger
 
-# Threads have so long to end with the process. ros2 launch sends SIGTERM 5 s after SIGINT, which
-# is ignored by then, and kills after another 5 s.
+# Threads get this long to end. ros2 launch sends SIGTERM 5 s after SIGINT, which the node ignores
+# by then, and SIGKILL after another 5 s.
 _END_S = 3.0
 _NO_MODEL = 'no model is loaded: configure the node first'
 
 
 class DepthNode(ManagedNode):
     """
-    Wires topics and services to the pipeline.
+    Connects topics and services to the pipeline.
 
     Configuring loads the model, activating starts threads and subscribes. Callbacks only enqueue;
-    depth is published from the inference thread, outcomes from the training worker.
+    depth is published on the inference thread, outcomes on the training thread.
 
     :param ros: rclpy.node.Node's keyword arguments.
     :raises ValueError: if a parameter is unknown or out of range.
     """
 
     def __init__(self, **ros):
-        """Declare parameters, offer services and report; start does the rest."""
+        """Declare parameters and services, and report; start() configures and activates."""
         super().__init__('depth_node', **ros)
         self._health = Health(self.get_logger(), unremarkable=diagnostics.UNREMARKABLE)
         self._pipeline: Optional[Pipeline] = None
@@ -55,7 +55,7 @@ class DepthNode(ManagedNode):
         self._options = Parameters(self, 'depth_node', self._change)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 5)
         self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        # In a group of their own: what waits for a step must not hold up images.
+        # A separate group: a service that waits for a step must not delay images.
         group = MutuallyExclusiveCallbackGroup()
         for name, work in (('reset', lambda training: training.reset('source')),
                            ('reset_to_good', lambda training: training.reset('good')),
@@ -65,7 +65,7 @@ class DepthNode(ManagedNode):
         self.create_service(SetBool, '~/set_training', self._on_set_training)
 
     def load(self) -> None:
-        """Load the network, advertise the outputs."""
+        """Load the network and advertise the outputs."""
         config = with_own_checkpoints(self._options.config, self)
         threads = config.depth.threads or threads_beside_a_camera()
         self._pipeline = compose(config.replaced('depth.threads', threads))
@@ -77,18 +77,18 @@ class DepthNode(ManagedNode):
             f'CPU threads of torch (depth.threads is {config.depth.threads})')
 
     def unload(self) -> None:
-        """Free the network, take the outputs away."""
+        """Free the network and remove the outputs."""
         for part in (self._training, self._outputs):
             if part is not None:
                 part.close()
         self._training = self._outputs = self._pipeline = None
 
     def listen(self) -> None:
-        """Start the threads, then subscribe; views of before a pause are forgotten."""
+        """Drop views from before a pause, start the threads and subscribe."""
         config = self._options.config
         self._pipeline.forget_views()
         self._training.start()
-        inbox = Inbox(wait_s=config.pose.wait_s, now_s=patience_clock(self))
+        inbox = Inbox(wait_s=config.pose.wait_s, now_s=waiting_clock(self))
         self._inference = Inference(
             self._pipeline, inbox, self._health, self._on_depth, self._training.publish,
             lambda: self._pipeline.processor.share(trains=False))
@@ -98,19 +98,19 @@ class DepthNode(ManagedNode):
         self.get_logger().info(f'ready: listening on {self.resolve_topic_name("image")}')
 
     def rest(self) -> None:
-        """Unsubscribe and end the threads, however long the step in flight takes."""
+        """Unsubscribe and end the threads; wait for the current step, however long it takes."""
         while not self.close() and self.context.ok():
-            self.get_logger().info('waiting for the frame or training step in work')
+            self.get_logger().info('waiting for the current frame or training step to end')
 
     def close(self) -> bool:
-        """Unsubscribe and end the threads; returns whether they did in time."""
+        """Unsubscribe and end the threads; return whether they ended in time."""
         until_s = time.monotonic() + _END_S
         if self._inputs is not None:
             self._inputs.close()
             self._inputs = None
         if self._inference is None:
             return True
-        self._training.stop(0.0)                # so that both end at once
+        self._training.stop(0.0)        # without waiting, so that both threads end together
         if not (self._inference.close(max(0.0, until_s - time.monotonic()))
                 and self._training.stop(max(0.0, until_s - time.monotonic()))):
             return False
@@ -119,12 +119,12 @@ class DepthNode(ManagedNode):
         return True
 
     def salvage(self) -> bool:
-        """Save what passed the last check, beside a step in work; return whether it was saved."""
+        """Save the last good weights while a step still runs; return whether they were saved."""
         return self._pipeline is not None and self._pipeline.trainer.salvage()
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
-            if self._cost != config.decision.cost:      # first: it may be refused
+            if self._cost != config.decision.cost:      # first, as it may raise ValueError
                 self._pipeline.cost = make_cost_model(
                     config.decision.cost, self._pipeline.step_flops)
                 self._cost = config.decision.cost
@@ -136,7 +136,7 @@ class DepthNode(ManagedNode):
             self._inputs.change(config.pose)
 
     def _service(self, name: str, work: Callable[[Training], Awaitable[Answer]]) -> Callable:
-        """Return the callback of a service that works on what trains."""
+        """Return the callback of a service that calls work with the training thread."""
         async def answer(request: Trigger.Request, response: Trigger.Response
                          ) -> Trigger.Response:
             if self._training is None:
@@ -184,13 +184,13 @@ class DepthNode(ManagedNode):
         self._diagnostics.publish(diagnostics.report(self, status, device))
 
     def _topics(self) -> dict:
-        """Return the topics that are waited for, by what they bring."""
+        """Return the expected topics by content."""
         return {**self._inputs.topics, 'decisions': diagnostics.Topic(
             self.resolve_topic_name(messages.DECISION), 'diagnostic_msgs/msg/DiagnosticArray')}
 
 
 def main(args: Optional[List[str]] = None) -> int:
-    """Run the node; returns the exit status."""
+    """Run the node and return the exit status."""
     def make() -> DepthNode:
         no_arguments_left(args)
         node = DepthNode()

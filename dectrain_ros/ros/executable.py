@@ -1,4 +1,4 @@
-"""What every executable here does: one line for a bad start, a clean end, an exit status."""
+"""Running of a node: one line for a failed start, a clean end, an exit status."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
-# As of a command line that cannot be read: starting again does not help. A node that dies later
-# ends with 1, or by a signal.
+# As for an invalid command line: restarting does not help. A node that fails later exits with 1 or
+# by a signal.
 NOT_STARTED = 2
 
 
@@ -27,10 +27,10 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
     """
     Spin a node until SIGINT, SIGTERM or its own shutdown.
 
-    :param make_node: makes the node; it says by ValueError or OSError, in one line, why it cannot
-        start. The node's close() joins its threads and returns whether they ended; where they did
-        not, its salvage(), if it has one, saves what it can and returns whether it did.
-    :param args: command line; None takes the process's.
+    :param make_node: makes the node; raises ValueError or OSError with a one-line reason if it
+        cannot start. The node's close() ends its threads and returns whether they ended; if not,
+        salvage(), if the node has it, saves what it can and returns whether it saved anything.
+    :param args: command line; None: that of the process.
     :returns: exit status: 0, or NOT_STARTED if the node could not start.
     """
     try:
@@ -41,46 +41,46 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
         node = make_node()
     except (KeyboardInterrupt, ExternalShutdownException):
         return _stopped()
-    except Refused:                     # it said why
+    except Refused:                     # the reason is in the log
         rclpy.try_shutdown()
         return NOT_STARTED
     except (ValueError, OSError, ParameterException) as error:
         rclpy.try_shutdown()
         return _refused(name, error)
     except Exception:
-        if not rclpy.ok():              # a signal while starting took the context away
+        if not rclpy.ok():              # a signal shut the context down while starting
             return 0
         traceback.print_exc()
         rclpy.try_shutdown()
         return NOT_STARTED
     ended = False
-    with _undisturbed() as from_now_on:
+    with _ignorable_signals() as ignore_signals:
         try:
             rclpy.spin(node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         except Exception:
-            if rclpy.ok():              # else a callback met a context that a signal took away
+            if rclpy.ok():              # else a signal shut the context down in a callback
                 raise
         finally:
-            from_now_on()
+            ignore_signals()
             ended = node.close()
             if ended:
                 node.destroy_node()
             rclpy.try_shutdown()
-            from_now_on()               # rclpy put the handlers back that were there before it
+            ignore_signals()            # again: rclpy has restored the earlier handlers
         if not ended:
             _leave_at_once(node)
     return 0
 
 
 @contextmanager
-def _undisturbed() -> Iterator[Callable[[], None]]:
+def _ignorable_signals() -> Iterator[Callable[[], None]]:
     """
-    Yield a function from whose call on signals are ignored, to the end of the context.
+    Yield a function that ignores SIGINT and SIGTERM until the context ends.
 
-    Ctrl-C reaches a node from the terminal and again from ros2 launch; the second one must not
-    end it in the middle of its end.
+    A node gets Ctrl-C from the terminal and again from ros2 launch; the second one must not
+    interrupt its shutdown.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -99,34 +99,34 @@ def _undisturbed() -> Iterator[Callable[[], None]]:
 
 
 def end() -> None:
-    """End run; a signal that does so at the same moment is no error."""
+    """Make run() return; a signal at the same moment is not an error."""
     with suppress(RuntimeError):
         rclpy.try_shutdown()
 
 
 def no_arguments_left(args: Optional[List[str]]) -> None:
     """
-    Refuse arguments that are not ROS arguments.
+    Check that every argument is a ROS argument.
 
-    :raises ValueError: naming them.
+    :raises ValueError: with those that are not.
     """
     left = remove_ros_args(sys.argv if args is None else args)[1:]
     if left:
         raise ValueError(
-            f'unknown arguments {" ".join(left)}: parameters are given as '
+            f'unknown arguments {" ".join(left)}: set parameters by '
             '--ros-args -p room.option:=value')
 
 
 def _leave_at_once(node: Node) -> None:
-    """End the process under a thread that is deep in a library, where Python's end would abort."""
-    lost = 'what was learnt since the last checkpoint is lost'
+    """Exit while a thread is still in a library, where Python's own exit would abort."""
+    result = 'what was learnt since the last checkpoint is lost'
     try:
         if hasattr(node, 'salvage') and node.salvage():
-            lost = 'what passed the last check is saved'
-    except Exception as error:          # of a part that the thread was changing
-        lost = f'{lost} ({type(error).__name__}: {error})'
+            result = 'the weights that passed the last check are saved'
+    except Exception as error:          # in a part that the thread was changing
+        result = f'{result} ({type(error).__name__}: {error})'
     node.get_logger().warning(
-        f'a frame or training step was still in work: left it undone; {lost}')
+        f'ended during a frame or training step, which is dropped; {result}')
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The depth node's inputs: images, camera_info and poses, put into the inbox as they come."""
+"""The depth node's subscriptions: images, camera_info and poses, put into the inbox."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 _IMAGE_TYPES = {'raw': Image, 'compressed': CompressedImage}
 _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_LOOK_S = 0.2           # how often a latched camera_info is looked for
+_LOOK_S = 0.2           # period of looking for a latched camera_info
 _BACK = JumpThreshold(
     min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=False)
 
@@ -31,10 +31,10 @@ class Inputs:
     """
     The subscriptions of one depth node; their callbacks only enqueue.
 
-    :param node: subscribes.
-    :param inbox: takes what came and is usable.
-    :param health: counts what is not.
-    :raises ValueError: if poses cannot be had as configured.
+    :param node: the node that subscribes.
+    :param inbox: receives usable messages.
+    :param health: counts messages and problems.
+    :raises ValueError: if the configured source of poses is not available.
     """
 
     def __init__(self, node: Node, image: ImageConfig, pose: PoseConfig, inbox: Inbox,
@@ -44,7 +44,7 @@ class Inputs:
         self._image_type = _IMAGE_TYPES[image.transport]
         self._rectified = is_rectified(node.resolve_topic_name('image'))
         self._poses = PoseInputs(node, pose, inbox, health)
-        inbox.ask(self._poses.poses)
+        inbox.use_poses(self._poses.poses)
         self._subscriptions = [
             subscribe(node, kind, topic, callback, sensor(5)) for kind, topic, callback in (
                 (self._image_type, 'image', self._on_image),
@@ -55,13 +55,13 @@ class Inputs:
             _BACK, post_callback=self._on_clock_back)
 
     def change(self, pose: PoseConfig) -> None:
-        """Apply the options of poses that may change while running."""
+        """Apply the live options of poses."""
         with self._inbox.changing():
             self._poses.poses.change_limits(pose.max_speed, pose.max_turn_rate)
 
     @property
     def topics(self) -> Dict[str, Topic]:
-        """The topics of images, camera_info and poses, by what they bring."""
+        """The topics of images, camera_info and poses, by content."""
         return {'images': self._topic('image', self._image_type),
                 'camera_info': self._topic('camera_info', CameraInfo),
                 'poses': self._topic(*self._poses.topic)}
@@ -71,7 +71,7 @@ class Inputs:
         return Topic(self._node.resolve_topic_name(name), f'{package}/msg/{kind.__name__}')
 
     def close(self) -> None:
-        """Remove the subscriptions; what they brought may still be asked for."""
+        """Remove the subscriptions; received poses stay available."""
         self._jumps.unregister()
         self._node.destroy_timer(self._latched)
         while self._subscriptions:
@@ -85,9 +85,9 @@ class Inputs:
 
     def _look_for_latched(self) -> None:
         """
-        Subscribe to a camera_info that was latched before this node began.
+        Subscribe to a camera_info that was latched before this node started.
 
-        Only where a publisher offers that: others would warn of a subscription they cannot serve.
+        Only if a publisher is transient local: others would warn of an incompatible subscription.
         """
         topic = self._node.resolve_topic_name('camera_info')
         if any(publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
@@ -98,7 +98,7 @@ class Inputs:
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._health.heard('camera_info')
-        self._latched.cancel()          # what comes is newer than anything latched
+        self._latched.cancel()          # a live message is newer than a latched one
         try:
             lens = lens_from_camera_info(message, self._rectified)
         except ValueError as error:
@@ -110,8 +110,8 @@ class Inputs:
         self._inbox.clock_went_back(self._node.get_clock().now().nanoseconds)
 
 
-def patience_clock(node: Node) -> Callable[[], float]:
-    """Return the clock by which a node waits, s: simulated time stands still in a bag's pause."""
+def waiting_clock(node: Node) -> Callable[[], float]:
+    """Return a node's clock for waits, s; simulated time stops while a bag is paused."""
     clock = node.get_clock()
 
     def now_s() -> float:

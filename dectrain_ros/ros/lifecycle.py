@@ -1,4 +1,4 @@
-"""What both nodes share: a managed life cycle whose failures have a reason, and autostart."""
+"""Base class of both nodes: a managed life cycle that reports why a transition failed."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ UNCONFIGURED, INACTIVE, ACTIVE, FINALIZED = 'unconfigured', 'inactive', 'active'
 
 
 class Refused(ValueError):
-    """A node cannot start; it has said why in its log."""
+    """A node cannot start; the reason is in its log."""
 
 
 class ManagedNode(LifecycleNode, ABC):
     """
-    A node that may be configured, activated, deactivated, cleaned up and shut down.
+    A node that can be configured, activated, deactivated, cleaned up and shut down.
 
-    A transition that fails leaves what was before it, and says why in one line. One that there is
-    not from the present state is refused, where rclpy would end the process. A node that was shut
-    down stays, as others do, until a signal ends its process.
+    A failed transition keeps the previous state and logs the reason in one line. A transition that
+    does not exist in the present state is refused, where rclpy would end the process. After
+    shutdown the process runs on until a signal ends it.
 
-    state is one of the four; problem says why the last transition failed, '' if it did not.
+    state: one of the four. problem: why the last transition failed, '' if it did not.
 
     :param ros: rclpy.node.Node's keyword arguments.
     """
 
     def __init__(self, name: str, **ros):
-        """Start unconfigured; a subclass then declares its parameters."""
+        """Start unconfigured; the subclass declares its parameters."""
         super().__init__(name, automatically_declare_parameters_from_overrides=True, **ros)
         self.state, self.problem = UNCONFIGURED, ''
         self._log_handler = LogHandler(self.get_logger())
@@ -39,13 +39,13 @@ class ManagedNode(LifecycleNode, ABC):
         change.callback = self._refusing(change.callback)
 
     def destroy_node(self) -> None:
-        """End the node, and its log of what the package does."""
+        """Remove the node and its log handler."""
         self._log_handler.stop()
         super().destroy_node()
 
     @abstractmethod
     def load(self) -> None:
-        """Make what the node works with; raises ValueError or OSError where that cannot be."""
+        """Make the parts of the node; raise ValueError or OSError if that fails."""
 
     @abstractmethod
     def listen(self) -> None:
@@ -53,21 +53,21 @@ class ManagedNode(LifecycleNode, ABC):
 
     @abstractmethod
     def rest(self) -> None:
-        """End threads and subscriptions, whichever there are, waiting for what is in work."""
+        """End threads and subscriptions, and wait for the current work."""
 
     @abstractmethod
     def unload(self) -> None:
-        """Free what load made, as far as it got."""
+        """Free the parts that load made, also after a failure."""
 
     @abstractmethod
     def close(self) -> bool:
-        """End threads for good, in a few seconds; returns whether they ended."""
+        """End threads within a few seconds; return whether they ended."""
 
     def start(self) -> None:
         """
-        Configure and activate, if parameter autostart says so.
+        Configure and activate if parameter autostart is true.
 
-        :raises Refused: if that failed; the reason is its text.
+        :raises Refused: with the reason, if that fails.
         """
         if not self.get_parameter(AUTOSTART.name).value:
             self.get_logger().info(f'unconfigured: waiting for ros2 lifecycle set {self.address} '
@@ -75,21 +75,21 @@ class ManagedNode(LifecycleNode, ABC):
             return
         for transition in (self.trigger_configure, self.trigger_activate):
             if transition() is not TransitionCallbackReturn.SUCCESS:
-                if not self.context.ok():       # a signal while starting took the context away
+                if not self.context.ok():       # a signal shut the context down
                     raise ExternalShutdownException()
                 raise Refused(self.problem)
 
     @property
     def address(self) -> str:
-        """Name with namespace."""
+        """Name of the node with its namespace."""
         return self.get_fully_qualified_name()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load; where that fails, unload again."""
+        """Load; unload after a failure."""
         return self._tried('configured', INACTIVE, self.load, self.unload)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Listen; where that fails, rest again."""
+        """Listen; rest after a failure."""
         return self._tried('activated', ACTIVE, self.listen, self.rest)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -101,11 +101,11 @@ class ManagedNode(LifecycleNode, ABC):
         return self._tried('cleaned up', UNCONFIGURED, self.unload)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Rest and unload for good."""
+        """Rest and unload."""
         return self._tried('shut down', FINALIZED, self._end)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start again from nothing: rest and unload."""
+        """Rest and unload, to start again unconfigured."""
         return self._tried('recovered', UNCONFIGURED, self._end)
 
     def _end(self) -> None:
@@ -118,13 +118,13 @@ class ManagedNode(LifecycleNode, ABC):
         self.problem = ''
         try:
             work()
-        except Exception as error:      # whatever it is, a managed node goes on and answers
+        except Exception as error:      # a managed node must go on and answer, whatever the error
             if undo is not None:
                 undo()
             expected = isinstance(error, (ValueError, OSError))
             text = str(error) if expected else f'{type(error).__name__}: {error}'
             self.problem = f'cannot be {what}: {" ".join(text.split())}'
-            if self.context.ok():       # else a signal took the context away
+            if self.context.ok():       # else a signal shut the context down
                 self.get_logger().fatal(self.problem)
             failed = TransitionCallbackReturn
             return failed.ERROR if undo is None else failed.FAILURE
@@ -132,11 +132,11 @@ class ManagedNode(LifecycleNode, ABC):
         return TransitionCallbackReturn.SUCCESS
 
     def _refusing(self, change: Callable) -> Callable:
-        """Return the callback of service change_state, with a refusal where rclpy raises."""
+        """Return the callback of change_state, with a refusal instead of rclpy's exception."""
         def changed(request, response):
             try:
                 return change(request, response)
-            except RuntimeError as error:       # rclpy's RCLError: no such transition from here
+            except RuntimeError as error:       # RCLError: no such transition
                 wanted = request.transition.label or request.transition.id
                 self.get_logger().error(f'no transition {wanted!r} from state {self.state} '
                                         f'({" ".join(str(error).split())})')

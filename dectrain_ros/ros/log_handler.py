@@ -1,4 +1,4 @@
-"""Records of Python's logging, written by the logger of a node."""
+"""A handler that writes records of Python's logging to a node's logger."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ PACKAGE = 'dectrain_ros'
 
 class LogHandler(logging.Handler):
     """
-    Writes what the package logs, from INFO on, by a node's logger.
+    Writes the package's log records of level INFO and above to a node's logger.
 
-    :param logger: of the node, rclpy's.
+    :param logger: rclpy's logger of the node.
     """
 
     def __init__(self, logger):
-        """Start writing."""
+        """Install the handler."""
         super().__init__(logging.INFO)
         self._node = logger
         package = logging.getLogger(PACKAGE)
@@ -23,13 +23,13 @@ class LogHandler(logging.Handler):
         package.addHandler(self)
 
     def stop(self) -> None:
-        """Write nothing any more."""
+        """Remove the handler."""
         logging.getLogger(PACKAGE).removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
         text = self.format(record)
-        # rclpy takes one severity from a line of code.
+        # Three calls, as rclpy allows one severity per line of code.
         if record.levelno >= logging.ERROR:
             self._node.error(text)
         elif record.levelno >= logging.WARNING:

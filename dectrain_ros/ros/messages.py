@@ -1,8 +1,8 @@
 """
-The wire contract between depth and decision node: diagnostic_msgs/DiagnosticArray.
+Messages between depth node and decision node, as diagnostic_msgs/DiagnosticArray.
 
-The header's stamp is the frame's. One status carries the reason as its message and every number
-as a KeyValue whose text gives the number back exactly. So that they plot, yes and no are 1 and 0.
+The header's stamp is the frame's. One status has the reason as its message, and every number as a
+KeyValue whose text converts back exactly. Booleans are 1 and 0, so that they can be plotted.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Origin(NamedTuple):
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
-    """Give a message's stamp."""
+    """Return a stamp in ns as a message's stamp."""
     return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
 
 
 def ns_from_stamp(stamp: Time) -> int:
-    """Give a message's stamp in ns."""
+    """Return a message's stamp in ns."""
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
@@ -59,7 +59,8 @@ def candidate_message(
     """
     Return the message of a candidate.
 
-    :param frame_id: of the camera.
+    :param frame_id: ROS name of the camera frame.
+    :param origin: what led to the candidate; not part of it.
     """
     features = candidate.features._asdict()
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
@@ -76,9 +77,9 @@ def candidate_message(
 
 def candidate_from(message: DiagnosticArray) -> Candidate:
     """
-    Read a candidate.
+    Return the candidate of a message.
 
-    :raises ValueError: naming the key that is missing or malformed.
+    :raises ValueError: with the key that is missing or malformed.
     """
     status = _status(message, CANDIDATE)
     numbers = _numbers(status, _CANDIDATE_NUMBERS)
@@ -96,7 +97,7 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
 
 def origin_of(message: DiagnosticArray) -> Origin:
     """
-    Read how a candidate came about.
+    Return what led to a candidate.
 
     :raises ValueError: naming the key that is missing or malformed.
     """
@@ -104,16 +105,16 @@ def origin_of(message: DiagnosticArray) -> Origin:
 
 
 def decision_message(decision: Decision) -> DiagnosticArray:
-    """Put a decision on the wire."""
+    """Return the message of a decision."""
     return _message(
         DECISION, decision.stamp_ns, decision.reason, vars(decision), _DECISION_NUMBERS)
 
 
 def decision_from(message: DiagnosticArray) -> Decision:
     """
-    Read a decision.
+    Return the decision of a message.
 
-    :raises ValueError: naming the key that is missing or malformed.
+    :raises ValueError: with the key that is missing or malformed.
     """
     status = _status(message, DECISION)
     return Decision(stamp_ns=ns_from_stamp(message.header.stamp), reason=status.message,
@@ -121,15 +122,15 @@ def decision_from(message: DiagnosticArray) -> Decision:
 
 
 def outcome_message(result: StepResult) -> DiagnosticArray:
-    """Put the outcome of a decision on the wire."""
+    """Return the message of the outcome of a decision."""
     return _message(OUTCOME, result.stamp_ns, result.reason, vars(result), _OUTCOME_NUMBERS)
 
 
 def outcome_from(message: DiagnosticArray) -> StepResult:
     """
-    Read an outcome.
+    Return the outcome of a message.
 
-    :raises ValueError: naming the key that is missing or malformed.
+    :raises ValueError: with the key that is missing or malformed.
     """
     status = _status(message, OUTCOME)
     return StepResult(stamp_ns=ns_from_stamp(message.header.stamp), reason=status.message,

@@ -1,4 +1,4 @@
-"""The depth node's outputs: depth, its variance, points and colours, each only if asked for."""
+"""The depth node's outputs: depth, variance, points and colours, each only if subscribed to."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from std_msgs.msg import Header
 
-# The same colour is the same depth in every picture: red is 0.3 m or nearer, blue 30 m or
-# further, and equal ratios of depth are equal steps between.
+# Range of the logarithmic colour scale, the same in every picture: from red to blue.
 NEAR_M, FAR_M = 0.3, 30.0
 
 
 class Outputs:
     """
-    Publishes what was predicted, under the stamp and frame of its image.
+    Publishes predictions with the stamp and frame_id of their images.
 
-    Nothing is computed, sized or sent for a topic without a subscriber.
+    Nothing is computed for a topic without a subscriber.
 
-    :param node: publishes.
-    :param pipeline: what predicted; it knows the size to publish.
+    :param node: the node that publishes.
+    :param pipeline: computes the variance and the size to publish.
     """
 
     def __init__(self, node: Node, pipeline: Pipeline):
@@ -52,7 +51,7 @@ class Outputs:
 
     def publish(self, header: Header, frame: Frame, prediction: DepthPrediction) -> None:
         """
-        Publish what is subscribed to; before the next prediction, and on one thread only.
+        Publish to the topics with subscribers; call it before the next prediction.
 
         :param header: of the image.
         """
@@ -85,9 +84,9 @@ class Outputs:
 
 class PointCloud:
     """
-    An organised PointCloud2 of x, y, z, m, and rgb, written in place.
+    An organised PointCloud2 of x, y, z (m) and rgb, written in place.
 
-    A point has the row and column of its pixel; where depth is invalid it is NaN, and is_dense
+    A point has the row and column of its pixel; it is NaN where depth is invalid, and is_dense is
     then false.
     """
 
@@ -103,14 +102,14 @@ class PointCloud:
     def message(self, header: Header, depth: np.ndarray, camera: Intrinsics, image: np.ndarray
                 ) -> PointCloud2:
         """
-        Return the message, to be published before the next one is asked for.
+        Return the message; publish it before the next call.
 
         :param depth: along the optical axis, float32 m, (H, W).
         :param camera: at H x W.
         :param image: uint8 RGB, (H, W, 3).
         """
         if camera != self._camera:
-            self._take(camera)
+            self._set_camera(camera)
         x, y, z = (self._points[..., k] for k in range(3))
         valid = np.isfinite(depth) & (depth > 0)
         np.copyto(z, depth)
@@ -122,8 +121,8 @@ class PointCloud:
         self._message.is_dense = bool(valid.all())
         return self._message
 
-    def _take(self, camera: Intrinsics) -> None:
-        """Make room for a camera's points, and know where its pixels look."""
+    def _set_camera(self, camera: Intrinsics) -> None:
+        """Allocate the points of a camera, and compute the rays of its pixels."""
         self._camera = camera
         height, width = camera.height, camera.width
         message = self._message
@@ -140,10 +139,10 @@ class PointCloud:
 
 def paint(depth: np.ndarray, out: np.ndarray) -> None:
     """
-    Give depth a colour, on a logarithmic scale that never changes; invalid depth is black.
+    Colour depth on a fixed logarithmic scale; invalid depth is black.
 
     :param depth: float32 m, (H, W).
-    :param out: uint8 RGB to write to, (H, W, 3).
+    :param out: receives uint8 RGB, (H, W, 3).
     """
     valid = np.isfinite(depth) & (depth > 0)
     clipped = np.where(valid, depth, FAR_M).clip(NEAR_M, FAR_M)
@@ -154,11 +153,11 @@ def paint(depth: np.ndarray, out: np.ndarray) -> None:
     out[~valid] = 0
 
 
-# applyColorMap takes whatever three channels the table has: here red first.
+# A table in RGB order makes applyColorMap write RGB.
 _PALETTE = np.ascontiguousarray(
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[..., ::-1])
 
 
 def _image_of(shape, frame: Frame, prediction: DepthPrediction) -> np.ndarray:
-    """Return the picture at depth's size: the camera's or the network's."""
+    """Return the image of the given shape: the camera's or the network's."""
     return frame.image if frame.image.shape[:2] == shape else prediction.image

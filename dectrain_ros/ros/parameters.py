@@ -1,4 +1,4 @@
-"""Configuration rooms as ROS parameters: described, in range, and refused when misspelt."""
+"""Options as ROS parameters: with description and range, and refused if misspelt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rclpy.parameter import Parameter
 
 @dataclass(frozen=True)
 class ImageConfig(Room):
-    """How images come in (live)."""
+    """The image topic of a node."""
 
     room = 'image'
     transport: str = option(
@@ -28,9 +28,9 @@ class ImageConfig(Room):
 
 def with_own_checkpoints(config: Config, node: Node) -> Config:
     """
-    Return the configuration with checkpoints in a sub-folder of the node's namespace.
+    Return the configuration with checkpoints in a sub-folder named like the node's namespace.
 
-    Two cameras may be given the same parameters; the checkpoints of one are none of the other's.
+    Two cameras can then have the same parameters without sharing checkpoints.
     """
     folder, namespace = config.checkpoints.folder, node.get_namespace().strip('/')
     if not folder or not namespace:
@@ -39,18 +39,18 @@ def with_own_checkpoints(config: Config, node: Node) -> Config:
 
 
 NODES = ('depth_node', 'decision_node')
-SEED = Option('seed', 0, 'Seed of everything random.', 0, 2**31 - 1, (), False, NODES)
+SEED = Option('seed', 0, 'Seed of all random numbers.', 0, 2**31 - 1, (), False, NODES)
 AUTOSTART = Option(
-    'autostart', True, 'Configure and activate when started; else wait for lifecycle transitions.',
+    'autostart', True, 'Configure and activate at start; false: wait for lifecycle transitions.',
     None, None, (), False, NODES)
-PLAIN = (AUTOSTART, SEED)               # options of no room, of every node
+PLAIN = (AUTOSTART, SEED)               # options of every node, without a room
 _OF_ROS = ('use_sim_time', 'start_type_description_service')
 ALL_ROOMS = (*ROOMS, ImageConfig)
 
 
 def options_of(kind: str) -> Iterator[Option]:
     """
-    List the options that a node has as parameters, in declaration order.
+    Return the options that a node has as parameters, in declaration order.
 
     :param kind: one of NODES.
     """
@@ -61,12 +61,12 @@ class Parameters:
     """
     The parameters of a node made with automatically_declare_parameters_from_overrides=True.
 
-    :param node: where they are declared.
-    :param kind: one of NODES, whose options the node has; an override for the other is left alone,
-        so that nodes can share a parameter file.
-    :param changed: called with the new configuration when a live option is set, and only then; a
-        ValueError it raises rejects the set. Without it every parameter is read-only.
-    :raises ValueError: if an override names no option, or its value is out of range.
+    :param node: the node that declares them.
+    :param kind: one of NODES; overrides for the other are ignored, so that both nodes can share a
+        parameter file.
+    :param changed: called with the new configuration when a live option is set; a ValueError it
+        raises rejects the change. Without it every parameter is read-only.
+    :raises ValueError: if an override is not an option, or its value is out of range.
     """
 
     def __init__(self, node: Node, kind: str,
@@ -98,7 +98,7 @@ class Parameters:
         node.add_on_set_parameters_callback(self._set)
 
     def _overridable(self, kind: str) -> List[Tuple[str, str]]:
-        """List the topics whose quality of service parameters may set."""
+        """List the topics whose quality of service can be overridden."""
         if kind != 'depth_node':
             return []
         by_topic = self.rooms['pose'].source != 'tf'
@@ -112,7 +112,7 @@ class Parameters:
         return self.autostart if name == AUTOSTART.name else self.config.seed
 
     def _set(self, parameters: List[Parameter]) -> SetParametersResult:
-        """Set all of the new values, or none and return why."""
+        """Set all new values, or none and return the reason."""
         changes = [p for p in parameters if p.name in self._live]
         config = self.config
         try:
@@ -147,7 +147,7 @@ def _autostart(value) -> bool:
 
 
 def _refuse_unknown(given: Iterable[str], known: List[str]) -> None:
-    """Raise ValueError for overrides that name no option, with what was probably meant."""
+    """Raise ValueError for an override that is not an option; suggest similar names."""
     for name in sorted(given):
         if name in known or name in _OF_ROS or name.startswith(qos_overrides.PREFIX):
             continue
@@ -159,7 +159,7 @@ def _refuse_unknown(given: Iterable[str], known: List[str]) -> None:
 
 
 def _descriptor(o: Option, live: bool) -> ParameterDescriptor:
-    """Describe one option; a double may be set by an integer, as people write 800 for 800.0."""
+    """Return an option's descriptor; a double accepts integers, as in 800 for 800.0."""
     is_float = isinstance(o.default, float)
     descriptor = ParameterDescriptor(
         name=o.name, description=o.help, read_only=not live, dynamic_typing=is_float)

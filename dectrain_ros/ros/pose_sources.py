@@ -1,4 +1,4 @@
-"""The topics that the camera's pose comes from: a topic of poses, and transforms."""
+"""Subscriptions to poses and transforms."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ _TYPES = {'pose': PoseStamped, 'pose_with_covariance': PoseWithCovarianceStamped
 
 class PoseInputs:
     """
-    The subscriptions that the camera's pose is made of.
+    The subscriptions from which the camera's poses are computed.
 
-    poses: what they bring, to be asked within the inbox's lock. topic: name and message type of
-    those waited for.
+    poses: the camera's poses, to be used within the inbox's lock. topic: name and message type of
+    the expected topic.
 
-    :param node: subscribes.
+    :param node: the node that subscribes.
     :param inbox: its lock guards the poses.
-    :raises ValueError: if `pose.extrinsic` is no transform, or `pose.source` is tf and tf2_msgs is
-        not installed.
+    :raises ValueError: if `pose.extrinsic` is not a transform, or `pose.source` is tf and tf2_msgs
+        is not installed.
     """
 
     def __init__(self, node, config: PoseConfig, inbox: Inbox, health: Health):
@@ -42,15 +42,15 @@ class PoseInputs:
         if from_transforms and not tf_is_installed():
             raise ValueError(
                 'pose.source is tf, but the Python package tf2_msgs is not installed: install '
-                'ros-$ROS_DISTRO-tf2-msgs (tf2_ros brings it) or take poses of a topic')
+                'ros-$ROS_DISTRO-tf2-msgs, or set pose.source to the type of a pose topic')
         self._subscriptions = []
-        self._hears_moving = not tf_is_installed()
+        self._subscribed_to_tf = not tf_is_installed()
         if tf_is_installed() and not config.extrinsic.strip():
             self._subscriptions.append(node.create_subscription(
                 TFMessage, '/tf_static', self._on_fixed, _LATCHED))
         if from_transforms:
             self.topic = '/tf', TFMessage
-            self._hear_moving()
+            self._subscribe_to_tf()
         else:
             self.topic = 'pose', _TYPES[config.source]
             self._subscriptions.append(subscribe(
@@ -61,18 +61,18 @@ class PoseInputs:
         while self._subscriptions:
             self._node.destroy_subscription(self._subscriptions.pop())
 
-    def _hear_moving(self) -> None:
-        """Subscribe to /tf: a robot's joints send much there, so only where it can be of use."""
+    def _subscribe_to_tf(self) -> None:
+        """Subscribe to /tf; only if needed, as a robot's joints send much there."""
         self._subscriptions.append(self._node.create_subscription(
             TFMessage, '/tf', self._on_moving, sensor(200)))
-        self._hears_moving = True
+        self._subscribed_to_tf = True
 
     def _on_pose(self, message) -> None:
         self._health.heard('poses')
         with self._inbox.changing():
             self.poses.add_pose(message)
-        if self.poses.needs_moving_transforms and not self._hears_moving:
-            self._hear_moving()
+        if self.poses.needs_moving_transforms and not self._subscribed_to_tf:
+            self._subscribe_to_tf()
 
     def _on_fixed(self, message) -> None:
         with self._inbox.changing():
@@ -87,5 +87,5 @@ class PoseInputs:
 
 
 def tf_is_installed() -> bool:
-    """Return whether messages of TF can be received."""
+    """Return whether TF messages can be received."""
     return TFMessage is not None

@@ -1,4 +1,4 @@
-"""What went through, what did not and why: counted always, logged once, told once a second."""
+"""Counters of messages and problems: each problem is logged once and reported every second."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Callable, Collection, Deque, Dict, NamedTuple, Sequence, Set
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-_TICKS = 61             # remembered, one a second: the last minute
-_RATE_S = 5.0           # rates go over so long
+_TICKS = 61             # one per second: the last minute
+_RATE_S = 5.0           # period over which rates are computed
 
 
 class Cause(NamedTuple):
     """
-    Why all is not well: a level of DiagnosticStatus, and what a person can do about it.
+    A problem in a status: a level of DiagnosticStatus, and a text with the remedy.
 
-    key: one of a few fixed words, for a cause that is logged when it begins; '' logs nothing.
+    key: one of a few fixed words, for a problem that is logged when it begins; '' does not log.
     """
 
     level: bytes
@@ -26,7 +26,7 @@ class Cause(NamedTuple):
 
 
 class _Tick(NamedTuple):
-    """All counters at one time."""
+    """All counters at one time, s."""
 
     at_s: float
     counts: Counter
@@ -36,10 +36,10 @@ class Health:
     """
     Counters of a node, safe to use from several threads.
 
-    :param logger: takes the first problem of every kind, and causes that begin, as a warning.
-    :param now_s: clock that never jumps, s.
+    :param logger: logs the first problem of every kind, and causes that begin, as warnings.
+    :param now_s: a monotonic clock, s.
     :param unremarkable: problems, 'problem: reason' or 'dropped: reason', that are counted and
-        logged, but alone are no reason to warn.
+        logged but do not make the status a warning.
     """
 
     def __init__(self, logger, now_s: Callable[[], float] = time.monotonic,
@@ -49,41 +49,41 @@ class Health:
         self._lock = threading.Lock()
         self._counts: Counter = Counter()
         self._problems: Counter = Counter()
-        self._told: Counter = Counter()         # problems as of the last status
-        self._details: Dict[str, str] = {}      # newest, of every kind of problem
+        self._reported: Counter = Counter()     # problems as of the last status
+        self._details: Dict[str, str] = {}      # newest detail of every problem
         self._logged: Set[str] = set()          # keys of causes as of the last status
-        self._heard_s: Dict[str, float] = {}
+        self._received_s: Dict[str, float] = {}
         self._latencies_s: Deque[float] = deque(maxlen=300)
         self._ticks: Deque[_Tick] = deque([_Tick(now_s(), Counter())], maxlen=_TICKS)
 
     def count(self, what: str) -> None:
-        """Count something good; what is one of a few fixed words."""
+        """Count an event; what is one of a few fixed words."""
         with self._lock:
             self._counts[what] += 1
 
     def heard(self, what: str) -> None:
-        """Count a message that came; what is one of a few fixed words, such as images."""
+        """Count a received message; what is one of a few fixed words, such as images."""
         with self._lock:
             self._counts[what] += 1
-            self._heard_s[what] = self._now_s()
+            self._received_s[what] = self._now_s()
 
     def expect(self, *what: str) -> None:
-        """From now on, take note of how long nothing was heard."""
+        """Measure silence_s of these messages from now on."""
         with self._lock:
-            self._heard_s.update(dict.fromkeys(what, self._now_s()))
+            self._received_s.update(dict.fromkeys(what, self._now_s()))
 
     def silence_s(self, what: str) -> float:
-        """Return how long nothing was heard since it came last or is expected; 0 if it is not."""
+        """Return the seconds since the last message or expect(); 0 if it is not expected."""
         with self._lock:
             now_s = self._now_s()
-            return now_s - self._heard_s.get(what, now_s)
+            return now_s - self._received_s.get(what, now_s)
 
     def problem(self, reason: str, detail: str = '') -> None:
-        """Count a problem; reason is one of a few fixed texts, detail only goes to the log."""
+        """Count a problem; reason is one of a few fixed texts, detail is for the log."""
         self._note(f'problem: {reason}', f'{reason}: {detail}' if detail else reason, detail)
 
     def drop(self, reason: str, detail: str = '') -> None:
-        """Count an image that got no depth; reason and detail as for a problem."""
+        """Count an image without depth; reason and detail as for problem()."""
         text = f'image dropped, {reason}'
         self._note(f'dropped: {reason}', f'{text}: {detail}' if detail else text, detail)
 
@@ -101,24 +101,24 @@ class Health:
             return self._details.get(key, '')
 
     def latency(self, seconds: float) -> None:
-        """Note one frame's time through the node."""
+        """Record the time from image to depth of one frame, s."""
         with self._lock:
             self._latencies_s.append(seconds)
 
     def recent(self, key: str, seconds: float = _RATE_S) -> int:
-        """Return how far a counter rose over the last so many seconds, 60 at most, about."""
+        """Return the rise of a counter over about the last seconds, at most 60."""
         with self._lock:
             return self._total(key) - self._since(seconds).counts[key]
 
     def rises(self, prefix: str) -> Counter:
-        """Return the problems that start so, by what follows, that rose lately, and how far."""
+        """Return the recent rise of problems with a prefix, by the rest of their names."""
         with self._lock:
             rises = self._problems - self._since(_RATE_S).counts
         return Counter({key[len(prefix):]: n for key, n in rises.items()
                         if key.startswith(prefix)})
 
     def rate(self, key: str) -> float:
-        """Return how often a counter rises, Hz, over the last seconds."""
+        """Return the rate at which a counter rose over the last seconds, Hz."""
         with self._lock:
             before = self._since(_RATE_S)
             elapsed_s = self._now_s() - before.at_s
@@ -129,22 +129,23 @@ class Health:
         return self._counts[key] + self._problems[key]
 
     def _since(self, seconds: float) -> _Tick:
-        """Return the oldest tick not much older than so many seconds."""
+        """Return the oldest tick of about the last seconds."""
         from_s = self._now_s() - seconds - 0.5
         return next((t for t in self._ticks if t.at_s >= from_s), self._ticks[-1])
 
     def status(self, name: str, causes: Sequence[Cause] = (), note: str = '', **numbers
                ) -> DiagnosticStatus:
         """
-        Return the counters, and further numbers, for /diagnostics; called about once a second.
+        Return the status for /diagnostics; call it about once a second.
 
-        :param causes: why all is not well; without, it warns if there were remarkable
-            problems since the status before.
-        :param note: what to say where all is well.
+        :param causes: present problems; without any, the status is a warning if new problems that
+            are not unremarkable were counted since the last status.
+        :param note: message of the status without problems.
+        :param numbers: further values of the status.
         """
         with self._lock:
             counts, problems = dict(self._counts), dict(self._problems)
-            new, self._told = self._problems - self._told, self._problems.copy()
+            new, self._reported = self._problems - self._reported, self._problems.copy()
             latencies_s = sorted(self._latencies_s)
             self._ticks.append(_Tick(self._now_s(), self._counts + self._problems))
         new = Counter({key: n for key, n in new.items() if key not in self._unremarkable})
@@ -168,5 +169,5 @@ class Health:
 
 
 def _plain(number):
-    """Return a number as people read it."""
+    """Return a float as text with four digits."""
     return f'{number:.4g}' if isinstance(number, float) else number

@@ -1,4 +1,4 @@
-"""Which quality of service a parameter file may set: `qos_overrides./topic.subscription.depth`."""
+"""Quality of service by parameters: `qos_overrides./topic.subscription.depth`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _NAMES = ('history', 'depth', 'reliability', 'durability')
 
 
 def by_parameters() -> QoSOverridingOptions:
-    """Return the option that lets parameters set the policies of a topic."""
+    """Return the option with which parameters can set the policies of a topic."""
     return QoSOverridingOptions([QoSPolicyKind[name.upper()] for name in _NAMES])
 
 
 def take_overrides(node: Node, given: Mapping[str, Any], topics: Iterable[Tuple[str, str]]
                    ) -> None:
     """
-    Check the overrides, and leave their declaration to rclpy when the topic is made.
+    Check the overrides, and undeclare them: rclpy declares them with the topic.
 
     :param given: every parameter override by name.
-    :param topics: name, and subscription or publisher, of those that may be overridden.
-    :raises ValueError: naming an override that would do nothing, or its value.
+    :param topics: name, and 'subscription' or 'publisher', of the topics that can be overridden.
+    :raises ValueError: with an override that would have no effect, or an invalid value.
     """
     known = [f'{PREFIX}{node.resolve_topic_name(name)}.{end}' for name, end in topics]
     for name in sorted(name for name in given if name.startswith(PREFIX)):

@@ -1,4 +1,4 @@
-"""What services answer: what was done, or why nothing was."""
+"""Answers of services: the result, or why nothing was done."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dectrain_ros.checkpoints.checkpoint import Found
 
 
 class Answer(NamedTuple):
-    """What a service did, or why not."""
+    """Whether a service succeeded, and its result or the reason."""
 
     success: bool
     message: str
@@ -16,19 +16,19 @@ class Answer(NamedTuple):
 
 def carried_out(done: str, work: Callable[[], str]) -> Answer:
     """
-    Do what a service is asked for.
+    Carry out the work of a service and return its answer.
 
-    :param done: what would have happened, for the answer where nothing did.
-    :param work: gives the answer; OSError and ValueError are failures that it explains.
+    :param done: past participle for the answer after a failure: 'nothing was {done}'.
+    :param work: returns the message; an exception becomes the reason of the failure.
     """
     try:
         return Answer(True, work())
-    except Exception as error:          # whatever it is, who asked is to know, and work goes on
+    except Exception as error:          # the caller gets the reason, and the node goes on
         kind = '' if isinstance(error, (OSError, ValueError)) else f'{type(error).__name__}: '
         return Answer(False, f'nothing was {done}: {kind}{error}')
 
 
 def loaded(found: Found, as_what: str = '') -> str:
-    """Return what was loaded, and which newer checkpoints could not be."""
-    passed_over = ''.join(f'; passed over: {reason}' for reason in found.refused)
+    """Return the message of a loaded checkpoint, with newer ones that are not usable."""
+    passed_over = ''.join(f'; skipped: {reason}' for reason in found.refused)
     return f'loaded {found.path}{as_what}{passed_over}'

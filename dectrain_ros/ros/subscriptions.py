@@ -1,4 +1,4 @@
-"""Subscriptions, by message_filters where it is installed."""
+"""Subscriptions, through message_filters if it is installed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def subscribe(
     node: Node, kind: type, topic: str, callback: Callable, qos: QoSProfile
 ) -> Subscription:
     """
-    Subscribe, as the source of a message filter where there are message filters.
+    Subscribe, through a message_filters.Subscriber if message_filters is installed.
 
-    Parameters `qos_overrides.*` go before qos.
+    Parameters `qos_overrides.*` take precedence over qos.
 
-    Nothing is matched there. Its synchronisers lose the image whose camera_info was lost, match
-    none of 150 images 150 ms late with poses at 200 Hz and the usual queue of 10, none of 300
-    after time went back on full queues, and nothing ever again once a callback raised. The inbox
-    matches instead, and the callback only enqueues.
+    The synchronisers of message_filters are not used: they drop the image whose camera_info was
+    lost, match none of 150 images that come 150 ms late with poses at 200 Hz and a queue of 10,
+    none of 300 after time went back on full queues, and nothing any more once a callback raised.
+    The inbox matches poses to images instead.
 
-    :returns: what node.destroy_subscription takes.
+    :returns: the subscription, for node.destroy_subscription.
     """
     if message_filters is None:
         return node.create_subscription(
@@ -40,5 +40,5 @@ def subscribe(
 
 
 def sensor(depth: int) -> QoSProfile:
-    """Return the quality of service that takes from every publisher: best effort."""
+    """Return best effort, which is compatible with every publisher."""
     return QoSProfile(depth=depth, reliability=ReliabilityPolicy.BEST_EFFORT)

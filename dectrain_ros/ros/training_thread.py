@@ -1,4 +1,4 @@
-"""Training as topics and services: decisions in, outcomes out, reset, on and off."""
+"""Training by topics and services: decisions, outcomes, reset, save, load, on and off."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ OFF = 'training is switched off (~/set_training)'
 
 class Training:
     """
-    Carries out decisions about candidates in the background, and tells what came of them.
+    Publishes candidates, carries out decisions about them, and publishes the outcomes.
 
-    Steps, resets, saving and loading run on one thread, the worker's, while there is one: start
-    makes it.
+    Steps, resets, saving and loading run on the training thread from start to stop.
+    loss: batch loss before the newest step, nan before the first.
 
-    loss is of the newest step before it was taken, nan before the first.
-
-    :param node: publishes and subscribes.
-    :param pipeline: trains.
+    :param node: the node that publishes and subscribes.
+    :param pipeline: carries out the steps.
+    :param health: counts decisions, outcomes and problems.
     """
 
     def __init__(self, node: Node, pipeline: Pipeline, health: Health):
-        """Be switched on, without a thread yet."""
+        """Create the publishers; training is on, but the thread is not started."""
         self._node, self._pipeline, self._health = node, pipeline, health
         self._worker: Optional[Worker] = None
         self._decisions = None
@@ -43,14 +42,14 @@ class Training:
         self.loss = float('nan')
 
     def start(self) -> None:
-        """Start the thread and listen to decisions."""
+        """Start the thread and subscribe to decisions."""
         self._worker = Worker(
             self._step, self._on_outcome, lambda: self._pipeline.processor.share(trains=True))
         self._decisions = self._node.create_subscription(
             DiagnosticArray, messages.DECISION, self._on_decision, 50)
 
     def stop(self, timeout_s: float) -> bool:
-        """End the thread after the step in flight; returns whether it did in time."""
+        """End the thread after the current step; return whether it ended in time."""
         if self._decisions is not None:
             self._node.destroy_subscription(self._decisions)
             self._decisions = None
@@ -60,14 +59,14 @@ class Training:
         return True
 
     def close(self) -> None:
-        """Remove the publishers, after stop."""
+        """Remove the publishers; call it after stop."""
         self._node.destroy_publisher(self._candidate)
         self._node.destroy_publisher(self._outcome)
 
     def publish(
         self, header: Header, candidate: Candidate, origin: messages.Origin
     ) -> None:
-        """Offer a candidate to the decision node; refused while training is switched off."""
+        """Publish a candidate; it has a refusal while training is switched off."""
         if not self.is_on:
             candidate = replace(candidate, refusal=OFF, batch_size=0, judges=0)
         if candidate.refusal:
@@ -78,13 +77,13 @@ class Training:
                 candidate, header.frame_id, origin))
 
     def switch(self, on: bool) -> Answer:
-        """Train or do not; a step in flight is finished."""
+        """Switch training on or off; the current step is completed."""
         was, self.is_on = self.is_on, on
-        text = 'on' if on else 'off: depth goes on, with the present weights'
+        text = 'on' if on else 'off: depth continues with the present weights'
         return Answer(True, f'training {"was already" if was == on else "is now"} {text}')
 
     async def reset(self, to: str) -> Answer:
-        """Bring weights back: to 'source', the loaded ones, or 'good', that passed a check."""
+        """Reset the weights to the loaded ('source') or the last good ones ('good')."""
         def work() -> str:
             self._pipeline.trainer.reset(to)
             weights, rest = (('the loaded weights', '; the optimiser starts afresh')
@@ -106,7 +105,7 @@ class Training:
 
     async def _answered(self, done: str, work: Callable[[], str]) -> Answer:
         """
-        Do work on the thread that trains, without blocking this one.
+        Run work on the training thread without blocking this one.
 
         :param done, work: as for carried_out.
         """
@@ -131,7 +130,7 @@ class Training:
         if decision.train and self.is_on:
             self._worker.submit(decision)
         else:
-            self._on_outcome(self._step(decision))      # no step: only lets its batch go
+            self._on_outcome(self._step(decision))      # takes no step, but drops the batch
 
     def _step(self, decision: Decision) -> StepResult:
         """Carry out a decision, unless training was switched off meanwhile."""

@@ -1,4 +1,4 @@
-"""The camera's pose at a stamp, from poses of the camera, of a body, or from transforms."""
+"""The camera's pose at a stamp: from poses of the camera or of a body, or from transforms."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from dectrain_ros.sensing.stamps import stamp_ns_of
 from dectrain_ros.sensing.transform_tree import TransformTree
 import numpy as np
 
-ANOTHER_FRAME = 'pose is of another frame'
+NOT_PLACED = 'camera is not placed on the body'
 INVALID_POSE = 'invalid pose'
 
-# Takes the reason of a problem, one of a few fixed texts, and its detail.
+# Called with the reason of a problem, one of a few fixed texts, and its detail.
 Report = Callable[[str, str], None]
 
 
 class CameraPoses(ABC):
     """
-    Where the camera was. Messages are read by their fields, as rclpy or rosbags made them.
+    The camera's poses. Messages may be of rclpy or of rosbags, as only their fields are read.
 
-    Not locked: where threads share it, its owner locks it.
+    Not thread-safe: threads that share it must lock.
 
-    :param config: what the poses are of, and what is believed of them.
-    :param report: takes problems: invalid poses, jumps, sources that hang.
+    :param config: frames of the poses, and limits of plausible motion.
+    :param report: called with problems: invalid poses, jumps, frozen sources.
     """
 
     def __init__(self, config: PoseConfig, report: Report):
@@ -34,15 +34,15 @@ class CameraPoses(ABC):
         self._limits = Limits(config.max_gap_s, config.max_speed, config.max_turn_rate)
         self._report = report
         self._tree = TransformTree(lambda: PoseStream(self._limits))
-        self.has_valid = False      # whether any pose was valid
+        self.has_valid = False      # whether any pose or transform was valid
 
     def change_limits(self, max_speed: float, max_turn_rate: float) -> None:
-        """Believe motions up to this speed, m/s and degrees/s, of the poses to come."""
+        """Set the speeds, m/s and degrees/s, above which later poses count as jumps."""
         self._limits.max_speed, self._limits.max_turn_rate = max_speed, max_turn_rate
 
     @abstractmethod
     def at(self, stamp_ns: int, camera_frame: str) -> PoseLookup:
-        """Return world_from_camera at a stamp, (4, 4) m, or why there is none."""
+        """Return world_from_camera at a stamp, (4, 4) m, or the reason why there is none."""
 
     @property
     @abstractmethod
@@ -52,7 +52,7 @@ class CameraPoses(ABC):
     @property
     @abstractmethod
     def needs_moving_transforms(self) -> bool:
-        """Whether transforms of /tf can be of use, not only those of /tf_static."""
+        """Whether transforms of /tf are needed, not only those of /tf_static."""
 
     @abstractmethod
     def jumped(self, since_ns: int, until_ns: int) -> bool:
@@ -60,7 +60,7 @@ class CameraPoses(ABC):
 
     @abstractmethod
     def clear(self) -> None:
-        """Drop every pose, for when time jumped."""
+        """Drop every pose, as after a jump in time."""
 
     def add_fixed(self, transform) -> None:
         """Add a TransformStamped of /tf_static."""
@@ -69,16 +69,16 @@ class CameraPoses(ABC):
             self._tree.fix(transform.header.frame_id, transform.child_frame_id, matrix)
 
     def add_moving(self, transform) -> bool:
-        """Add a TransformStamped of /tf; returns whether its frames are asked for."""
+        """Add a TransformStamped of /tf if its frames are needed; return whether they are."""
         if not self._tree.wants(transform.header.frame_id, transform.child_frame_id):
             return False
-        self._tell(self._tree.add(
+        self._report_event(self._tree.add(
             transform.child_frame_id, stamp_ns_of(transform.header.stamp),
             self._matrix(transform)))
         return True
 
     def _matrix(self, message) -> Optional[np.ndarray]:
-        """Return the transform of a message, (4, 4); None, reported, where it is none."""
+        """Return the transform of a message, (4, 4); report an invalid one and return None."""
         try:
             matrix = pose_matrix(message)
         except ValueError as error:
@@ -87,7 +87,7 @@ class CameraPoses(ABC):
         self.has_valid = True
         return matrix
 
-    def _tell(self, event: Optional[PoseEvent]) -> None:
+    def _report_event(self, event: Optional[PoseEvent]) -> None:
         if event is not None:
             self._report(*event)
 
@@ -103,19 +103,19 @@ class TransformPoses(CameraPoses):
         self._world = config.world_frame
 
     def at(self, stamp_ns: int, camera_frame: str) -> PoseLookup:
-        """Return world_from_camera at a stamp, (4, 4) m, or why there is none."""
+        """Return world_from_camera at a stamp, (4, 4) m, or the reason why there is none."""
         if not camera_frame:
             return PoseLookup(None, 'images do not name their frame')
         self.ask_for(camera_frame)
         return self._tree.at(stamp_ns)
 
     def ask_for(self, camera_frame: str) -> None:
-        """Name the camera's frame, so that its transforms are kept from now on."""
+        """Set the camera's frame; from now on, transforms on its path to the world are stored."""
         self._tree.ask_for(self._world, camera_frame)
 
     @property
     def is_joined(self) -> bool:
-        """Whether transforms lead from the world to the frame asked for."""
+        """Whether transforms connect the world and the camera's frame."""
         return self._tree.is_joined
 
     @property
@@ -128,17 +128,17 @@ class TransformPoses(CameraPoses):
         return self._tree.jumped(since_ns, until_ns)
 
     def clear(self) -> None:
-        """Drop every pose, for when time jumped."""
+        """Drop every pose, as after a jump in time."""
         self._tree.clear()
 
 
 class BodyPoses(CameraPoses):
     """
-    The camera's pose from poses of a body, and the camera's place on that body.
+    The camera's pose from poses of a body and the camera's pose on that body.
 
-    A body without a name is the camera. The place is `pose.extrinsic`, else what transforms say.
+    The latter is `pose.extrinsic` if set, else a transform. A body without a name is the camera.
 
-    :raises ValueError: if `pose.extrinsic` is no transform.
+    :raises ValueError: if `pose.extrinsic` is not a transform.
     """
 
     def __init__(self, config: PoseConfig, report: Report):
@@ -152,10 +152,11 @@ class BodyPoses(CameraPoses):
     def add_pose(self, message) -> None:
         """Add a PoseStamped, PoseWithCovarianceStamped or Odometry."""
         self._body = getattr(message, 'child_frame_id', '') or self._body
-        self._tell(self._stream.add(stamp_ns_of(message.header.stamp), self._matrix(message)))
+        self._report_event(self._stream.add(
+            stamp_ns_of(message.header.stamp), self._matrix(message)))
 
     def at(self, stamp_ns: int, camera_frame: str) -> PoseLookup:
-        """Return world_from_camera at a stamp, (4, 4) m, or why there is none."""
+        """Return world_from_camera at a stamp, (4, 4) m, or the reason why there is none."""
         pose = self._stream.at(stamp_ns)
         if pose.matrix is None:
             return pose
@@ -169,7 +170,7 @@ class BodyPoses(CameraPoses):
 
     @property
     def needs_moving_transforms(self) -> bool:
-        """Whether the camera's place was not found, so that /tf may have it."""
+        """Whether the camera's pose on the body was not found in /tf_static."""
         return not self._is_placed
 
     def jumped(self, since_ns: int, until_ns: int) -> bool:
@@ -177,11 +178,11 @@ class BodyPoses(CameraPoses):
         return self._stream.jumped(since_ns, until_ns)
 
     def clear(self) -> None:
-        """Drop every pose, for when time jumped."""
+        """Drop every pose, as after a jump in time."""
         self._stream.clear()
 
     def _body_from_camera(self, stamp_ns: int, camera_frame: str) -> PoseLookup:
-        """Return the camera's place on the body."""
+        """Return the camera's pose on the body, (4, 4) m, or why there is none."""
         if self._extrinsic is not None:
             return PoseLookup(self._extrinsic)
         if not self._body or not camera_frame:
@@ -190,11 +191,11 @@ class BodyPoses(CameraPoses):
         place = self._tree.at(stamp_ns)
         if place.matrix is None:
             self._is_placed = False
-            self._report(ANOTHER_FRAME, (
-                f'{self._body}, images are of {camera_frame}: give pose.extrinsic, the '
-                "camera's place on that frame, or publish it on /tf_static"
+            self._report(NOT_PLACED, (
+                f'poses are of {self._body}, images of {camera_frame}: set pose.extrinsic, or '
+                'publish the transform between them on /tf_static'
                 + (f' ({place.problem})' if place.problem != NO_POSES else '')))
-            return PoseLookup(None, ANOTHER_FRAME)
+            return PoseLookup(None, NOT_PLACED)
         return place
 
 
@@ -202,15 +203,15 @@ def make_camera_poses(from_transforms: bool, config: PoseConfig, report: Report)
     """
     Make the source of the camera's poses.
 
-    :param from_transforms: there is no topic of poses: transforms say all.
-    :raises ValueError: if `pose.extrinsic` is no transform.
+    :param from_transforms: use transforms only, no topic of poses.
+    :raises ValueError: if `pose.extrinsic` is not a transform.
     """
     return (TransformPoses if from_transforms else BodyPoses)(config, report)
 
 
 def pose_matrix(message) -> np.ndarray:
     """
-    Return the rigid transform a message carries, (4, 4), m.
+    Return the rigid transform of a message, (4, 4), m.
 
     :param message: PoseStamped, PoseWithCovarianceStamped, Odometry or TransformStamped.
     :raises ValueError: if a number is not finite or the quaternion is not of unit length.
@@ -225,7 +226,7 @@ def pose_matrix(message) -> np.ndarray:
 
 
 def _extrinsic(text: str) -> Optional[np.ndarray]:
-    """Read body_from_camera, (4, 4); None where nothing is given."""
+    """Parse body_from_camera, (4, 4) m; return None for an empty text."""
     if not text.strip():
         return None
     try:
@@ -236,4 +237,4 @@ def _extrinsic(text: str) -> Optional[np.ndarray]:
     except ValueError as error:
         raise ValueError(
             f'pose.extrinsic is {text!r}: {error}; it must be x y z (m) and the unit quaternion '
-            'qx qy qz qw of the camera in the frame the poses are of') from None
+            'qx qy qz qw of the camera in the frame of the poses') from None

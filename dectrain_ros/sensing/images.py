@@ -1,8 +1,8 @@
 """
-Pixels of image messages, for both doors: RGB pictures, and depth in metres.
+Decoding of image messages: RGB pictures, and depth in metres.
 
-Messages are read by their fields, be they of rclpy or of rosbags. OpenCV alone decodes, so an
-encoding means the same pixels whatever else is installed.
+Messages may be of rclpy or of rosbags, as only their fields are read. OpenCV decodes everything,
+so the pixels do not depend on what else is installed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ VIDEO = 'video is not decoded'
 DAMAGED = 'damaged compressed image'
 WRONG_SIZE = 'image data does not fit its size'
 
-# Encodings without a colour order of their own, and the one each stands for here.
+# Encodings without a colour order, and the encoding each is read as.
 _MEANINGS = {'8UC1': 'mono8', '8UC3': 'bgr8', '8UC4': 'bgra8', '16UC1': 'mono16',
              '16UC3': 'bgr16', '16UC4': 'bgra16'}
 _CHANNELS = {'mono': 1, 'rgb': 3, 'bgr': 3, 'rgba': 4, 'bgra': 4}
@@ -42,14 +42,14 @@ _BAYER = re.compile(r'\bbayer_(?:rggb|bggr|gbrg|grbg)')
 _VIDEO = re.compile(
     r'(?<![a-z0-9])(h\.?26[45]|hevc|av1|vp[89]|mpeg-?[124]|ffmpeg|theora|draco|zstd)(?![a-z0-9])')
 
-# Bits a camera of more than 8 fills of the 16; and the share of pixels that may lie above.
+# Bits of 16 that cameras use; and the share of pixels that may exceed them.
 _CAMERA_BITS = (10, 12, 14, 16)
 _OUTLIERS = 1e-3
 
 # compressed_depth_image_transport: int32 format, float32 quantisation a and b, then the image.
 _DEPTH_HEADER = struct.Struct('<iff')
 _RVL_SIZE = struct.Struct('<ii')
-_NO_COUNT = 65535       # what some drivers write where there is no distance
+_NO_COUNT = 65535       # some drivers write this where there is no distance
 
 _FAR_M, _NEAR_M = 200.0, 0.05
 
@@ -58,12 +58,12 @@ class ImageProblem(ValueError):
     """
     An image message cannot be used.
 
-    :param reason: one of a few fixed texts, to be counted by.
-    :param detail: what the message holds, and what to do.
+    :param reason: one of a few fixed texts, for counters.
+    :param detail: what the message contains, and what to do.
     """
 
     def __init__(self, reason: str, detail: str):
-        """Keep both parts."""
+        """Store both parts."""
         super().__init__(f'{reason}: {detail}')
         self.reason, self.detail = reason, detail
 
@@ -82,9 +82,9 @@ class PictureDecoder:
     """
     Decode the images of one stream to RGB.
 
-    Cameras of 10 to 16 bits send 16-bit counts without saying how many bits they fill. The most
-    seen so far in this stream count, of 10, 12, 14 and 16, one pixel in a thousand aside: the
-    brightness of the stream changes at most three times, and only at its first bright images.
+    Cameras of 10 to 16 bits send 16-bit counts without the number of bits. It is taken as the
+    least of 10, 12, 14 and 16 that fits all but one in a thousand pixels of every image so far:
+    the brightness of the stream changes at most three times, at its first bright images.
     """
 
     def __init__(self):
@@ -93,13 +93,13 @@ class PictureDecoder:
 
     def rgb(self, message) -> np.ndarray:
         """
-        Return the picture of a message as it is stored, never turned by EXIF.
+        Return the picture of a message; EXIF orientation is not applied.
 
-        rgb8 without row padding is not copied where its memory may be written to.
+        rgb8 without row padding in writable memory is not copied.
 
         :param message: Image or CompressedImage.
         :returns: uint8 RGB (H, W, 3), contiguous and writable.
-        :raises ImageProblem: if the message is damaged or holds no picture.
+        :raises ImageProblem: if the message is damaged or is not a picture.
         """
         try:
             picture = self._unpacked(message) if _is_compressed(message) else self._raw(message)
@@ -114,7 +114,7 @@ class PictureDecoder:
         if name in _YUV_PAIRS:
             return cv2.cvtColor(_pixels(message, np.uint8, 2), _YUV_PAIRS[name])
         if name in _YUV_PLANES:
-            # Half as many rows of colour lie below the rows of brightness.
+            # Rows of brightness, then half as many rows of colour.
             return cv2.cvtColor(_pixels(message, np.uint8, 1, 1.5), _YUV_PLANES[name])
         encoding = self._encoding(name)
         return self._rgb(_pixels(message, encoding.dtype, encoding.channels), encoding)
@@ -135,7 +135,7 @@ class PictureDecoder:
         return self._rgb(picture, _Encoding(kind, 8 * picture.itemsize, 1 if grey else 3))
 
     def _encoding(self, name: str) -> _Encoding:
-        """Look an encoding up."""
+        """Return the encoding of this name."""
         meaning = _MEANINGS.get(name, name)
         known = _COUNTS.fullmatch(meaning)
         if not known:
@@ -146,7 +146,7 @@ class PictureDecoder:
         return _Encoding(known[1], int(known[2]), _CHANNELS.get(known[1], 1))
 
     def _rgb(self, pixels: np.ndarray, encoding: _Encoding) -> np.ndarray:
-        """Turn counts of an encoding into uint8 RGB."""
+        """Convert pixels of an encoding to uint8 RGB."""
         if encoding.bits > 8:
             pixels = self._eight_bits(pixels, encoding.bits)
         if encoding.kind == 'rgb':
@@ -154,7 +154,7 @@ class PictureDecoder:
         return cv2.cvtColor(np.ascontiguousarray(pixels), _TO_RGB[encoding.kind])
 
     def _eight_bits(self, counts: np.ndarray, bits: int) -> np.ndarray:
-        """Scale counts to 0..255 by the bits of the encoding or, if it says 16, by those seen."""
+        """Scale counts to 0..255 by the bits of the encoding; for 16, by the bits used so far."""
         if bits == 16:
             outliers = int(_OUTLIERS * counts.size)
             while self._bits < 16 and np.count_nonzero(counts >> self._bits) > outliers:
@@ -165,13 +165,13 @@ class PictureDecoder:
 
 @functools.lru_cache(maxsize=None)
 def _log_meaning(name: str, meaning: str) -> None:
-    """Log, once a process, what an encoding without a colour order stands for."""
+    """Log once per process how an encoding without a colour order is read."""
     logger.warning('images of encoding %s are read as %s: publish an encoding that names its '
                    'colours if that is wrong', name, meaning)
 
 
 def rgb_image(message) -> np.ndarray:
-    """Return one picture as RGB, as PictureDecoder does the first of a stream."""
+    """Return a single picture as uint8 RGB (H, W, 3); see PictureDecoder.rgb."""
     return PictureDecoder().rgb(message)
 
 
@@ -180,10 +180,11 @@ def depth_metres(message, unit_m: float = 0.001) -> np.ndarray:
     Return a depth image in metres.
 
     :param message: Image or CompressedImage (png, compressedDepth as png or rvl) of 16UC1, or of
-        32FC1 in m. 0 and 65535 counts, and what is negative or not finite (REP 118), are invalid.
+        32FC1 in m. Counts of 0 and 65535, and negative or non-finite metres, are invalid
+        (REP 118).
     :param unit_m: metres of one count of 16UC1.
     :returns: float32 (H, W), NaN where invalid.
-    :raises ImageProblem: if it is damaged or of another encoding.
+    :raises ImageProblem: if the message is damaged or of another encoding.
     """
     if _is_compressed(message):
         raw = _unpacked_depth(message)
@@ -192,7 +193,7 @@ def depth_metres(message, unit_m: float = 0.001) -> np.ndarray:
     elif message.encoding == '32FC1':
         raw = _pixels(message, np.float32, 1)
     else:
-        raise ImageProblem(UNKNOWN_DEPTH, f'image encoding {message.encoding!r} is no depth: it '
+        raise ImageProblem(UNKNOWN_DEPTH, f'image encoding {message.encoding!r} is not depth: it '
                            'must be 16UC1 or 32FC1; name another topic')
     if raw.dtype == np.uint16:
         depth = np.divide(raw, np.float32(1.0 / unit_m), dtype=np.float32)
@@ -204,12 +205,12 @@ def depth_metres(message, unit_m: float = 0.001) -> np.ndarray:
 
 
 def unlikely_unit(depth_m: np.ndarray) -> str:
-    """Return what makes a depth image's unit doubtful, '' if nothing does."""
+    """Return why the unit of a depth image, in m, is doubtful; '' if it is plausible."""
     valid = depth_m[np.isfinite(depth_m)]
     median = float(np.median(valid)) if valid.size else 1.0
     if _NEAR_M <= median <= _FAR_M:
         return ''
-    return (f'its median is {median:.4g} m: if that is not so, set the metres of one count '
+    return (f'its median is {median:.4g} m: if that is wrong, set the metres of one count '
             '(--ground-truth-unit, 0.001 for mm)')
 
 
@@ -232,7 +233,7 @@ def _pixels(message, dtype: type, channels: int, planes: float = 1) -> np.ndarra
     """
     Return the pixels of an Image without padding, (planes * H, W) or (planes * H, W, channels).
 
-    They share the message's memory where nothing is padded and the byte order is this machine's.
+    They share the message's memory if there is no padding and the byte order is this machine's.
     """
     width, height, step = message.width, int(message.height * planes), message.step
     if not width or not height:
@@ -244,7 +245,7 @@ def _pixels(message, dtype: type, channels: int, planes: float = 1) -> np.ndarra
     if step < row or data.size < step * height:
         raise ImageProblem(
             WRONG_SIZE, f'image of {_described(message)} has {data.size} bytes in rows of {step}, '
-            f'which must be {height} of {row} at least: its driver fills step or data wrongly')
+            f'it needs {height} rows of at least {row}: its driver sets step or data wrongly')
     rows = data[:step * height].reshape(height, step)[:, :row]
     pixels = np.ascontiguousarray(rows).view(dtype)
     if dtype.itemsize > 1 and bool(message.is_bigendian) != (sys.byteorder == 'big'):
@@ -296,11 +297,12 @@ def _rvl(data: np.ndarray) -> np.ndarray:
     """
     Decode 16-bit depth from RVL: int32 width and height, then the codes.
 
-    Wilson, Fast Lossless Depth Image Compression, ISS 2017: runs of zeros and of others take
-    turns, each led by its length; the others are differences. A number is nibbles of three bits,
-    least first, whose fourth bit says that more follow; eight nibbles fill a word, highest first.
+    Wilson, Fast Lossless Depth Image Compression, ISS 2017. Runs of zeros and of other values
+    alternate, each preceded by its length; the other values are zigzag-coded differences. A number
+    is a sequence of nibbles, three bits each, least significant first; the fourth bit is set if
+    another follows. Eight nibbles fill a word, the first in the highest bits.
     """
-    damaged = ImageProblem(DAMAGED, 'its RVL codes end early or run over: record it anew, as png')
+    damaged = ImageProblem(DAMAGED, 'RVL codes end early or exceed the image: record it as png')
     if data.size < _RVL_SIZE.size:
         raise damaged
     width, height = _RVL_SIZE.unpack_from(data)
@@ -326,7 +328,7 @@ def _rvl(data: np.ndarray) -> np.ndarray:
 
 
 def _rvl_numbers(words: np.ndarray) -> np.ndarray:
-    """Return the numbers coded in words of nibbles."""
+    """Decode the numbers from words of eight nibbles."""
     nibbles = (words[:, None] >> np.arange(28, -1, -4, dtype=np.uint32) & 15).ravel()
     ends = np.flatnonzero(nibbles < 8)
     if not ends.size:
@@ -335,5 +337,5 @@ def _rvl_numbers(words: np.ndarray) -> np.ndarray:
     lengths = ends - starts + 1
     nibbles = nibbles[:lengths.sum()].astype(np.int64)
     place = np.arange(nibbles.size) - np.repeat(starts, lengths)
-    # No number of an image has 20 digits; the limit keeps damaged ones in 64 bits.
+    # Valid numbers have far fewer nibbles; the limit keeps damaged ones within 64 bits.
     return np.add.reduceat((nibbles & 7) << 3 * np.minimum(place, 20), starts)

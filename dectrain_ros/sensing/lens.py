@@ -1,4 +1,4 @@
-"""Distorted cameras: what camera_info says of the lens, and images as a pinhole would see them."""
+"""Lens models of camera_info, and rectification of images to a pinhole camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 from dectrain_ros.frames import Intrinsics
 import numpy as np
 
-# How many coefficients OpenCV takes. Drivers send plumb_bob with 8 or rational_polynomial with 14.
+# Numbers of coefficients that OpenCV accepts; drivers send plumb_bob with 8, too.
 _OPENCV = (4, 5, 8, 12, 14)
 _COUNTS: Dict[str, Tuple[int, ...]] = {
     'plumb_bob': _OPENCV, 'rational_polynomial': _OPENCV[2:], 'equidistant': (4,), 'fisheye': (4,)}
@@ -22,9 +22,9 @@ _MOST_ZOOM = 2.0
 
 class Lens(NamedTuple):
     """
-    A camera as calibrated: its pinhole and what bends the rays before it.
+    A calibrated camera: pinhole and distortion.
 
-    model and coefficients are CameraInfo's distortion_model and d; no coefficients, no distortion.
+    model and coefficients: distortion_model and d of CameraInfo; no coefficients: no distortion.
     """
 
     camera: Intrinsics
@@ -32,17 +32,17 @@ class Lens(NamedTuple):
     coefficients: Tuple[float, ...] = ()
 
     def resized(self, width: int, height: int) -> 'Lens':
-        """Return the lens of the same image resampled; coefficients are of angles, and stay."""
+        """Return the lens of the same image resampled; coefficients do not depend on the size."""
         return self._replace(camera=self.camera.resized(width, height))
 
 
 def lens_from_camera_info(message, rectified: bool = False) -> Lens:
     """
-    Return the camera of a calibration.
+    Return the lens of a CameraInfo message, cropped to its region of interest.
 
-    :param rectified: the images are rectified, so P holds where there is one, and no distortion.
-    :raises ValueError: if it is not calibrated (zero focal lengths), has no size, or its images
-        cannot be rectified.
+    :param rectified: the images are rectified: use P if it is set, and no distortion.
+    :raises ValueError: if the camera is not calibrated (zero focal lengths), has no size, or a
+        distortion model that cannot be rectified.
     """
     k, p = message.k, message.p
     fx, cx, fy, cy = k[0], k[2], k[4], k[5]
@@ -50,7 +50,7 @@ def lens_from_camera_info(message, rectified: bool = False) -> Lens:
         fx, cx, fy, cy = p[0], p[2], p[5], p[6]
     camera = Intrinsics(*map(float, (fx, fy, cx, cy)), message.width, message.height)
     roi = message.roi
-    if roi.width and roi.height:        # the driver reads out a part of the sensor
+    if roi.width and roi.height:        # the driver reads a part of the sensor
         camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
     if rectified or not any(message.d):
         return Lens(camera)
@@ -63,7 +63,7 @@ def lens_from_camera_info(message, rectified: bool = False) -> Lens:
 
 
 def _coefficients(model: str, numbers: Sequence[float]) -> Tuple[float, ...]:
-    """Return as many coefficients as OpenCV takes of a model; zeros at the end say nothing."""
+    """Return the coefficients, with trailing zeros dropped or added as OpenCV requires."""
     coefficients = np.array(numbers, dtype=np.float64)
     used = int(np.flatnonzero(coefficients).max()) + 1
     count = next((count for count in _COUNTS[model] if count >= used), 0)
@@ -78,9 +78,9 @@ def _coefficients(model: str, numbers: Sequence[float]) -> Tuple[float, ...]:
 
 def is_rectified(image_topic: str) -> bool:
     """
-    Return whether a topic's images are rectified by ROS' naming: .../image_rect_color.
+    Return whether a topic's images are rectified by ROS naming: .../image_rect_color.
 
-    rect must be a word of the last part of the name: unrectified and direct are none.
+    rect must be a word of its own in the last part of the name, unlike in unrectified or direct.
     """
     name = _TRANSPORT.sub('', image_topic).rpartition('/')[2].lower()
     return not {'rect', 'rectified'}.isdisjoint(re.split(r'[^a-z]+', name))
@@ -88,18 +88,18 @@ def is_rectified(image_topic: str) -> bool:
 
 class Rectifier:
     """
-    Turns images of a distorted camera into those of a pinhole in the same place, as large.
+    Rectifies images of a distorted camera to a pinhole at the same place and of the same size.
 
-    The pinhole's focal length is the lens's, or the least one above it that leaves no pixel
-    without a source: a blank border would get depth, and teach.
+    The pinhole has the lens's focal length, or the least larger one without blank pixels: a blank
+    border would be trained on.
 
     :param lens: with coefficients.
-    :param buffers: an image is overwritten when so many more were made; 0: never.
-    :raises ValueError: if the coefficients bend so much that no such pinhole is near.
+    :param buffers: number of image buffers, used in turn; 0: a new array for every image.
+    :raises ValueError: if even twice the focal length leaves blank pixels.
     """
 
     def __init__(self, lens: Lens, buffers: int):
-        """Make the maps."""
+        """Compute the maps."""
         self._lens = lens
         self.camera = self._pinhole()
         size = self.camera.width, self.camera.height
@@ -118,7 +118,7 @@ class Rectifier:
                          borderMode=cv2.BORDER_REPLICATE)
 
     def nearest(self, depth: np.ndarray) -> np.ndarray:
-        """Rectify float32 depth (H, W) without mixing neighbours; of another size, as it is."""
+        """Rectify float32 depth (H, W) by nearest neighbour; return another size unchanged."""
         if depth.shape != self._shape[:2]:
             return depth
         return cv2.remap(depth, *self._maps, cv2.INTER_NEAREST,

@@ -1,4 +1,4 @@
-"""What is published beside images, such as camera_info: once per image with its stamp, or not."""
+"""Values published with images, such as camera_info, matched to the images by stamp."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _CAPACITY = 100
 
 class PerImage(Generic[T]):
     """
-    The values of one topic beside an image topic.
+    The values of a topic that accompanies an image topic.
 
-    Where the image before had a value of its own stamp the next one will have one, too, and is
-    worth waiting for: with a zoom lens the newest camera_info is of the image before. Where
-    values have other stamps, or come once only, the newest one holds. Not locked.
+    If the previous image had a value of its stamp, the next image waits for its own: with a zoom
+    lens, the newest camera_info belongs to the previous image. Otherwise, e.g. for a value that is
+    published once, the newest value applies. Not thread-safe.
 
-    :param first: holds until a value came.
+    :param first: value until the first one arrives.
     """
 
     def __init__(self, first: Optional[T] = None):
         """Start before the first value and the first image."""
         self._values: 'OrderedDict[int, T]' = OrderedDict()     # by stamp
-        self._newest, self._newest_ns = first, 0                # the value that came last
-        self._image_ns: Optional[int] = None                    # of the image before
+        self._newest, self._newest_ns = first, 0                # the value added last
+        self._image_ns: Optional[int] = None                    # of the previous image
 
     def add(self, stamp_ns: int, value: T) -> None:
         """Add the value of a stamp."""
@@ -38,7 +38,7 @@ class PerImage(Generic[T]):
             self._values.popitem(last=False)
 
     def is_decided(self, image_ns: int) -> bool:
-        """Return whether waiting longer for an image's value is of no use."""
+        """Return whether the image's value is known, or none is expected."""
         if not self._values:
             return False
         return (image_ns in self._values or self._image_ns not in self._values
@@ -46,9 +46,9 @@ class PerImage(Generic[T]):
 
     def take(self, image_ns: int) -> Optional[T]:
         """
-        Return the value of the next image: of its stamp, else the last one up to it.
+        Return the value of the next image: that of its stamp, else the newest up to it.
 
-        :returns: None before any value.
+        :returns: None before the first value.
         """
         self._image_ns = image_ns
         if image_ns not in self._values and self._is_overtaken(image_ns):
@@ -58,5 +58,5 @@ class PerImage(Generic[T]):
         return self._values.get(image_ns, self._newest)
 
     def _is_overtaken(self, image_ns: int) -> bool:
-        """Return whether the newest value is of a later image, and not of before a time jump."""
+        """Return whether the newest value is of a later image, without a jump in time."""
         return image_ns < self._newest_ns <= image_ns + JUMP_NS

@@ -1,4 +1,4 @@
-"""A live stream of poses: where it jumped, whether it hangs, and time that goes back."""
+"""A stream of poses that detects jumps, frozen sources and time that goes back."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Deque, NamedTuple, Optional
 from dectrain_ros.sensing.pose_track import PoseLookup, PoseTrack
 import numpy as np
 
-JUMP_NS = 1_000_000_000         # stamps further back than this mean that time jumped
+JUMP_NS = 1_000_000_000         # a stamp further back than this means that time jumped
 JUMPED = 'pose jumped at this stamp'
 
 _FROZEN_NS = 2_000_000_000
-# Stamps jitter: over less time a speed says nothing. Over more it would excuse any restart.
+# Range of time over which a speed is computed: stamps jitter below it, and a long gap would allow
+# any jump above it.
 _LEAST_STEP_S, _MOST_STEP_S = 0.01, 1.0
-_SILENCE_S = 5.0            # what moved in a longer silence is not vouched for by anything
-_JUMPS = 100
+_SILENCE_S = 5.0            # a changed pose after a longer silence counts as a jump
+_MAX_JUMPS = 100
 
 
 @dataclass
 class Limits:
     """
-    How far a real camera moves, m/s and degrees/s, and across which gaps, s, it is guessed.
+    Greatest gap that is interpolated, s, and greatest speeds of a real motion, m/s and degrees/s.
 
-    Several streams may share one, whose speeds may be changed.
+    Streams may share one; its speeds may be changed at any time.
     """
 
     max_gap_s: float
@@ -33,7 +34,7 @@ class Limits:
 
 
 class PoseEvent(NamedTuple):
-    """Something to be told of a stream: one of a few fixed reasons, and the detail."""
+    """Something to report: one of a few fixed reasons, and the detail."""
 
     reason: str
     detail: str
@@ -48,19 +49,19 @@ class _Jump(NamedTuple):
 
 class PoseStream:
     """
-    The newest poses of one moving thing as they come, and whether they can be believed.
+    The newest poses of one moving frame, with the jumps among them.
 
-    A pose further from the one before it than a real motion goes is a correction, by a map or
-    after a loop closure: poses of either side must not be compared. Not locked.
+    A pose that is too far from the one before for a real motion is a correction, e.g. by a loop
+    closure: poses before and after it must not be compared. Not thread-safe.
 
-    :param limits: of what is believed.
+    :param limits: gap and speeds of a real motion.
     """
 
     def __init__(self, limits: Limits):
         """Start without poses."""
         self._limits = limits
         self._track = PoseTrack(max_gap_s=limits.max_gap_s)
-        self._jumps: Deque[_Jump] = deque(maxlen=_JUMPS)
+        self._jumps: Deque[_Jump] = deque(maxlen=_MAX_JUMPS)
         self.clear()
 
     @property
@@ -70,9 +71,10 @@ class PoseStream:
 
     def add(self, stamp_ns: int, matrix: Optional[np.ndarray]) -> Optional[PoseEvent]:
         """
-        Take a pose, (4, 4) or None if it was invalid; one far back in time starts afresh.
+        Add a pose; one more than 1 s back in time drops all earlier ones.
 
-        :returns: what there is to tell of it, if anything.
+        :param matrix: rigid transform in m, (4, 4); None if the source sent an invalid one.
+        :returns: a jump or a frozen source to report, if there is one.
         """
         newest_ns = self._track.newest_ns
         if newest_ns is not None and stamp_ns < newest_ns - JUMP_NS:
@@ -89,21 +91,21 @@ class PoseStream:
         return event
 
     def at(self, stamp_ns: int) -> PoseLookup:
-        """Give the pose at a stamp; between the two poses of a jump there is none."""
+        """Return the pose at a stamp, (4, 4) m; there is none between the two poses of a jump."""
         if any(jump.before_ns < stamp_ns < jump.after_ns for jump in self._jumps):
             return PoseLookup(None, JUMPED)
         return self._track.at(stamp_ns)
 
     def jumped(self, since_ns: int, until_ns: int) -> bool:
-        """Say whether poses of these two stamps are of different sides of a jump."""
+        """Return whether the poses at two stamps are on different sides of a jump."""
         return any(since_ns < jump.after_ns and jump.before_ns < until_ns for jump in self._jumps)
 
     def clear(self) -> None:
-        """Forget every pose, for when time jumped."""
+        """Drop every pose, as after a jump in time."""
         self._track.clear()
         self._jumps.clear()
         self._last: Optional[np.ndarray] = None     # newest valid pose
-        self._last_ns = self._moved_ns = 0          # its stamp; when it was last another
+        self._last_ns = self._moved_ns = 0          # its stamp; stamp of the last change
         self._is_frozen = False
 
     def _jump(self, stamp_ns: int, matrix: np.ndarray) -> Optional[PoseEvent]:
@@ -119,8 +121,8 @@ class PoseStream:
         self._jumps.append(_Jump(self._last_ns, stamp_ns))
         return PoseEvent(
             'pose jumped', f'by {metres:.3g} m and {degrees:.3g} degrees in {seconds:.3g} s: '
-            'views before it are not used any more; if the camera was that fast raise '
-            'pose.max_speed or pose.max_turn_rate, if a map was corrected take poses of odom')
+            'views before it are not used any more; if the camera was that fast, raise '
+            'pose.max_speed or pose.max_turn_rate; if a map was corrected, use odometry poses')
 
     def _frozen(self, stamp_ns: int, matrix: np.ndarray) -> Optional[PoseEvent]:
         if (self._is_frozen or stamp_ns - self._moved_ns < _FROZEN_NS
@@ -128,6 +130,6 @@ class PoseStream:
             return None
         self._is_frozen = True
         return PoseEvent(
-            'pose does not change', 'its stamps go on and it is the same to the last bit for '
-            f'{_FROZEN_NS * 1e-9:g} s: right where the robot stands still, otherwise its source '
-            'hangs')
+            'pose does not change', f'new stamps bring the identical pose for '
+            f'{_FROZEN_NS * 1e-9:g} s: expected of a robot at rest, otherwise its source is '
+            'frozen')

@@ -1,4 +1,4 @@
-"""Rigid transforms from messages, and where the camera was at a stamp."""
+"""Rigid transforms from messages, and interpolation of poses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NORM_TOLERANCE = 0.01
 
 
 class PoseLookup(NamedTuple):
-    """A rigid (4, 4) float64 transform in m, or None and the reason; reasons are few and fixed."""
+    """A rigid (4, 4) float64 transform in m, or None and one of a few fixed reasons."""
 
     matrix: Optional[np.ndarray]
     problem: str = ''
@@ -26,10 +26,10 @@ class PoseLookup(NamedTuple):
 
 def rigid_transform(translation, quaternion_xyzw) -> np.ndarray:
     """
-    Give the transform of a ROS pose or transform message.
+    Return the rigid transform of a translation and a quaternion.
 
     :param translation: x, y, z in m.
-    :param quaternion_xyzw: unit quaternion in ROS order; rounding off unit length is removed.
+    :param quaternion_xyzw: unit quaternion in ROS order; it is normalised.
     :returns: (4, 4) float64.
     :raises ValueError: naming the values, if a number is not finite or the quaternion's length is
         further than 0.01 from 1.
@@ -54,12 +54,12 @@ def rigid_transform(translation, quaternion_xyzw) -> np.ndarray:
 
 class PoseTrack:
     """
-    The newest poses of one moving thing in order of time, to be asked between their stamps.
+    The newest poses of one moving frame in order of time, interpolated between their stamps.
 
-    Not locked: where threads share a track, its owner locks it.
+    Not thread-safe: threads that share it must lock.
 
     :param max_gap_s: poses further apart than this are not interpolated, s.
-    :param capacity: most poses kept; the oldest go first.
+    :param capacity: greatest number of poses; the oldest are dropped first.
     :raises ValueError: if max_gap_s is negative or not a number, or capacity is below 2.
     """
 
@@ -75,12 +75,12 @@ class PoseTrack:
         self._poses: List[Optional[np.ndarray]] = []
 
     def __len__(self) -> int:
-        """Count the poses held."""
+        """Count the stored poses."""
         return len(self._stamps)
 
     @property
     def oldest_ns(self) -> Optional[int]:
-        """Stamp of the oldest pose held, None without poses."""
+        """Stamp of the oldest pose, None without poses."""
         return self._stamps[0] if self._stamps else None
 
     @property
@@ -90,10 +90,10 @@ class PoseTrack:
 
     def add(self, stamp_ns: int, world_from_camera: Optional[np.ndarray]) -> None:
         """
-        Take one pose; late ones find their place, one of a known stamp replaces it.
+        Insert a pose in order of time; it replaces one of the same stamp.
 
-        :param world_from_camera: rigid transform in m, (4, 4); None where the source sent an
-            invalid pose, so that nothing is interpolated across it.
+        :param world_from_camera: rigid transform in m, (4, 4); None if the source sent an invalid
+            pose, so that nothing is interpolated across it.
         :raises ValueError: if it is not (4, 4).
         """
         if world_from_camera is not None:
@@ -115,7 +115,7 @@ class PoseTrack:
 
     def at(self, stamp_ns: int) -> PoseLookup:
         """
-        Give the pose at a stamp: a pose of that stamp as it is, else between its neighbours.
+        Return the pose at a stamp, interpolated unless there is one of that stamp.
 
         Translation is interpolated linearly, rotation along the shortest arc (slerp).
         """
@@ -139,13 +139,13 @@ class PoseTrack:
         return PoseLookup(_between(before, after, share))
 
     def clear(self) -> None:
-        """Forget every pose, for when time jumped."""
+        """Drop every pose, as after a jump in time."""
         self._stamps.clear()
         self._poses.clear()
 
 
 def _between(before: np.ndarray, after: np.ndarray, share: float) -> np.ndarray:
-    """Interpolate two rigid transforms; share is 0 at before and 1 at after."""
+    """Interpolate two rigid transforms; share is 0 at before, 1 at after."""
     turn = Slerp((0.0, 1.0), Rotation.from_matrix((before[:3, :3], after[:3, :3])))
     matrix = np.eye(4)
     matrix[:3, :3] = turn(share).as_matrix()

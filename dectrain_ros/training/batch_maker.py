@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Tuple
 from dectrain_ros.depth.estimator import pooled_feature
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.frames import DepthPrediction, Frame
-from dectrain_ros.memory.rehearsal import Rehearsals
+from dectrain_ros.memory.rehearsal import RehearsalBuffer
 from dectrain_ros.memory.replay_buffer import ReplayBuffer
 from dectrain_ros.memory.samples import Rehearsal, Sample
 from dectrain_ros.memory.views import Choice, View, ViewHistory
@@ -58,7 +58,7 @@ class BatchMaker:
 
     def __init__(
         self, trainer: Trainer, views: ViewHistory, replay: ReplayBuffer[Sample],
-        rehearsals: Rehearsals, *, replay_frames: int, judged_by: str, keeps_features: bool,
+        rehearsals: RehearsalBuffer, *, replay_frames: int, judged_by: str, keeps_features: bool,
         seed: int
     ):
         """Start the random streams."""
@@ -73,7 +73,7 @@ class BatchMaker:
         """Choose what a step on a predicted frame would use, and remember the frame."""
         median_m = float(np.median(prediction.depth[::4, ::4]))
         choice = self._sources(frame, prediction, median_m)
-        self.rehearsals.follow(self._trainer.steps, self._trainer.renewals)
+        self.rehearsals.track_training(self._trainer.steps, self._trainer.renewals)
         key = pooled_feature(prediction.encoder_features)
         novelty, batch = self.replay.novelty(key), None
         if not choice.refusal:
@@ -88,9 +88,10 @@ class BatchMaker:
 
     def _batch(self, sample: Sample, key: np.ndarray) -> TrainingBatch:
         """Draw what accompanies a sample."""
-        held_out = self._trainer.guard.windows
-        replayed = self.replay.draw(self._replay_frames, self._rng, but=held_out)
-        fresh = self.replay.draw(self._trainer.guard.wanted, self._guarding_rng, but=held_out)
+        held_out = self._trainer.guard.held_out
+        replayed = self.replay.draw(self._replay_frames, self._rng, exclude=held_out)
+        fresh = self.replay.draw(
+            self._trainer.guard.fresh_wanted, self._guarding_rng, exclude=held_out)
         judges = self._judges((sample, *replayed))
         return TrainingBatch(sample, replayed, judges, fresh, self.rehearsals.draw(key))
 
@@ -115,7 +116,8 @@ class BatchMaker:
         """Choose the samples that judge a step on others."""
         if self._judged_by == 'replay':
             is_judged = self._judging_rng.random() < _JUDGED
-            return self.replay.draw(JUDGES, self._judging_rng, but=samples) if is_judged else ()
+            return (self.replay.draw(JUDGES, self._judging_rng, exclude=samples)
+                    if is_judged else ())
         return {'nothing': (), 'frame': samples[:1], 'batch': samples}[self._judged_by]
 
     def _sample(

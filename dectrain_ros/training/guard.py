@@ -1,4 +1,4 @@
-"""Whether trained weights may be handed on: held-out frames tell (ALGORITHMS.md section 11)."""
+"""Check of trained weights on held-out frames before they are used (ALGORITHMS.md section 11)."""
 
 from __future__ import annotations
 
@@ -14,28 +14,34 @@ WORSE = 'held-out loss is above that of the loaded weights'
 LOSS = 'held-out loss rose'
 DEPTH = 'held-out median depth jumped'
 SPREAD = 'held-out depth went flat'
-FAILED = 'a step broke off'
+FAILED = 'a step raised an error'
 
 
 class Tolerances(NamedTuple):
     """
-    How far weights may be from the loaded ones and from the last good version.
+    How far trained weights may be from the loaded ones and from the last good version.
 
-    worse: share by which the held-out loss may be above that of the loaded weights. loss: factor
-    by which it may rise. depth, spread: factors by which the median depth may change, and the
-    deviation of its logarithm may fall. moved: share of the weights' norm; what has moved further
-    is checked at once.
+    source_loss: share by which the held-out loss may exceed that of the loaded weights. loss:
+    factor by which it may exceed its least value. depth: factor by which the median depth may
+    change. spread: factor by which the deviation of log depth may fall. weight_change: distance
+    from the last good version, as a share of the weights' norm, beyond which weights are checked
+    at once.
     """
 
-    worse: float
+    source_loss: float
     loss: float
     depth: float
     spread: float
-    moved: float
+    weight_change: float
 
 
-class _Window(NamedTuple):
-    """A held-out sample: the loaded weights, the best good versions, and the last one on it."""
+class _HeldOut(NamedTuple):
+    """
+    A held-out sample and the readings that later weights are compared with.
+
+    source_loss: of the loaded weights. least_loss, most_spread: best of the good versions.
+    median_m: of the last good version.
+    """
 
     sample: Sample
     source_loss: float
@@ -45,29 +51,29 @@ class _Window(NamedTuple):
 
 
 class Guard:
-    """Lets every step pass: the interface, and what there is where nothing is checked."""
+    """The interface of guards; this one accepts every step unchecked."""
 
     checks = 0
     loss = math.nan             # held-out, at the last check
 
     @property
-    def windows(self) -> Tuple[Sample, ...]:
-        """Give the samples that must not be trained on."""
+    def held_out(self) -> Tuple[Sample, ...]:
+        """Samples that must not be trained on."""
         return ()
 
     @property
-    def wanted(self) -> int:
-        """How many fresh samples a check could take as windows."""
+    def fresh_wanted(self) -> int:
+        """How many fresh samples the next check can hold out."""
         return 0
 
     @property
-    def due_windows(self) -> int:
-        """How many windows the next step will be checked by, as planned; 0 without a check."""
+    def due_held_out(self) -> int:
+        """On how many held-out samples the next step will be checked; 0 if no check is due."""
         return 0
 
     @property
     def good(self) -> Optional[Snapshot]:
-        """The last good version, None where there is none; valid until the next step."""
+        """The last good version, None if there is none; valid until the next step."""
         return None
 
     def before_step(self, batch: Sequence[Sample]) -> None:
@@ -75,60 +81,61 @@ class Guard:
 
     def problem_after_step(self, fresh: Sequence[Sample], drift: float = 0.0) -> str:
         """
-        Check the weights if it is time, and take them for good if they pass.
+        Check the weights if a check is due; weights that pass become the good version.
 
-        :param fresh: samples that may become windows.
-        :param drift: of the step's outcome.
-        :returns: why they must be taken back, one of a few fixed texts, or ''.
+        :param fresh: samples that may be held out from now on.
+        :param drift: mean change of the replayed samples' log median depth, from the step.
+        :returns: why the weights must be rolled back, one of the constants of this module, or ''.
         """
         return ''
 
-    def bring_back(self) -> None:
-        """Bring the last good version back, weights and optimiser, where there is one."""
+    def restore_good(self) -> None:
+        """Restore weights and optimiser of the last good version, if there is one."""
 
-    def trust(self) -> None:
-        """Take the present weights for good unchecked, as after loading or a reset."""
+    def accept_unchecked(self) -> None:
+        """Make the present weights the good version, as after loading or a reset."""
 
 
 class HeldOutGuard(Guard):
     """
-    Checks weights by samples held out of training, and holds the last good version.
+    Checks weights on samples held out of training, and stores the last good version.
 
-    Every step is checked for how far it moved the weights, a pass over memory. Every so many
-    steps, or at once where they or the depth moved too far, samples held out are predicted. Only a
-    check that is passed makes a version good; then the oldest window gives way to a fresh one, so
-    that checks follow the robot. Until there are others, the first frame of all is the window.
+    After every step, the distance of the weights from the last good version is measured. Every
+    few steps, or at once if the weights or the depth changed too much, the held-out samples are
+    predicted and compared. Weights that pass become the good version; then a fresh sample
+    replaces the oldest held-out one, so that checks follow the robot. Until replayed samples
+    are available, the first frame of all is used.
 
-    To be used by the thread that trains; windows may be read by another.
+    Use it on the training thread; held_out may be read by another.
 
-    :param every: steps from check to check, at least 1.
-    :param count: most windows.
+    :param every: steps between checks, at least 1.
+    :param count: greatest number of held-out samples.
     """
 
     def __init__(self, step: TrainingStep, *, every: int, count: int, tolerances: Tolerances):
-        """Take the present weights for good."""
+        """Start with the present weights as the good version."""
         self._step, self._every, self._count = step, every, count
         self._tolerances = tolerances
         self._good = step.snapshot()
-        self._windows: Tuple[_Window, ...] = ()
-        self._is_makeshift = True       # the window is of a frame trained on
+        self._held_out: Tuple[_HeldOut, ...] = ()
+        self._is_makeshift = True       # the held-out sample is one that was trained on
         self._steps = 0                 # since the last check
-        self._drift = 0.0               # of replayed samples' depth at that time
+        self._drift = 0.0               # drift at that check
 
     @property
-    def windows(self) -> Tuple[Sample, ...]:
-        """Give the samples that must not be trained on."""
-        return tuple(window.sample for window in self._windows)
+    def held_out(self) -> Tuple[Sample, ...]:
+        """Samples that must not be trained on."""
+        return tuple(h.sample for h in self._held_out)
 
     @property
-    def wanted(self) -> int:
-        """How many fresh samples a check could take as windows."""
-        return max(1, self._count - len(self._windows))
+    def fresh_wanted(self) -> int:
+        """How many fresh samples the next check can hold out."""
+        return max(1, self._count - len(self._held_out))
 
     @property
-    def due_windows(self) -> int:
-        """How many windows the next step will be checked by, as planned; 0 without a check."""
-        return len(self._windows) if self._is_due else 0
+    def due_held_out(self) -> int:
+        """On how many held-out samples the next step will be checked; 0 if no check is due."""
+        return len(self._held_out) if self._is_due else 0
 
     @property
     def good(self) -> Snapshot:
@@ -140,21 +147,21 @@ class HeldOutGuard(Guard):
         return self._steps + 1 >= self._every
 
     def before_step(self, batch: Sequence[Sample]) -> None:
-        """See to it that there is a window; batch is what is to be trained on."""
-        if not self._windows:
-            self._windows = self._read(batch[:1])
+        """Hold out the first sample of the batch if none is held out yet."""
+        if not self._held_out:
+            self._held_out = self._read(batch[:1])
 
     def problem_after_step(self, fresh: Sequence[Sample], drift: float = 0.0) -> str:
         """Check the weights; see Guard."""
         self._steps += 1
-        moved = self._good.moved(self._step.parameters)
-        if not math.isfinite(moved):
+        change = self._good.relative_change(self._step.parameters)
+        if not math.isfinite(change):
             return NOT_FINITE
-        is_near = (moved <= self._tolerances.moved
+        is_near = (change <= self._tolerances.weight_change
                    and abs(drift - self._drift) <= math.log(self._tolerances.depth))
         if self._steps < self._every and is_near:
             return ''
-        readings = self._step.read(self.windows)
+        readings = self._step.read(self.held_out)
         problem = self._problem(readings)
         self.checks += 1
         if not problem:
@@ -162,50 +169,50 @@ class HeldOutGuard(Guard):
             self._drift = drift
         return problem
 
-    def bring_back(self) -> None:
-        """Bring the last good version back, weights and optimiser."""
+    def restore_good(self) -> None:
+        """Restore weights and optimiser of the last good version."""
         self._step.restore(self._good)
         self._steps = 0
 
-    def trust(self) -> None:
-        """Take the present weights for good unchecked, as after loading or a reset."""
-        self._windows = self._read(self.windows) if self._windows else ()
+    def accept_unchecked(self) -> None:
+        """Make the present weights the good version, as after loading or a reset."""
+        self._held_out = self._read(self.held_out) if self._held_out else ()
         self._good = self._step.snapshot(self._good)
         self._steps = 0
 
     def _problem(self, readings: List[Reading]) -> str:
-        """Compare with loaded and good weights; a number that is not finite is a problem too."""
-        windows, allowed = self._windows, self._tolerances
+        """Compare the readings with those of loaded and good weights; return the problem or ''."""
+        held_out, allowed = self._held_out, self._tolerances
         self.loss = sum(r.loss for r in readings) / len(readings)
-        source, least = (sum(losses) / len(windows) for losses in zip(
-            *((w.source_loss, w.least_loss) for w in windows)))
-        if not self.loss <= (1 + allowed.worse) * source:
+        source = sum(h.source_loss for h in held_out) / len(held_out)
+        least = sum(h.least_loss for h in held_out) / len(held_out)
+        if not self.loss <= (1 + allowed.source_loss) * source:
             return WORSE
         if not self.loss <= allowed.loss * least:
             return LOSS
-        shift = sum(math.log(r.median_m / w.median_m) for r, w in zip(readings, windows))
-        if not abs(shift / len(windows)) <= math.log(allowed.depth):
+        shift = sum(math.log(r.median_m / h.median_m) for r, h in zip(readings, held_out))
+        if not abs(shift / len(held_out)) <= math.log(allowed.depth):
             return DEPTH
         spread = sum(r.spread for r in readings) * allowed.spread
-        return '' if spread >= sum(w.most_spread for w in windows) else SPREAD
+        return '' if spread >= sum(h.most_spread for h in held_out) else SPREAD
 
     def _accept(self, readings: List[Reading], fresh: Sequence[Sample]) -> None:
-        """Take the present weights for good, and let fresh windows in."""
-        kept = [w._replace(least_loss=min(w.least_loss, r.loss), median_m=r.median_m,
-                           most_spread=max(w.most_spread, r.spread))
-                for w, r in zip(self._windows, readings)]
+        """Make the present weights the good version, and hold out fresh samples."""
+        kept = [h._replace(least_loss=min(h.least_loss, r.loss), median_m=r.median_m,
+                           most_spread=max(h.most_spread, r.spread))
+                for h, r in zip(self._held_out, readings)]
         if fresh:
             if self._is_makeshift or len(kept) >= self._count:
                 kept.pop(0)
             kept += self._read(fresh[:self._count - len(kept)])
             self._is_makeshift = False
-        self._windows = tuple(kept)
+        self._held_out = tuple(kept)
         self._good = self._step.snapshot(self._good)
         self._steps = 0
 
-    def _read(self, samples: Sequence[Sample]) -> Tuple[_Window, ...]:
-        """Give windows of samples as the loaded and the present weights see them."""
+    def _read(self, samples: Sequence[Sample]) -> Tuple[_HeldOut, ...]:
+        """Return held-out samples with readings of the loaded and the present weights."""
         readings = zip(self._step.read(samples, of_source=True), self._step.read(samples))
-        # Weights taken for good must pass the next check, or it would never end.
-        return tuple(_Window(sample, max(source.loss, now.loss), *now)
+        # The larger loss: unchanged good weights must pass the next check.
+        return tuple(_HeldOut(sample, max(source.loss, now.loss), *now)
                      for sample, (source, now) in zip(samples, readings))

@@ -1,4 +1,4 @@
-"""Trained weights and the optimiser's state at one moment: to come back to and compare with."""
+"""Copies of trained weights and optimiser state, to restore and to compare with."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 class Snapshot(NamedTuple):
     """
-    Weights and Adam's state in memory of their own.
+    A copy of trained parameters and of Adam's state.
 
-    state: of every parameter by its place; none where the optimiser has not moved it yet.
+    state: Adam's tensors by parameter index, without parameters that were never updated.
     """
 
     weights: Tuple[Tensor, ...]
@@ -27,7 +27,7 @@ class Snapshot(NamedTuple):
         """
         Copy the present weights and state.
 
-        :param into: an older snapshot of these parameters, no longer wanted; its memory is used.
+        :param into: an older snapshot of the same parameters to overwrite, to save an allocation.
         """
         now = cls(tuple(p.detach() for p in parameters),
                   {k: optimizer.state[p] for k, p in enumerate(parameters)
@@ -42,53 +42,49 @@ class Snapshot(NamedTuple):
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> 'Snapshot':
-        """Gather what as_arrays gave, from among others."""
+        """Return the snapshot that as_arrays wrote; other arrays are ignored."""
         weights: Dict[int, Tensor] = {}
         state: Dict[int, Dict[str, Tensor]] = {}
         for name, array in arrays.items():
-            kind, _, place = name.partition('.')
+            kind, _, index = name.partition('.')
             if kind == 'weight':
-                weights[int(place)] = torch.from_numpy(array)
+                weights[int(index)] = torch.from_numpy(array)
             elif kind == 'adam':
-                k, _, part = place.partition('.')
+                k, _, part = index.partition('.')
                 state.setdefault(int(k), {})[part] = torch.from_numpy(array)
         return cls(tuple(weights[k] for k in sorted(weights)), state)
 
     def as_arrays(self) -> Dict[str, np.ndarray]:
-        """Give weights and state as weight.PLACE and adam.PLACE.PART."""
-        found = {f'weight.{k}': _array(weight) for k, weight in enumerate(self.weights)}
+        """Return weights and state, named weight.INDEX and adam.INDEX.PART."""
+        arrays = {f'weight.{k}': _array(weight) for k, weight in enumerate(self.weights)}
         for k, state in self.state.items():
-            found.update({f'adam.{k}.{part}': _array(value) for part, value in state.items()})
-        return found
+            arrays.update({f'adam.{k}.{part}': _array(value) for part, value in state.items()})
+        return arrays
 
     @torch.no_grad()
-    def bring_back(
+    def restore(
         self, parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer
     ) -> None:
-        """Put weights and state back; the snapshot can be used again."""
+        """Copy weights and state back into parameters and optimiser."""
         torch._foreach_copy_(list(parameters), list(self.weights))
         for k, parameter in enumerate(parameters):
             if k not in self.state:
                 optimizer.state.pop(parameter, None)
                 continue
-            there = optimizer.state[parameter]
+            current = optimizer.state[parameter]
             for name, value in self.state[k].items():
-                if name not in there:       # laid out in memory as Adam would
-                    there[name] = torch.empty_like(parameter if value.dim() else value)
-                there[name].copy_(value)
+                if name not in current:     # in the memory layout that Adam itself uses
+                    current[name] = torch.empty_like(parameter if value.dim() else value)
+                current[name].copy_(value)
 
     @torch.no_grad()
-    def moved(self, parameters: Sequence[Tensor]) -> float:
-        """
-        Give how far parameters are from here, as a share of the norm they had here.
-
-        Not finite as soon as one of them is not.
-        """
-        away = _norm(torch._foreach_sub(list(parameters), list(self.weights)))
-        return away / _norm(list(self.weights)) if away else 0.0
+    def relative_change(self, parameters: Sequence[Tensor]) -> float:
+        """Return |parameters - weights| / |weights|; not finite if a parameter is not."""
+        change = _norm(torch._foreach_sub(list(parameters), list(self.weights)))
+        return change / _norm(list(self.weights)) if change else 0.0
 
     def _tensors(self) -> List[Tensor]:
-        """List every tensor, in one order for snapshots of the same parameters."""
+        """List every tensor, in the same order for all snapshots of the same parameters."""
         return [*self.weights, *(value for _, state in sorted(self.state.items())
                                  for _, value in sorted(state.items()))]
 
@@ -98,6 +94,6 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def _norm(tensors: List[Tensor]) -> float:
-    """Give the norm of all tensors as one vector."""
+    """Return the Euclidean norm of all tensors as one vector."""
     norms = torch._foreach_norm(tensors)
     return float(torch.linalg.vector_norm(torch.stack(norms)))

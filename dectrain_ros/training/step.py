@@ -208,7 +208,7 @@ class TrainingStep:
 
         Weights alone will not do: Adam's moments would remember steps that never were.
         """
-        snapshot.bring_back(self._parameters, self._optimizer)
+        snapshot.restore(self._parameters, self._optimizer)
 
     @torch.no_grad()
     def restore_source(self) -> None:

@@ -1,4 +1,4 @@
-"""How much of the machine training may take: it yields first."""
+"""Limits on the time, rate and heat of training."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from pathlib import Path
 import time
 from typing import Callable
 
-SHARE = 'limits.max_train_share holds'
-RATE = 'limits.max_steps_hz holds'
-DEPTH = 'limits.min_depth_hz holds: a frame takes too long'
-HEAT = 'limits.max_celsius holds'
+SHARE = 'limits.max_train_share is reached'
+RATE = 'limits.max_steps_hz is reached'
+DEPTH = 'limits.min_depth_hz: frames take too long'
+HEAT = 'limits.max_celsius is reached'
 
-_NEWEST = 0.2           # weight of a frame in the running mean of what one takes
-_HEAT_S = 1.0           # a temperature is good for so long
+_NEWEST = 0.2           # weight of the newest frame in the running mean of inference time
+_HEAT_S = 1.0           # time between readings of the temperature
 _ZONES = Path('/sys/class/thermal')
 
 
 class OperatingLimits:
     """
-    Says whether there is room for a training step; without limits always, without a look.
+    Decides whether the machine's limits allow a training step now.
 
-    predicted may be called by one thread, change by another, and the rest by others.
+    Thread-safe for one thread each that calls predicted, change, and the other methods.
 
-    :param max_train_share: most of the time that goes to steps, 0 to 1; 1 is no limit. A step is
-        followed by a rest that makes up for it.
-    :param max_steps_hz: most steps a second; 0 is no limit.
-    :param min_depth_hz: least rate at which frames could be predicted, by what the last ones took;
+    :param max_train_share: greatest share of time for steps, 0 to 1; 1 is no limit. Every step is
+        followed by a pause of matching length.
+    :param max_steps_hz: most steps per second; 0 is no limit.
+    :param min_depth_hz: no training while recent inference times allow less than this rate, Hz;
         0 is no limit.
-    :param max_celsius: ceiling of the hottest sensor's temperature; 0 is no limit, and there is
-        none where no sensor reports.
-    :param now_s: a clock that never jumps, s.
-    :param hottest: gives the temperature, nan where no sensor tells.
+    :param max_celsius: no training while the hottest sensor is at least this warm; 0 is no limit.
+        Without a sensor it has no effect.
+    :param now_s: a monotonic clock, s.
+    :param hottest: returns the temperature in degrees Celsius, nan without a sensor.
     """
 
     def __init__(
@@ -40,23 +40,23 @@ class OperatingLimits:
         max_celsius: float = 0.0, now_s: Callable[[], float] = time.monotonic,
         hottest: Callable[[], float] = lambda: hottest_celsius()
     ):
-        """Start rested."""
+        """Start without a pause pending."""
         self._now_s, self._hottest = now_s, hottest
         self._frame_s = math.nan
-        self._heat, self._heat_until_s = math.nan, -math.inf
+        self._celsius, self._read_again_s = math.nan, -math.inf
         self.change(max_train_share=max_train_share, max_steps_hz=max_steps_hz,
                     min_depth_hz=min_depth_hz, max_celsius=max_celsius)
 
     def change(self, *, max_train_share: float, max_steps_hz: float, min_depth_hz: float,
                max_celsius: float) -> None:
-        """Go on rested, with other limits."""
+        """Replace the limits, and end a pause that is pending."""
         self._max_train_share, self._max_steps_hz = max_train_share, max_steps_hz
         self._min_depth_hz, self._max_celsius = min_depth_hz, max_celsius
-        self._rested_s = self._next_s = -math.inf
+        self._paused_until_s = self._next_s = -math.inf
 
     def reason(self) -> str:
-        """Give which limit holds training back now, one of a few fixed texts, or ''."""
-        if self._max_train_share < 1.0 and self._now_s() < self._rested_s:
+        """Return the limit that forbids training now, one of the module's constants, or ''."""
+        if self._max_train_share < 1.0 and self._now_s() < self._paused_until_s:
             return SHARE
         if self._max_steps_hz and self._now_s() < self._next_s:
             return RATE
@@ -65,32 +65,33 @@ class OperatingLimits:
         return HEAT if self._max_celsius and self._temperature() >= self._max_celsius else ''
 
     def stepped(self, seconds: float) -> None:
-        """Take note of a step that ended now."""
+        """Account for a step that ended now and took so many seconds."""
         now_s = self._now_s()
         if self._max_train_share < 1.0:
-            rest = 1.0 / self._max_train_share - 1.0 if self._max_train_share > 0.0 else math.inf
-            self._rested_s = now_s + seconds * rest
+            share = self._max_train_share
+            pause = 1.0 / share - 1.0 if share > 0.0 else math.inf      # of the step's time
+            self._paused_until_s = now_s + seconds * pause
         if self._max_steps_hz:
             self._next_s = now_s - seconds + 1.0 / self._max_steps_hz
 
     def predicted(self, seconds: float) -> None:
-        """Take note of what a frame took."""
+        """Account for the inference time of a frame, s."""
         before = self._frame_s if math.isfinite(self._frame_s) else seconds
         self._frame_s = before + _NEWEST * (seconds - before)
 
     def _temperature(self) -> float:
-        if self._now_s() >= self._heat_until_s:
-            self._heat = self._hottest()
-            self._heat_until_s = self._now_s() + _HEAT_S
-        return self._heat
+        if self._now_s() >= self._read_again_s:
+            self._celsius = self._hottest()
+            self._read_again_s = self._now_s() + _HEAT_S
+        return self._celsius
 
 
 def hottest_celsius(zones: Path = _ZONES) -> float:
-    """Give the temperature of the hottest sensor, as Linux and Jetson tell; nan without any."""
+    """Return the hottest sensor's temperature on Linux, degrees Celsius; nan without any."""
     found = []
     for sensor in zones.glob('thermal_zone*/temp'):
         try:
             found.append(int(sensor.read_text()) / 1e3)
-        except (OSError, ValueError):       # some sensors sleep, and say so by an error
+        except (OSError, ValueError):       # a sensor that is powered down
             continue
     return max(found, default=math.nan)

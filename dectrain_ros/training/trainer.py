@@ -115,7 +115,7 @@ class Trainer:
         self._max_samples = 2 ** 31         # in a batch; less after running out of memory
         self._tried = 0                     # steps, committed or not
         self.steps = self.renewals = 0
-        found = autosave.start()
+        found = autosave.resume()
         if found:
             self._load(found.contents)
 
@@ -162,7 +162,7 @@ class Trainer:
         if not attempt.problem:
             if self._probe and self.steps % self._probe_every == 0:
                 self._probe.measure()
-            self._autosave.stepped(self.steps, self._contents)
+            self._autosave.after_step(self.steps, self._contents)
         return attempt
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -212,7 +212,7 @@ class Trainer:
 
     def close(self) -> None:
         """Save a last time, where there is a folder and something new was learnt."""
-        self._autosave.end(self._contents)
+        self._autosave.save_last(self._contents)
 
     def salvage(self) -> bool:
         """
@@ -220,7 +220,7 @@ class Trainer:
 
         To be called by another thread than the one that trains, just before the process ends.
         """
-        return self.guard.good is not None and self._autosave.end(self._contents)
+        return self.guard.good is not None and self._autosave.save_last(self._contents)
 
     def _within_memory(self, batch: TrainingBatch) -> Attempt:
         batch = replace(
@@ -269,7 +269,7 @@ class Trainer:
 
     def _take_back(self, reason: str) -> None:
         """Restore the last good version, and slow down."""
-        self.guard.bring_back()
+        self.guard.restore_good()
         self.weights.commit(self.step.parameters)
         self.recovery.rolled_back(reason)
         self.renewals += 1
@@ -296,7 +296,7 @@ class Trainer:
 
     def _trust(self) -> None:
         """Commit weights that no step led to, and take them for good."""
-        self.guard.trust()
+        self.guard.accept_unchecked()
         self.weights.commit(self.step.parameters)
         self.renewals += 1
         if self._probe:

@@ -40,11 +40,11 @@ def trial(
     :param steps: at least one.
     """
     step, before = trainer.step, trainer.step.snapshot()
-    judges = replay.draw(JUDGES, rng, but=(sample,))
+    judges = replay.draw(JUDGES, rng, exclude=(sample,))
     changes = {'frame': math.nan, 'replay': math.nan}
     try:
         for k in range(steps):
-            replayed = replay.draw(replay_frames, rng, but=(sample, *judges))
+            replayed = replay.draw(replay_frames, rng, exclude=(sample, *judges))
             measured = {'frame': (sample,), 'replay': judges} if not k else {}
             losses = {name: step.loss_of(by) for name, by in measured.items() if by}
             step.take(TrainingBatch(sample, replayed))

@@ -1,4 +1,4 @@
-"""Versions of the weights, handed from training to inference between two frames."""
+"""Transfer of new weights from the training thread to the inference thread."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ class _Commit(NamedTuple):
 
 class WeightVersions:
     """
-    The way of new weights from the training thread to the inference thread.
+    Numbered versions of the weights; version 0 is the loaded ones.
 
-    commit and adopt may run in different threads, each on its own stream: a commit is one
-    reference put in place, and adopting takes the newest. Neither waits for the device. Version 0
-    is what was loaded.
+    The training thread commits copies; the inference thread adopts the newest between two frames.
+    Both may run at the same time, each on its own CUDA stream; neither waits for the device.
 
     :param live: parameters of the network that predicts.
     """
@@ -38,9 +37,9 @@ class WeightVersions:
 
     def commit(self, trained: Sequence[Tensor]) -> int:
         """
-        Offer a copy of trained parameters to inference; give their version.
+        Publish a copy of the trained parameters and return its version.
 
-        :param trained: in the live parameters' order and shapes.
+        :param trained: in the order and shapes of the live parameters.
         """
         version = self.newest + 1
         self._newest = _Commit(version, Handover([t.detach().clone() for t in trained]))
@@ -48,9 +47,9 @@ class WeightVersions:
 
     def adopt(self) -> int:
         """
-        Let the live parameters be the newest commit, all at once; give their version.
+        Make the newest commit the live parameters and return its version.
 
-        The tensors are taken as they are: copying them would hold up a frame.
+        The tensors are not copied: that would delay a frame.
         """
         commit = self._newest
         if commit and commit.version != self._adopted:

@@ -1,4 +1,4 @@
-"""One training step at a time, on a thread of its own."""
+"""A thread that carries out one training step at a time."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _logger = logging.getLogger(__name__)
 
 class Worker:
     """
-    Runs training steps in the background; the newest waiting request wins.
+    Runs training steps on its own thread; a newer decision replaces one that still waits.
 
-    Every submitted decision is reported exactly once: on the worker's thread if its turn came,
-    else on the thread that submitted the newer one or closed the worker.
+    The outcome of every submitted decision is reported exactly once: on the worker's thread if the
+    decision was carried out, else on the thread that replaced it or closed the worker.
 
-    :param step: carries out one decision; what it raises becomes the outcome, and is logged the
-        first time it is of its kind.
-    :param done: takes every outcome.
-    :param begin: called first of all on the thread.
+    :param step: carries out one decision. An exception becomes the outcome of the step; the first
+        of every type is logged.
+    :param done: called with every outcome.
+    :param begin: called once, before anything else, on the worker's thread.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Worker:
         self._waiting: Optional[Decision] = None
         self._tasks: Deque[Tuple[Callable[[], Any], Future]] = deque()
         self._closed = False
-        self._version = 0               # of the newest outcome, for requests never carried out
+        self._version = 0               # weight version for outcomes of decisions not carried out
         self._logged: Set[type] = set()
         self._thread = threading.Thread(target=self._run, name='training', daemon=True)
         self._thread.start()
 
     def submit(self, decision: Decision) -> None:
-        """Ask for a step, without waiting for it."""
+        """Request a step and return at once."""
         with self._condition:
             if self._closed:
                 dropped, reason = decision, CLOSED
@@ -60,9 +60,9 @@ class Worker:
 
     def call(self, task: Callable[[], Any]) -> Future:
         """
-        Have a task run on the thread, after the step in flight and before any other.
+        Run a task on the worker's thread, after the current step and before any other.
 
-        :returns: its result to come; cancelled where the worker is closed first.
+        :returns: future of the task's result; cancelled if the worker is closed first.
         """
         future: Future = Future()
         with self._condition:
@@ -75,9 +75,10 @@ class Worker:
 
     def close(self, timeout_s: float = 1.5) -> bool:
         """
-        Give up the waiting request and wait for the step in flight.
+        Drop the waiting decision, then wait for the current step to end.
 
-        :returns: whether the thread ended in time; a longer step ends with the process.
+        :returns: whether the thread ended in time; it is a daemon thread, so a longer step ends
+            with the process.
         """
         with self._condition:
             self._closed = True
@@ -110,12 +111,12 @@ class Worker:
                 self._report(self._result(decision))
 
     def _result(self, decision: Decision) -> StepResult:
-        """Give the outcome of carrying out a decision."""
+        """Carry out a decision and return the outcome."""
         try:
             result = self._step(decision)
             self._version = result.weight_version
             return result
-        except Exception as error:      # a failed step must not end training for good
+        except Exception as error:      # training must go on after a failed step
             if type(error) not in self._logged:
                 self._logged.add(type(error))
                 _logger.exception('the training step for stamp %d failed', decision.stamp_ns)
@@ -127,11 +128,11 @@ class Worker:
         try:
             self._done(result)
         except Exception:
-            _logger.exception('the outcome for stamp %d was not taken', result.stamp_ns)
+            _logger.exception('the outcome for stamp %d could not be reported', result.stamp_ns)
 
 
 def _carry_out(task: Callable[[], Any], future: Future) -> None:
-    """Run a task, unless who asked for it gave up, and hand on what it gives or raises."""
+    """Run a task unless its future was cancelled, and set its result or exception."""
     if not future.set_running_or_notify_cancel():
         return
     try:

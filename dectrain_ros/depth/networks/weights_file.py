@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Mapping
 
-from dectrain_ros.checkpoints.files import whole_or_not_at_all, write_json
+from dectrain_ros.checkpoints.files import atomic_write, write_json
 from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard
 from safetensors.torch import save_file
 from torch import nn, Tensor
@@ -56,5 +56,5 @@ def save_network(path: Path, network: DepthNetwork, story: Mapping) -> None:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file so that it is there whole or not at all."""
     whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    with whole_or_not_at_all(path) as partial:
+    with atomic_write(path) as partial:
         save_file(whole, str(partial))

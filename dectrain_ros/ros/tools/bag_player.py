@@ -1,4 +1,4 @@
-"""Plays a recording's camera and poses onto topics, as raw bytes."""
+"""Play the camera and pose topics of a bag, and /clock."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-_SETTLE_S = 0.5         # the two ends of a topic match one after the other; only one is seen here
+_SETTLE_S = 0.5         # the remote end of a topic may match later than this one
 
 
 class Play(NamedTuple):
     """
     How a bag is played.
 
-    rate: times the recorded speed; 0 plays the next image once depth of the one before arrived,
-    or depth_timeout_s passed. await_training: at rate 0, the next image also waits until the depth
-    node has trained on the one before, or reported that it does not. loops: times through the bag,
-    0 for ever. start_s: where every loop starts, s into the bag. ground_truth: play true depth
-    too. wait_s: longest wait for subscribers, s; 0 starts at once. listener: a node that must be
-    there first, all that it listens to published, and its topic `ready` advertised, so that it
-    misses nothing; '' if there is none.
+    rate: factor of the recorded speed; 0 plays the next image when the depth of the previous one
+    has arrived or depth_timeout_s has passed. await_training: at rate 0, the next image also waits
+    until the depth node has trained on the previous one, or reported that it does not. loops:
+    number of times to play, 0 for ever. start_s: where every loop starts, s into the bag.
+    ground_truth: whether to play true depth. wait_s: longest wait for subscribers, s; 0 starts at
+    once. listener: name of a node to wait for, until all its topics are published and it
+    advertises `ready`, so that it misses nothing; '' for none.
     """
 
     rate: float = 1.0
@@ -55,11 +55,11 @@ class Play(NamedTuple):
 
 class BagPlayer(Node):
     """
-    Publishes a bag's image, camera_info and pose topics under their recorded names, and /clock.
+    Publishes a bag's image, camera_info and pose topics by their recorded names, and /clock.
 
-    The service ~/pause (std_srvs/SetBool) holds it and lets it go on; /clock stands still then.
+    The service ~/pause (std_srvs/SetBool) pauses and resumes; /clock stops during a pause.
 
-    :param ended: called on the player's thread when the bag is over or nobody listened.
+    :param ended: called on the player's thread after the last message, or without subscribers.
     :param ros: rclpy.node.Node's keyword arguments.
     :raises ValueError: if a message type is not installed, play is out of range, or the bag's
         poses are transforms.
@@ -74,9 +74,9 @@ class BagPlayer(Node):
         if play.start_s * 1e9 >= bag.duration_ns:
             raise ValueError(f'start {play.start_s} s is not in {bag.path}, which lasts '
                              f'{bag.duration_ns * 1e-9:.1f} s')
-        self.problem = ''               # why it ended without playing the bag
-        self.images = 0                 # played
-        self.without_depth = 0          # of these, those whose depth did not come in time
+        self.problem = ''               # why the bag was not played
+        self.images = 0                 # number played
+        self.without_depth = 0          # number whose depth did not arrive in time
         self._bag, self._play, self._ended = bag, play, ended
         self._topics = [*bag.topics[:3], *(filter(None, bag.topics[3:4]) if play.ground_truth
                                            else ())]
@@ -98,7 +98,7 @@ class BagPlayer(Node):
         self._thread.start()
 
     def _latch(self, topics: Sequence[str]) -> List[Publisher]:
-        """Publish what never changes for whoever comes; where TF is not installed nobody will."""
+        """Publish fixed transforms, latched; skip them if tf2_msgs is not installed."""
         if not topics or importlib.util.find_spec('tf2_msgs') is None:
             return []
         publishers = {topic: self.create_publisher(message_type(TRANSFORMS), topic, _LATCHED)
@@ -108,7 +108,7 @@ class BagPlayer(Node):
         return list(publishers.values())
 
     def close(self) -> bool:
-        """Stop playing; returns whether it did in time."""
+        """Stop playing; return whether the thread ended in time."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -116,8 +116,8 @@ class BagPlayer(Node):
         return not self._thread.is_alive()
 
     @property
-    def _over(self) -> bool:
-        """Whether all is coming to its end; what fails then is no problem."""
+    def _is_ending(self) -> bool:
+        """Whether the node is shutting down; errors are then expected."""
         return self._stopped or not self.context.ok()
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -135,55 +135,56 @@ class BagPlayer(Node):
 
     def _run(self) -> None:
         try:
-            if self._found_subscribers():
+            if self._wait_for_subscribers():
                 loops = self._play.loops
                 for loop in range(loops) if loops else itertools.count():
                     self._once(f'loop {loop + 1}' + (f' of {loops}' if loops else ''))
-                    if self._over:
+                    if self._is_ending:
                         return
-                self._say_what_was_played()
+                self._log_played()
         except Exception as error:
-            if not self._over:
+            if not self._is_ending:
                 self.problem = f'playing failed: {type(error).__name__}: {error}'
                 self.get_logger().error(self.problem)
         finally:
             self._ended()
 
-    def _found_subscribers(self) -> bool:
-        """Wait until somebody listens to every topic, and all that is waited for is there."""
+    def _wait_for_subscribers(self) -> bool:
+        """Wait for subscribers and the listener; return whether to start playing."""
         if not self._play.wait_s:
             return True
         until_s = time.monotonic() + self._play.wait_s
         missing = 'known'
         while not self._wait(lambda: False, 0.05):
             before, missing = missing, self._missing()
-            if not missing and not before:      # twice, as topics become known one by one
+            if not missing and not before:      # twice: topics are discovered one by one
                 return not self._wait(lambda: False, _SETTLE_S)
             if time.monotonic() > until_s:
-                self.problem = f'nobody {missing} in {self._play.wait_s:g} s'
+                self.problem = f'no node {missing} in {self._play.wait_s:g} s'
                 self.get_logger().error(
-                    f'{self.problem}: start the node first, or remap its topics')
+                    f'{self.problem}: start it first, or remap its topics')
                 break
         return False
 
     def _missing(self) -> str:
-        """Return what nobody does yet; '' if playing can start."""
-        unheard = [topic for topic, publisher in self._players.items()
-                   if not publisher.get_subscription_count()]
-        if unheard:
-            return f'subscribed to {", ".join(unheard)}'
-        heard = self._heard_by(self._play.listener) if self._play.listener else []
-        if self._play.listener and not heard:
-            return f'is {self._play.listener} and listens'
-        unsaid = [topic for topic in (*self._awaited, *heard) if not self.count_publishers(topic)]
-        if unsaid:
-            return f'published {", ".join(unsaid)}'
-        # That it is published does not say that it is heard: discovery may take a second.
+        """Return what no node does yet, as text; '' if playing can start."""
+        unsubscribed = [topic for topic, publisher in self._players.items()
+                        if not publisher.get_subscription_count()]
+        if unsubscribed:
+            return f'subscribed to {", ".join(unsubscribed)}'
+        subscribed = self._topics_of(self._play.listener) if self._play.listener else []
+        if self._play.listener and not subscribed:
+            return f'named {self._play.listener} subscribed'
+        unpublished = [topic for topic in (*self._awaited, *subscribed)
+                       if not self.count_publishers(topic)]
+        if unpublished:
+            return f'published {", ".join(unpublished)}'
+        # The listener advertises this once it receives all topics: discovery may take a second.
         ready = f'{self._play.listener}/{READY}'
-        return f'advertised {ready}' if heard and not self.count_publishers(ready) else ''
+        return f'advertised {ready}' if subscribed and not self.count_publishers(ready) else ''
 
-    def _heard_by(self, listener: str) -> List[str]:
-        """List the topics a node of this namespace listens to; [] if it is not there."""
+    def _topics_of(self, listener: str) -> List[str]:
+        """List the topics a node of this namespace subscribes to; [] if there is no such node."""
         try:
             found = self.get_subscriber_names_and_types_by_node(listener, self.get_namespace())
         except NodeNameNonExistentError:
@@ -191,7 +192,7 @@ class BagPlayer(Node):
         return [topic for topic, _ in found]
 
     def _once(self, title: str) -> None:
-        """Play the bag from where it starts to its end."""
+        """Play the bag once, from start_s to its end."""
         recorded = playlist(self._bag, self._topics, start_s=self._play.start_s,
                             hold=self._play.rate == 0)
         start_s, first_ns = time.monotonic(), None
@@ -202,7 +203,7 @@ class BagPlayer(Node):
                     due_s = start_s + (message.stamp_ns - first_ns) * 1e-9 / self._play.rate
                     self._wait(lambda: False, due_s - time.monotonic())
                 start_s += self._pause()
-                if self._over:
+                if self._is_ending:
                     return
                 self._clock_publisher.publish(
                     Clock(clock=messages.stamp_from_ns(message.stamp_ns)))
@@ -213,7 +214,7 @@ class BagPlayer(Node):
                     progress.advance()
 
     def _pause(self) -> float:
-        """Wait while paused; gives how long that was, s."""
+        """Wait while paused; return the duration, s."""
         started_s = time.monotonic()
         with self._changed:
             self._changed.wait_for(lambda: self._stopped or not self._paused)
@@ -230,11 +231,11 @@ class BagPlayer(Node):
                 f'{timeout_s:g} s ({self.without_depth} so far)')
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait for something at most so long; true if it came about or playing was stopped."""
+        """Wait for a condition or a stop; return false after the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._stopped or done(), max(0.0, timeout_s))
 
-    def _say_what_was_played(self) -> None:
+    def _log_played(self) -> None:
         lost = f', {self.without_depth} without depth' if self._play.rate == 0 else ''
         self.get_logger().info(f'played {self.images} images{lost}')
 
@@ -251,26 +252,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('bag_player', description=__doc__)
     default = Play()
     parser.add_argument('bag', help='rosbag2 folder, .mcap or .db3 file')
-    parser.add_argument('--rate', type=float, default=default.rate, help='times the recorded '
-                        'speed; 0: every image as soon as depth of the one before arrived')
+    parser.add_argument('--rate', type=float, default=default.rate, help='factor of the '
+                        'recorded speed; 0: play an image when the depth of the previous one has '
+                        'arrived')
     parser.add_argument('--await-training', action='store_true', help='with --rate 0: wait until '
                         'the nodes have trained on each image, or decided not to')
     parser.add_argument('--loop', type=int, default=default.loops,
-                        help='times through the bag; 0: for ever')
+                        help='number of times to play; 0: for ever')
     parser.add_argument('--start', type=float, default=default.start_s,
                         help='where to start, s into the bag')
-    parser.add_argument('--ground-truth', action='store_true', help='play true depth too')
+    parser.add_argument('--ground-truth', action='store_true', help='play true depth, too')
     parser.add_argument('--wait', type=float, default=default.wait_s,
                         help='longest wait for subscribers, s; 0: none')
-    parser.add_argument('--listener', default=default.listener, metavar='NODE', help='start once '
-                        'this node is there, too, all that it listens to is published, and it '
-                        f'advertises NODE/{READY}')
+    parser.add_argument('--listener', default=default.listener, metavar='NODE', help='wait for '
+                        'this node, until all its topics are published and it advertises '
+                        f'NODE/{READY}')
     add_topics(parser)
     return parser
 
 
 def main(args: Optional[List[str]] = None) -> int:
-    """Play a bag; returns the exit status."""
+    """Play a bag and return the exit status."""
     options = _parser().parse_args(remove_ros_args(sys.argv if args is None else args)[1:])
     made: List[BagPlayer] = []
 

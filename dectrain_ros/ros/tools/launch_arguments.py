@@ -1,4 +1,4 @@
-"""What the launch files take and what they start, in plain values: they turn it into actions."""
+"""Arguments of the launch files, and the processes to start, without the launch package."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _TYPES = {'sensor_msgs/msg/Image': 'raw', 'sensor_msgs/msg/CompressedImage': 'co
           'geometry_msgs/msg/PoseStamped': 'pose', 'nav_msgs/msg/Odometry': 'odometry',
           'geometry_msgs/msg/PoseWithCovarianceStamped': 'pose_with_covariance',
           TRANSFORMS: 'tf'}
-_OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # as ros2 launch itself adds them
+_OF_LAUNCH = ('launch-prefix', 'launch-prefix-filter')      # added by ros2 launch itself
 _VALUES = {'depth.threads': int, 'autostart': lambda text: text == 'true',     # else str
            'checkpoints.resume': lambda text: text == 'true'}
-_TELLS_READY = ('debug', 'info')    # a player that does not wait itself is started by that line
+_LOGS_READY = ('debug', 'info')     # levels at which the depth node's `ready` line is logged
 _COMPRESSED = '/compressed'
 _TRUTH = ('true', 'false', 'True', 'False')
 
 
 class Argument(NamedTuple):
-    """One argument of a launch file; without choices any text is let pass."""
+    """One argument of a launch file; without choices it may have any text."""
 
     name: str
     default: str
@@ -40,7 +40,7 @@ class Argument(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """Where the depth node's input comes from; an empty type is left to the parameter file."""
+    """Topics and types of the depth node's input; the parameter file sets an empty type."""
 
     image: str
     camera_info: str
@@ -50,7 +50,7 @@ class Stream(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One process to start: an executable of this package, or else a program."""
+    """A process to start: an executable of this package, or another program."""
 
     executable: str
     arguments: List[str]
@@ -58,88 +58,89 @@ class Command(NamedTuple):
 
 
 STREAM = (
-    Argument('image', '', 'Topic of the image; else as in the bag, or image.'),
-    Argument('camera_info', '', 'Topic of its calibration; else likewise.'),
-    Argument('pose', '', 'Topic of the pose; else likewise. Not used where pose_source is tf.'),
-    Argument('image_transport', '', 'Type of the image topic: Image or CompressedImage; of '
-             'image:=NAME, compressed takes NAME/compressed.',
+    Argument('image', '', 'Image topic; empty: that of the bag, else image.'),
+    Argument('camera_info', '', 'CameraInfo topic; empty: that of the bag, else camera_info.'),
+    Argument('pose', '', 'Pose topic; empty: that of the bag, else pose. Unused with '
+             'pose_source:=tf.'),
+    Argument('image_transport', '', 'Type of the image topic: raw (Image) or compressed '
+             '(CompressedImage; image:=NAME then reads NAME/compressed).',
              ('', 'raw', 'compressed')),
     Argument('pose_source', '', 'Type of the pose topic, or tf.', _CHOICES['pose.source']))
 
 OF_A_CAMERA = (
     Argument('network', '', 'Depth network.', _CHOICES['depth.network']),
     Argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
-             'depth.pth.'),
+             'depth.pth; empty: as in params_file.'),
     Argument('policy', '', 'When to train: never, always, periodic:K, random:P, pattern:1100, '
              'dectrain, paced, budget:B.'),
     Argument('log_level', 'info', 'Least severity that is logged.',
              ('debug', 'info', 'warn', 'error', 'fatal')),
-    Argument('autostart', '', 'Configure and activate the nodes when they start; else they wait '
-             'for lifecycle transitions.', ('', *_TRUTH)),
-    Argument('checkpoints', 'auto', 'Folder of checkpoints, with a sub-folder a namespace; auto: '
-             "that of the parameters' file, else ~/.ros/dectrain_ros, but none for a bag."),
-    Argument('resume', '', 'Start with the newest checkpoint of that folder, where there is one.',
+    Argument('autostart', '', 'Configure and activate the nodes at start; false: wait for '
+             'lifecycle transitions.', ('', *_TRUTH)),
+    Argument('checkpoints', 'auto', 'Folder of checkpoints, with a sub-folder per namespace; '
+             'auto: that of params_file, else ~/.ros/dectrain_ros, but none for a bag.'),
+    Argument('resume', '', 'Start from the newest checkpoint of that folder, if there is one.',
              ('', *_TRUTH)),
     Argument('threads', '', 'CPU threads of the depth node; 0: all but one, at most 8.'),
-    Argument('body_frame', '', "Frame the pose topic's poses are of, where its messages do not "
+    Argument('body_frame', '', 'Frame whose poses the pose topic has, if its messages do not '
              'name it.'),
-    Argument('extrinsic', '', 'Place of the camera on the frame the poses are of: x y z (m) and '
+    Argument('extrinsic', '', 'Pose of the camera in the frame of the poses: x y z (m) and '
              'qx qy qz qw, in quotes.'),
-    Argument('respawn_decision', 'true', 'Start the decision node again where it dies; depth goes '
-             'on meanwhile, and without it.', _TRUTH),
-    Argument('respawn_depth', 'true', 'Start the depth node again where it dies; else it alone '
-             'ends. It goes on from its newest checkpoint where resume:=true.', _TRUTH),
-    Argument('respawn_delay', '2.0', 'Time until a node that died is started again, s.'))
+    Argument('respawn_decision', 'true', 'Restart the decision node if it dies; depth continues '
+             'in either case.', _TRUTH),
+    Argument('respawn_depth', 'true', 'Restart the depth node if it dies, from its newest '
+             'checkpoint if resume:=true; the other nodes continue in either case.', _TRUTH),
+    Argument('respawn_delay', '2.0', 'Time until a node that died is restarted, s.'))
 
 OF_A_BAG = (
-    Argument('bag', '', 'A recording to play; all ends when it has been played.'),
-    Argument('player', 'auto', 'Who plays it: rosbag2, ours (bag_player), or auto: rosbag2 where '
-             'it is installed and can do what is asked.', ('auto', 'rosbag2', 'ours')),
-    Argument('rate', '1.0', 'Times the recorded speed; 0: next image once depth arrived (ours).'),
-    Argument('loop', '1', 'Times through the bag; 0: for ever. Several times: ours.'),
-    Argument('start', '0.0', 'Where to start, s into the bag; later than 0: ours.'),
-    Argument('evaluate', 'false', 'Write the report of an evaluation when the bag has been played '
+    Argument('bag', '', 'Bag to play; the launch ends with it.'),
+    Argument('player', 'auto', 'Player: rosbag2, ours (bag_player), or auto: rosbag2 if it is '
+             'installed and supports the arguments.', ('auto', 'rosbag2', 'ours')),
+    Argument('rate', '1.0', 'Factor of the recorded speed; 0: as fast as depth arrives (ours).'),
+    Argument('loop', '1', 'Number of times to play the bag; 0: for ever. More than 1: ours.'),
+    Argument('start', '0.0', 'Where to start, s into the bag; above 0: ours.'),
+    Argument('evaluate', 'false', 'Evaluate the nodes on the bag and write a report at its end '
              '(ours).', _TRUTH),
     Argument('out', 'out/live', 'Folder of the report.'))
 
 
 def params_file(share: str) -> Argument:
-    """Return the argument that names the parameters' file; share is the package's."""
+    """Return the argument for the parameter file; share: share folder of the package."""
     return Argument(
         'params_file', os.path.join(share, 'config', 'dectrain.yaml'),
-        'Parameters of both nodes; beside the default: jetson.yaml and cpu.yaml.')
+        'Parameter file of both nodes; in the same folder: jetson.yaml and cpu.yaml.')
 
 
 def online_depth(share: str) -> List[Argument]:
-    """List what online_depth.launch.py takes; an empty one leaves what the file says."""
+    """List the arguments of online_depth.launch.py; the parameter file sets empty ones."""
     return [
         *STREAM, params_file(share), Argument('namespace', '', 'Namespace of the nodes.'),
         *OF_A_CAMERA,
-        Argument('use_sim_time', 'auto', 'Whether nodes follow /clock; auto: where a bag plays.',
+        Argument('use_sim_time', 'auto', 'Whether nodes use /clock; auto: if a bag is played.',
                  ('auto', *_TRUTH)),
         *OF_A_BAG,
         Argument('rviz', 'false', 'Show image, depth and points in RViz.', _TRUTH),
-        Argument('rviz_frame', '', "Fixed frame of RViz; else the images' of the bag, or map.")]
+        Argument('rviz_frame', '', "Fixed frame of RViz; empty: the bag images', or map.")]
 
 
 def two_cameras(share: str) -> List[Argument]:
-    """List what two_cameras.launch.py takes; topics are relative to each camera's namespace."""
+    """List the arguments of two_cameras.launch.py; topics are relative to the namespaces."""
     return [
-        Argument('first', 'left', 'Namespace of one camera, its nodes and topics.'),
-        Argument('second', 'right', 'Namespace of the other.'),
+        Argument('first', 'left', 'Namespace of one camera, with its nodes and topics.'),
+        Argument('second', 'right', 'Namespace of the other camera.'),
         *STREAM, params_file(share), *OF_A_CAMERA,
-        Argument('use_sim_time', 'false', 'Whether nodes follow /clock.', _TRUTH)]
+        Argument('use_sim_time', 'false', 'Whether nodes use /clock.', _TRUTH)]
 
 
-def refuse_unknown(said: Iterable[str], known: Sequence[Argument]) -> None:
+def refuse_unknown(given: Iterable[str], known: Sequence[Argument]) -> None:
     """
-    Refuse arguments that there are not, as `ros2 launch` lets any pass.
+    Raise ValueError for an unknown argument, which `ros2 launch` would ignore.
 
-    :param said: the command line's, name:=value.
-    :raises ValueError: naming one, and what was probably meant.
+    :param given: arguments of the command line, name:=value.
+    :raises ValueError: with the argument, and similar names.
     """
     names = [argument.name for argument in known]
-    for name in (text.partition(':=')[0] for text in said):
+    for name in (text.partition(':=')[0] for text in given):
         if name not in names and name not in _OF_LAUNCH:
             close = difflib.get_close_matches(name, names, n=2)
             hint = f'did you mean {" or ".join(close)}?' if close else (
@@ -147,17 +148,17 @@ def refuse_unknown(said: Iterable[str], known: Sequence[Argument]) -> None:
             raise ValueError(f'there is no argument {name!r}: {hint}')
 
 
-def with_plain_truth(given: Mapping[str, str]) -> Dict[str, str]:
-    """Return the arguments with True and False, as Python writes them, in lower case."""
+def with_lower_case_booleans(given: Mapping[str, str]) -> Dict[str, str]:
+    """Return the arguments with True and False in lower case."""
     return {name: text.lower() if text in _TRUTH else text for name, text in given.items()}
 
 
 def refuse_unusable(given: Mapping[str, str]) -> None:
     """
-    Refuse values that would only fail when nodes are running.
+    Raise ValueError for values that would fail only when the nodes are running.
 
     :param given: every argument of online_depth.launch.py.
-    :raises ValueError: naming argument, value and what it must be.
+    :raises ValueError: with argument, value and what it must be.
     """
     for name in ('bag', 'params_file', 'weights'):
         if given[name] and not os.path.exists(given[name]):
@@ -178,11 +179,11 @@ def refuse_unusable(given: Mapping[str, str]) -> None:
 
 def stream_of(given: Mapping[str, str]) -> Stream:
     """
-    Return where input comes from; what was not said are the usual names, or what the bag holds.
+    Return the topics of the input; empty arguments get those of the bag, or default names.
 
-    :param given: the arguments.
+    :param given: every argument.
     :raises BagError: if the bag cannot be read, or lacks a topic.
-    :raises ValueError: if the bag's poses are not of the pose_source that was said.
+    :raises ValueError: if the bag has no poses of the given pose_source.
     """
     wanted = Stream(*(given[name] for name in Stream._fields))
     if not given.get('bag'):
@@ -200,10 +201,10 @@ def stream_of(given: Mapping[str, str]) -> Stream:
 
 
 def parameters(given: Mapping[str, str], stream: Stream) -> Dict[str, Dict[str, Value]]:
-    """Return what the arguments set of each node's parameters, by node and parameter."""
+    """Return the parameters that the arguments set, by node and parameter name."""
     both = {'autostart': given['autostart'], 'checkpoints.folder': _checkpoints(given),
             'checkpoints.resume': given['resume']}
-    said = {
+    arguments = {
         'depth_node': {
             **both, 'depth.network': given['network'], 'depth.weights': given['weights'],
             'depth.threads': given['threads'], 'pose.source': stream.pose_source,
@@ -211,11 +212,11 @@ def parameters(given: Mapping[str, str], stream: Stream) -> Dict[str, Dict[str, 
             'image.transport': stream.image_transport},
         'decision_node': {**both, 'decision.policy': given['policy']}}
     return {node: {name: _VALUES.get(name, str)(text) for name, text in values.items() if text}
-            for node, values in said.items()}
+            for node, values in arguments.items()}
 
 
 def _checkpoints(given: Mapping[str, str]) -> str:
-    """Return the folder of checkpoints; '' where the parameters' file decides."""
+    """Return the folder of checkpoints; '' leaves it to the parameter file."""
     if given['checkpoints'] != 'auto':
         return os.path.expanduser(given['checkpoints'])
     if given['bag'] or given['params_file'] and _sets_checkpoints(given['params_file']):
@@ -225,7 +226,7 @@ def _checkpoints(given: Mapping[str, str]) -> str:
 
 
 def _sets_checkpoints(path: str) -> bool:
-    """Return whether a parameters' file names a folder of checkpoints."""
+    """Return whether a parameter file sets a folder of checkpoints."""
     with open(path) as file:
         nodes = yaml.safe_load(file) or {}
     return any(_folder_in(node) for node in nodes.values())
@@ -242,16 +243,16 @@ def _folder_in(tree: Any) -> bool:
 
 def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Command:
     """
-    Return how the bag is played.
+    Return the command that plays the bag.
 
-    :raises ValueError: if rosbag2 is asked for and not installed, or cannot do what is asked.
+    :raises ValueError: if player:=rosbag2, but it is not installed or lacks a feature.
     """
     only_ours = _only_ours(given)
     wants = given['player']
     if wants == 'rosbag2' and (only_ours or not has_rosbag2):
         reason = f'cannot do {only_ours}' if only_ours else (
             'is not installed: install ros-$ROS_DISTRO-rosbag2')
-        raise ValueError(f'player:=rosbag2 {reason}; or say player:=ours')
+        raise ValueError(f'player:=rosbag2 {reason}; or use player:=ours')
     if wants == 'ours' or only_ours or not has_rosbag2:
         awaited = ['--listener', LISTENER] if given['evaluate'] == 'true' else []
         return Command('bag_player', [
@@ -266,7 +267,7 @@ def player(given: Mapping[str, str], stream: Stream, has_rosbag2: bool) -> Comma
 
 
 def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
-    """Return how the nodes are evaluated, if they are."""
+    """Return the command that evaluates the nodes, None without evaluate:=true."""
     if given['evaluate'] != 'true':
         return None
     return Command('live_evaluation', [
@@ -274,21 +275,21 @@ def evaluation(given: Mapping[str, str], stream: Stream) -> Optional[Command]:
 
 
 def fixed_frame(given: Mapping[str, str], stream: Stream) -> str:
-    """Return the frame in which RViz shows points: that of the bag's images unless it is given."""
+    """Return the fixed frame of RViz: the argument, else that of the bag's images, else map."""
     if given['rviz_frame'] or not given['bag']:
         return given['rviz_frame'] or 'map'
     return next(Bag(given['bag'], Topics(*stream[:3]), pose=None).frames(count=1)).frame.frame_id
 
 
 def _only_ours(given: Mapping[str, str]) -> str:
-    """Name what is asked for that rosbag2 cannot do; '' if it can do all."""
+    """Return an argument that rosbag2 does not support, '' without one."""
     if given['evaluate'] == 'true':
         return 'evaluate:=true'
     if not float(given['rate']):
         return 'rate:=0'
-    if float(given['start']):       # latched messages of before may be left out
+    if float(given['start']):       # rosbag2 may skip earlier latched messages
         return f'start:={given["start"]}'
-    if given['log_level'] not in _TELLS_READY:
+    if given['log_level'] not in _LOGS_READY:
         return f'log_level:={given["log_level"]}'
     return f'loop:={given["loop"]}' if given['loop'] not in ('0', '1') else ''
 
@@ -305,7 +306,7 @@ def _is_at_least_0(text: str, kind: type) -> bool:
 
 
 class _PosedBag(Bag):
-    """A bag of which only those pose topics are seen that pose_source can read; '' reads all."""
+    """A bag restricted to the pose topics that fit pose_source; '' fits all."""
 
     def __init__(self, path, topics: Topics, pose_source: str):
         self._source, self._asked = pose_source, topics.pose
@@ -315,20 +316,20 @@ class _PosedBag(Bag):
         listed = super()._list()
         poses = {name: _TYPES[topic.msgtype] for name, topic in listed.items()
                  if _TYPES.get(topic.msgtype) in _CHOICES['pose.source'] and not is_static(name)}
-        # Nodes hear of transforms on /tf alone.
+        # Nodes subscribe to transforms on /tf only.
         fitting = {name for name, source in poses.items() if self._source in ('', source)
                    and (self._source != 'tf' or name == '/tf')}
         if self._asked in poses and self._asked not in fitting:
             problem = f'is not the type of pose:={self._asked}'
         elif self._source and not self._asked and not fitting:
-            problem = 'is the type of none'
+            problem = 'is the type of no pose topic'
         else:
             return {name: t for name, t in listed.items() if name not in poses or name in fitting}
         has = ', '.join(f'{name} ({source})' for name, source in sorted(poses.items()))
         raise ValueError(
             f'pose_source:={self._source} {problem}; poses of {self.path}: {has or "none"}; '
-            'say pose:=TOPIC of one of them, and no other pose_source')
+            'set pose:=TOPIC to one of them, with its pose_source or none')
 
 
 class _NoGain(GainPredictor):
-    """Stands for a predictor of gain where only a policy's name is in question."""
+    """A predictor of gain for checking the name of a policy only."""

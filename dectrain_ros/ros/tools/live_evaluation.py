@@ -86,7 +86,7 @@ def _check_folder(path: Path) -> None:
     """Refuse a folder that cannot be written, before the bag is played for it."""
     existing = next(p for p in (path, *path.absolute().parents) if p.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f'--out {path}: {existing} is no folder one can write to; name another')
+        raise ValueError(f'--out {path}: {existing} is not a writable folder; name another')
 
 
 def _write(waiting: _Waiting, options) -> None:

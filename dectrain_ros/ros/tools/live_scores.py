@@ -90,7 +90,7 @@ class LiveEvaluation(Node):
         By then every topic has a publisher, and the nodes have answered with their parameters.
         """
         self._unheard = [heard for heard in self._unheard if not self._publishers_of(heard)]
-        if not self._unheard and self._settings.complete:
+        if not self._unheard and self._settings.is_complete:
             self._looking.cancel()
             self.create_publisher(Empty, f'~/{READY}', 1)
 
@@ -131,7 +131,7 @@ class LiveEvaluation(Node):
         here = self.get_namespace()
         present = {name for name, where in self.get_node_names_and_namespaces() if where == here}
         gone = [name for name in (_DEPTH_NODE, _DECISION_NODE) if name not in present]
-        if not gone or not self._settings.complete:
+        if not gone or not self._settings.is_complete:
             return ''
         return f'{" and ".join(gone)} ended while the bag was played: its log says why'
 

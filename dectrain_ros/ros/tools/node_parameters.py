@@ -16,14 +16,14 @@ _EVERY_S = 0.5
 
 class Settings:
     """
-    The parameters of running nodes, each asked for once the node is there.
+    Reads the parameters of other nodes as soon as they are available.
 
-    :param node: asks for them, and must be spun.
-    :param others: names of the nodes to ask, in its namespace.
+    :param node: the node that calls the services; it must be spun.
+    :param others: names of the nodes to read, in the same namespace.
     """
 
     def __init__(self, node: Node, others: Sequence[str]):
-        """Look for the nodes now and then."""
+        """Start a timer that calls the services."""
         self._values: Dict[str, Dict[str, Any]] = {}            # of the nodes that answered
         self._lists = {other: node.create_client(ListParameters, f'{other}/list_parameters')
                        for other in others}
@@ -32,7 +32,7 @@ class Settings:
         node.create_timer(_EVERY_S, self._ask, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every node has answered."""
         return self._values.keys() == self._lists.keys()
 
@@ -55,7 +55,7 @@ class Settings:
         return config.with_seed(seeds[0]) if seeds else config
 
     def _ask(self) -> None:
-        """Ask the nodes that have not answered; if an answer was lost, ask again."""
+        """Call the services of nodes that have not answered, again if an answer was lost."""
         for other in self._lists.keys() - self._values.keys():
             if self._lists[other].service_is_ready() and self._gets[other].service_is_ready():
                 self._lists[other].call_async(ListParameters.Request()).add_done_callback(
@@ -64,7 +64,7 @@ class Settings:
     def _get(self, other: str, names: Sequence[str]) -> None:
         def take(got) -> None:
             values = got.result().values
-            if len(values) == len(names):       # else one is gone since they were listed
+            if len(values) == len(names):       # else a parameter was removed since the listing
                 self._values[other] = {name: Parameter.from_parameter_msg(
                     ParameterMessage(name=name, value=value)).value
                     for name, value in zip(names, values)}

@@ -1,4 +1,4 @@
-"""What is played of a recording: which messages, of which types, in which order."""
+"""The messages of a bag to play: their topics, types and order."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from dectrain_ros.bags.reader import Bag, header_stamp_ns, RawMessage, Topics, T
 from dectrain_ros.sensing.per_image import PerImage
 
 LISTENER = 'live_evaluation'        # name of the node for which a player may wait
-READY = 'ready'         # topic, under its name, that a listener advertises once it hears all
+READY = 'ready'         # LISTENER/ready is advertised once the listener receives all topics
 _HELD_IMAGES = 30       # most images that wait for their camera_info and pose
 
 
 def playlist(bag: Bag, topics: List[str], *, start_s: float, hold: bool) -> Iterator[RawMessage]:
     """
-    Return a bag's messages in the order to play them.
+    Yield a bag's messages in the order to play them.
 
-    The last camera_info before the start comes first, as if logged there: a bag may hold no other
-    one, where the driver latched it.
+    The last camera_info before the start is played first, as the bag may contain only one, which
+    the driver latched.
 
     :param start_s: where to start, s into the bag.
-    :param hold: move every image behind what its depth and training need, as hold_images does.
+    :param hold: play every image after the messages it depends on, as hold_images does.
     """
     recorded: Iterable[RawMessage] = bag.messages(topics)
     if hold:
@@ -45,7 +45,7 @@ def hold_images(recorded: Iterable[RawMessage], topics: Topics) -> Iterator[RawM
     """
     Move every image behind its camera_info and the first pose that is not before its stamp.
 
-    A player that waits for an image's depth would else never send what the depth node waits for.
+    A player that waits for an image's depth would otherwise never send what depth depends on.
 
     :param topics: of image, camera_info and pose, the last of messages with a header or of
         transforms.
@@ -81,7 +81,7 @@ def _pose_stamp_ns(message: RawMessage) -> int:
 
 
 def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
-    """Return the message types of a bag's topics, each of which has messages."""
+    """Return the message types of topics, all of which have messages."""
     found: Dict[str, str] = {}
     recorded = bag.messages(topics)
     while len(found) < len(topics):
@@ -101,7 +101,7 @@ def message_type(name: str) -> type:
 
 
 def add_topics(parser: argparse.ArgumentParser) -> None:
-    """Add arguments for the topics of a bag to play."""
+    """Add command-line arguments for the topics of a bag."""
     for topic, kinds_of_it in (('image', 'Image or CompressedImage'),
                                ('camera-info', 'CameraInfo'),
                                ('pose', 'PoseStamped, PoseWithCovarianceStamped, Odometry or TF')):

@@ -1,4 +1,4 @@
-"""How far something is: a bar on a terminal, else a line in the log now and then."""
+"""Progress: a bar on a terminal, else regular lines in the log."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import time
 
 class Progress:
     """
-    Context manager that shows how far something is, on stderr.
+    Context manager that shows progress on stderr.
 
     :param total: how many times advance will be called.
-    :param logger: where lines go if stderr is no terminal, at most one in every_s.
+    :param logger: logs a line at most every every_s seconds if stderr is not a terminal.
     """
 
     def __init__(self, title: str, total: int, logger, every_s: float = 10.0):
@@ -19,7 +19,7 @@ class Progress:
         self._title, self._total, self._logger = title, total, logger
         self._every_s = every_s
         self._done = 0
-        self._said_s = time.monotonic()
+        self._logged_s = time.monotonic()
         self._bar = None
         if sys.stderr.isatty():
             from rich.console import Console
@@ -28,13 +28,13 @@ class Progress:
             self._task = self._bar.add_task(title, total=total)
 
     def __enter__(self) -> 'Progress':
-        """Show it."""
+        """Show the bar."""
         if self._bar:
             self._bar.start()
         return self
 
     def __exit__(self, *error) -> None:
-        """Take it away."""
+        """Remove the bar."""
         if self._bar:
             self._bar.stop()
 
@@ -43,6 +43,6 @@ class Progress:
         self._done += 1
         if self._bar:
             self._bar.advance(self._task)
-        elif time.monotonic() - self._said_s >= self._every_s:
-            self._said_s = time.monotonic()
+        elif time.monotonic() - self._logged_s >= self._every_s:
+            self._logged_s = time.monotonic()
             self._logger.info(f'{self._title}: {self._done} of {self._total} images')
