@@ -4,7 +4,8 @@ import importlib.util
 import signal
 import threading
 
-from dectrain_ros.bags.reader import Bag, BagWriter, header_stamp_ns, RawMessage, Topics, TRANSFORMS
+from dectrain_ros.bags.reader import (
+    Bag, BagWriter, header_stamp_ns, RawMessage, Topics, TRANSFORMS)
 from dectrain_ros.frames import Frame, Intrinsics
 import numpy as np
 import pytest

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 import os
 import signal
 import sys
 import threading
 import traceback
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from dectrain_ros.ros.lifecycle import Refused
 import rclpy
@@ -23,79 +23,110 @@ from rclpy.utilities import remove_ros_args
 NOT_STARTED = 2
 
 
+class _Signals:
+    """
+    What SIGINT and SIGTERM do within this context: rclpy's handler takes the ROS context away.
+
+    Python's own one would raise KeyboardInterrupt wherever the main thread is, and leave objects
+    of rclpy half made. What is made of a context that is gone fails all the same; that such an
+    object cannot be deleted properly is then no error, either.
+
+    came: whether there was a signal.
+    """
+
+    def __init__(self):
+        self.came = False
+        self._before: Dict[int, object] = {}
+        self._report = sys.unraisablehook
+
+    def __enter__(self) -> '_Signals':
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+            sys.unraisablehook = self._on_unraisable
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = self._report
+
+    def ignore(self) -> None:
+        """
+        Ignore signals from now on, to the end of the context.
+
+        Ctrl-C reaches a node from the terminal and again from ros2 launch; the second one must
+        not end it in the middle of its end.
+        """
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _on_signal(self, *_) -> None:
+        self.came = True
+
+    def _on_unraisable(self, problem) -> None:
+        if not self.came:
+            self._report(problem)
+
+
 def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = None) -> int:
     """
     Spin a node until SIGINT, SIGTERM or its own shutdown.
 
-    :param make_node: makes the node; it says by ValueError or OSError, in one line, why it cannot
+    A signal while it starts is one line, too, at whatever moment it comes.
+
+    :param make_node: makes the node; raises ValueError or OSError, of one line, where it cannot
         start. The node's close() joins its threads and returns whether they ended; where they did
         not, its salvage(), if it has one, saves what it can and returns whether it did.
     :param args: command line; None takes the process's.
     :returns: exit status: 0, or NOT_STARTED if the node could not start.
     """
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:       # unknown or malformed --ros-args
-        return _refused(name, error)
-    try:
-        node = make_node()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return _stopped()
-    except Refused:                     # it said why
-        rclpy.try_shutdown()
-        return NOT_STARTED
-    except (ValueError, OSError, ParameterException) as error:
-        rclpy.try_shutdown()
-        return _refused(name, error)
-    except Exception:
-        if not rclpy.ok():              # a signal while starting took the context away
-            return 0
-        traceback.print_exc()
-        rclpy.try_shutdown()
-        return NOT_STARTED
-    ended = False
-    with _undisturbed() as from_now_on:
+    with _Signals() as signals:
         try:
-            rclpy.spin(node)
+            rclpy.init(args=args)
+        except RuntimeError as error:       # unknown or malformed --ros-args
+            return _refused(name, error)
+        try:
+            if signals.came:                # before rclpy heard them
+                return _stopped(name)
+            node = make_node()
         except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        except Exception:
-            if rclpy.ok():              # else a callback met a context that a signal took away
-                raise
-        finally:
-            from_now_on()
-            ended = node.close()
-            if ended:
-                node.destroy_node()
+            return _stopped(name)
+        except Refused:                     # it said why
             rclpy.try_shutdown()
-            from_now_on()               # rclpy put the handlers back that were there before it
-        if not ended:
-            _leave_at_once(node)
+            return NOT_STARTED
+        except (ValueError, OSError, ParameterException) as error:
+            rclpy.try_shutdown()
+            return _refused(name, error)
+        except Exception:
+            if not rclpy.ok():              # a signal took the context away meanwhile
+                return _stopped(name)
+            traceback.print_exc()
+            rclpy.try_shutdown()
+            return NOT_STARTED
+        _spin(node, signals)
     return 0
 
 
-@contextmanager
-def _undisturbed() -> Iterator[Callable[[], None]]:
-    """
-    Yield a function from whose call on signals are ignored, to the end of the context.
-
-    Ctrl-C reaches a node from the terminal and again from ros2 launch; the second one must not
-    end it in the middle of its end.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    ends = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in ends]
-
-    def ignore() -> None:
-        for number in ends:
-            signal.signal(number, signal.SIG_IGN)
+def _spin(node: Node, signals: _Signals) -> None:
+    """Spin a started node until the context is gone, and close it."""
+    ended = False
     try:
-        yield ignore
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():              # else a callback met a context that a signal took away
+            raise
     finally:
-        for number, handler in zip(ends, before):
-            signal.signal(number, handler)
+        signals.ignore()
+        ended = node.close()
+        if ended:
+            node.destroy_node()
+        rclpy.try_shutdown()
+        signals.ignore()            # rclpy put the handlers back that were there before it
+    if not ended:
+        _leave_at_once(node)
 
 
 def end() -> None:
@@ -132,8 +163,9 @@ def _leave_at_once(node: Node) -> None:
     os._exit(0)
 
 
-def _stopped() -> int:
+def _stopped(name: str) -> int:
     rclpy.try_shutdown()
+    get_logger(name).info('stopped by a signal while it started')
     return 0
 
 

@@ -45,8 +45,8 @@ class Settings:
         """
         silent = [other for other in self._lists if other not in self._values]
         if silent:
-            raise ValueError(f'{" and ".join(silent)} did not answer how it is set: is it running, '
-                             'in this namespace?')
+            raise ValueError(f'{" and ".join(silent)} did not answer how it is set: is it '
+                             'running, in this namespace?')
         config, known = Config(), {o.name for o in options()}
         for values in self._values.values():
             for name in known & values.keys():
