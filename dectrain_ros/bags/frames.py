@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Callable, Deque, Iterator, NamedTuple, Optional
 
 from dectrain_ros.bags.topics import Topics
-from dectrain_ros.frames import Frame
+from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.sensing.camera_poses import CameraPoses, Report
 from dectrain_ros.sensing.frame_builder import (
     CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
@@ -72,6 +72,8 @@ class FrameStream:
     :param lens: of the first camera_info that holds; used until one comes.
     :param read_lens: reads a camera_info message; raises ValueError where it is none.
     :param read_truth: reads a depth message; None, counted, where it is unusable.
+    :param register: brings a depth image of another camera into that of the frame; None where it
+        is of the same camera.
     :param wait_s: longest wait for a camera or a pose, by log times, s.
     :param drop: counts an image that cannot be used, by reason and detail.
     :param report: counts a problem that costs no image.
@@ -80,13 +82,14 @@ class FrameStream:
     def __init__(
         self, topics: Topics, poses: CameraPoses, lens: Lens, *,
         read_lens: Callable[[object], Lens],
-        read_truth: Callable[[object], Optional[np.ndarray]], wait_s: float, drop: Report,
-        report: Report
+        read_truth: Callable[[object], Optional[np.ndarray]],
+        register: Optional[Callable[[np.ndarray, Intrinsics], np.ndarray]], wait_s: float,
+        drop: Report, report: Report
     ):
         """Start before the first message."""
         self._topics, self._poses, self._lenses = topics, poses, PerImage(lens)
         self._read_lens, self._read_truth = read_lens, read_truth
-        self._wait_ns = wait_s * 1e9
+        self._register, self._wait_ns = register, wait_s * 1e9
         self._drop, self._report = drop, report
         # Whoever reads frames may keep them: no image is made in another's place.
         self._builder = FrameBuilder(report, buffers=0, rewind=self._rewind)
@@ -188,6 +191,8 @@ class FrameStream:
             self._report('no depth image near the stamp', '')
             return None
         depth = self._read_truth(message)
+        if depth is not None and self._register is not None:
+            return self._register(depth, posed.frame.intrinsics)
         if depth is None or posed.rectifier is None:
             return depth
         return posed.rectifier.nearest(depth)
