@@ -12,7 +12,7 @@ class Option(NamedTuple):
 
     name: str                       # 'room.option'
     default: Any
-    help: str
+    meaning: str
     low: Optional[float]
     high: Optional[float]
     choices: Tuple[str, ...]
@@ -20,16 +20,14 @@ class Option(NamedTuple):
     nodes: Tuple[str, ...]          # that have it as a parameter
 
 
-def option(  # noqa: A002
-    default, help, low=None, high=None, choices=(), live=False, nodes=()
-):
+def option(default, meaning, low=None, high=None, choices=(), live=False, nodes=()):
     """
     Declare one field of a room's configuration with its meaning and range.
 
     :param nodes: nodes that have it as a parameter; empty: those of its room.
     """
     return field(default=default, metadata={
-        'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live,
+        'meaning': meaning, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live,
         'nodes': tuple(nodes)})
 
 
@@ -288,8 +286,9 @@ class PoseConfig(Room):
         720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
         low=1.0, high=1e5, live=True)
     wait_s: float = option(
-        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one. So long "
-        'an image waits for its camera_info, too, where the image before had one of its stamp.',
+        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one. So "
+        'long an image waits for its camera_info, too, where the image before had one of its '
+        'stamp.',
         low=0.0, high=10.0)
     max_gap_s: float = option(
         0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)
@@ -362,7 +361,7 @@ def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:
     for room in rooms:
         for f in fields(room):
             m = f.metadata
-            yield Option(f'{room.room}.{f.name}', f.default, m['help'], m['low'], m['high'],
+            yield Option(f'{room.room}.{f.name}', f.default, m['meaning'], m['low'], m['high'],
                          m['choices'], m['live'], m['nodes'] or room.nodes)
 
 

@@ -87,7 +87,28 @@ def depth(live, stamp_ns):
     message = Image(height=48, width=64, encoding='32FC1', step=256,
                     data=np.full((48, 64), 2.0, np.float32).tobytes())
     message.header.stamp = messages.stamp_from_ns(stamp_ns)
+    # Private, here and below: over topics they may come in any order, and in which order they
+    # came is what these tests are of.
     live._on_depth(message)
+
+
+def candidate(live, stamp_ns, weight_version=0):
+    """Let it hear a candidate."""
+    live._on_candidate(messages.candidate_message(
+        Candidate(stamp_ns, NoFeatures()), 'cam', weight_version))
+
+
+def outcome(live, stamp_ns, trained=False, *values, **named):
+    """Let it hear an outcome."""
+    live._on_outcome(messages.outcome_message(
+        StepResult(stamp_ns, trained, *(values or ('no', 0, 0.0, 0.0)), **named)))
+
+
+def drops(live, name, count):
+    """Let it hear that a node has dropped so many images."""
+    values = {'dropped: late': count, 'frames': 2, 'memory_mb': 700.0 - count}
+    live._on_diagnostics(DiagnosticArray(status=[DiagnosticStatus(name=name, values=[
+        KeyValue(key=key, value=str(value)) for key, value in values.items()])]))
 
 
 def test_it_knows_what_the_nodes_are_set_to(live):
@@ -113,13 +134,9 @@ def test_depth_of_unknown_stamps_or_twice_of_one_costs_no_other_frame(live):
 
 
 def test_frames_without_depth_have_the_reason_the_depth_node_knows(live):
-    for name, key, count in (('depth_node: depth', 'dropped: late', 1),
-                             ('depth_node: depth', 'dropped: late', 2),
-                             ('left/depth_node: depth', 'dropped: late', 3)):
-        values = [KeyValue(key=key, value=str(count)), KeyValue(key='frames', value='2'),
-                  KeyValue(key='memory_mb', value=str(700.0 - count))]
-        live._on_diagnostics(
-            DiagnosticArray(status=[DiagnosticStatus(name=name, values=values)]))
+    for name, count in (('depth_node: depth', 1), ('depth_node: depth', 2),
+                        ('left/depth_node: depth', 3)):
+        drops(live, name, count)
     for stamp_ns in (T0, T0 + STEP):
         depth(live, stamp_ns)
     result = live.result('bag')
@@ -130,13 +147,11 @@ def test_frames_without_depth_have_the_reason_the_depth_node_knows(live):
 def test_a_record_has_what_predicted_what_was_decided_and_what_came_of_it(live):
     depth(live, T0)
     assert not live.settled                 # its candidate is on its way
-    live._on_candidate(messages.candidate_message(
-        Candidate(T0, NoFeatures()), 'cam', 4))
+    candidate(live, T0, 4)
     live._on_decision(messages.decision_message(
         Decision(T0, True, 'gain', 0.25, 1.0, 130.0)))
     assert not live.settled                 # nor is it carried out
-    live._on_outcome(messages.outcome_message(
-        StepResult(T0, True, 'gain', 6, 0.5, 1.0, change=-0.125)))
+    outcome(live, T0, True, 'gain', 6, 0.5, 1.0, change=-0.125)
     assert live.settled
     record, = live.result('bag').records
     assert record.weight_version == 4 and record.trained and record.loss_before == 0.5
@@ -177,9 +192,8 @@ def test_it_is_finished_once_the_player_has_gone_and_all_has_come(live, ros, bag
     wait_until(lambda: live.played)
     for number in range(5):
         depth(live, T0 + number * STEP)
-        live._on_candidate(messages.candidate_message(Candidate(T0 + number * STEP, NoFeatures())))
-        live._on_outcome(messages.outcome_message(
-            StepResult(T0 + number * STEP, False, 'no', 0, 0.0, 0.0)))
+        candidate(live, T0 + number * STEP)
+        outcome(live, T0 + number * STEP)
     assert live.settled and not live.finished       # it may play on
     ros.tester.destroy_publisher(player)
     wait_until(lambda: live.finished)
@@ -216,8 +230,7 @@ def test_a_node_that_is_gone_and_depth_that_never_came_are_named(ros, bag):
     live = ros.add(LiveEvaluation(bag, context=ros.context))
     wait_until(lambda: configured(live))
     assert live.ended_early == '' and 'no depth of the 5 images came: see what' in live.no_depth
-    live._on_diagnostics(DiagnosticArray(status=[DiagnosticStatus(
-        name='depth_node: depth', values=[KeyValue(key='dropped: late', value='3')])]))
+    drops(live, 'depth_node: depth', 3)
     assert 'came, 3 were dropped, most often late' in live.no_depth
     depth(live, T0)
     assert live.no_depth == ''
