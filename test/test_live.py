@@ -6,7 +6,7 @@ import time
 
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.config import Config
-from dectrain_ros.decision.published.features import NoFeatures
+from dectrain_ros.decision.features import NoFeatures
 from dectrain_ros.evaluation.run import evaluate, Plan
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics, StepResult
 from lite_parts import write_bag, write_lite
@@ -235,7 +235,7 @@ def test_a_node_that_is_gone_and_depth_that_never_came_are_named(ros, bag):
     depth(live, T0)
     assert live.no_depth == ''
     ros.remove(nodes[0])
-    wait_until(lambda: live.ended_early)
+    wait_until(lambda: live.ended_early, 60.0)
     assert live.ended_early.startswith('depth_node ended while the bag was played')
 
 

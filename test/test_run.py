@@ -159,7 +159,7 @@ def test_a_loop_is_trained_without_the_views_of_the_loop_before(bag, config):
 
 def test_what_a_run_has_learnt_is_kept_and_the_next_goes_on_from_it(bag, config, tmp_path):
     keeping = (config.replaced('checkpoints.folder', str(tmp_path))
-               .replaced('checkpoints.resume', True).replaced('decision.epsilon', 1.0))
+               .replaced('checkpoints.resume', True).replaced('decision.min_share', 1.0))
     plan = Plan((bag,), ('paced',), frames=6)
     first, = evaluate(plan, keeping, Watch())
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -1,4 +1,4 @@
-"""Collect what training steps bring, and what was known before each: the gain network's lesson."""
+"""Record what training steps change, and the features before each, for the gain network."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Deque, Iterator, List, NamedTuple, Tuple
 from dectrain_ros.bags.reader import Bag, Recorded
 from dectrain_ros.composition import compose
 from dectrain_ros.config import Config
+from dectrain_ros.decision.feature_sets import FEATURE_SETS
 from dectrain_ros.decision.policies import make_policy
-from dectrain_ros.decision.published.features import FEATURE_SETS
-from dectrain_ros.decision.published.statistics import Statistics
+from dectrain_ros.decision.published.step_records import StepRecords
 from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.evaluation.results import versions
 from dectrain_ros.evaluation.run import Watcher
@@ -23,7 +23,7 @@ DEPTH, LOSS = 'depth', 'loss'
 TARGETS = {
     DEPTH: 'relative change of the depth error (AbsRel) of later frames, by a step of a trial',
     LOSS: "relative change of the frame's own loss by one step"}
-REPLAY = 'loss_replay'  # column: what a robot is told of a step
+REPLAY = 'loss_replay'  # column: what a robot can measure of a step
 _LATER = 5              # frames looked at after a trial
 
 
@@ -45,8 +45,8 @@ class Collection(NamedTuple):
     target: str = DEPTH
 
 
-class _Row(NamedTuple):
-    """One trial."""
+class _Trial(NamedTuple):
+    """Features before the steps of a trial, and the changes by a step."""
 
     features: tuple
     now: float
@@ -55,7 +55,7 @@ class _Row(NamedTuple):
     replay: float
 
 
-def collect(plan: Collection, config: Config, watcher: Watcher, command: str) -> Statistics:
+def collect(plan: Collection, config: Config, watcher: Watcher, command: str) -> StepRecords:
     """
     Go through every bag under every policy, and try steps on the way (ALGORITHMS.md 5.3, 5.6).
 
@@ -81,25 +81,25 @@ def collect(plan: Collection, config: Config, watcher: Watcher, command: str) ->
             if not bag.topics.ground_truth:
                 raise ValueError(f'{bag.path} has no true depth to tell the error by: give bags '
                                  'that have, or --target loss')
-    rows: List[_Row] = []
+    rows: List[_Trial] = []
     sequence: List[int] = []
     for number, bag in enumerate(bags):
         for policy in plan.policies:
             watcher.start(f'{bag.path.name} {policy}', len(bag) * plan.loops)
-            found = list(_Walk(plan, config, policy).over(bag, watcher))
+            found = list(_Collector(plan, config, policy).over(bag, watcher))
             rows += found
             sequence += [number] * len(found)
-    return _statistics(rows, sequence, plan, feature_set, command)
+    return _records(rows, sequence, plan, feature_set, command)
 
 
-def _statistics(rows, sequence, plan: Collection, feature_set: str, command: str) -> Statistics:
+def _records(rows, sequence, plan: Collection, feature_set: str, command: str) -> StepRecords:
     """Put rows into columns; those whose target is not known are left out."""
     columns = {name: np.array([getattr(row, name) for row in rows], np.float32)
                for name in ('now', 'later', 'loss', 'replay')}
     change = columns['later' if plan.target == DEPTH else 'loss']
     names = FEATURE_SETS[feature_set]._fields
     features = np.array([row.features for row in rows], np.float32).reshape(-1, len(names))
-    everything = Statistics(
+    everything = StepRecords(
         features, np.nan_to_num(change), np.array(sequence, np.int64),
         feature_set, names, tuple(Path(path).name for path in plan.bags),
         TARGETS[plan.target],
@@ -108,7 +108,7 @@ def _statistics(rows, sequence, plan: Collection, feature_set: str, command: str
     return everything.rows(np.isfinite(change))
 
 
-class _Walk:
+class _Collector:
     """One bag under one policy, with trials on the way."""
 
     def __init__(self, plan: Collection, config: Config, policy: str):
@@ -119,8 +119,8 @@ class _Walk:
         self._rng = np.random.default_rng((config.seed, 2))
         self._since = 0
 
-    def over(self, bag: Bag, watcher: Watcher) -> Iterator[_Row]:
-        """Go through the bag; gives the trials."""
+    def over(self, bag: Bag, watcher: Watcher) -> Iterator[_Trial]:
+        """Go through the bag; yields the trials."""
         for _ in range(self._plan.loops):
             ahead: Deque[Recorded] = deque()
             for recorded in bag.frames():
@@ -133,7 +133,7 @@ class _Walk:
                 watcher.advance()
             self._pipeline.forget_views()
 
-    def _frame(self, recorded: Recorded, ahead: Deque[Recorded]) -> Iterator[_Row]:
+    def _frame(self, recorded: Recorded, ahead: Deque[Recorded]) -> Iterator[_Trial]:
         """Try steps where it is time to and frames ahead can tell; then go by the policy."""
         candidate = self._pipeline.observe(recorded.frame).candidate
         self._since += bool(ahead)
@@ -142,7 +142,7 @@ class _Walk:
             yield from self._tried(recorded, candidate, ahead)
         self._policy.learn(self._pipeline.train(self._policy.decide(candidate)))
 
-    def _tried(self, recorded: Recorded, candidate, ahead: Deque[Recorded]) -> Iterator[_Row]:
+    def _tried(self, recorded: Recorded, candidate, ahead: Deque[Recorded]) -> Iterator[_Trial]:
         """Try steps on a frame."""
         stride = max(len(ahead) // _LATER, 1)
         frames = [recorded, *list(ahead)[stride - 1::stride]]
@@ -154,11 +154,11 @@ class _Walk:
                 replay_frames=self._replay_frames) as changes:
             change = (self._errors(frames) / before - 1) / self._plan.steps
         later = change[1:][np.isfinite(change[1:])]
-        yield _Row(tuple(candidate.features), change[0],
-                   float(later.mean()) if len(later) else math.nan, *changes)
+        yield _Trial(tuple(candidate.features), change[0],
+                     float(later.mean()) if len(later) else math.nan, *changes)
 
     def _errors(self, frames: List[Recorded]) -> np.ndarray:
-        """Give the AbsRel of frames with the newest weights, nan where truth is not known."""
+        """Return the AbsRel of frames with the newest weights, nan where truth is not known."""
         if self._plan.target == LOSS and frames[0].ground_truth is None:
             return np.full(len(frames), np.nan)
         return np.array([

@@ -12,10 +12,10 @@ from typing import (
 from dectrain_ros.bags.reader import Bag, Recorded, Topics
 from dectrain_ros.composition import compose
 from dectrain_ros.config import CheckpointsConfig, Config
-from dectrain_ros.decision.persistent import Kept
-from dectrain_ros.decision.policies import make_policy, Policy
-from dectrain_ros.decision.published.gain_network import load_gain
-from dectrain_ros.decision.published.online import OnlineGain
+from dectrain_ros.decision.policies import make_policy, published_gain
+from dectrain_ros.decision.policy import Policy, Tuning
+from dectrain_ros.decision.published.oracle import Oracle
+from dectrain_ros.decision.saved_policy import SavedPolicy
 from dectrain_ros.evaluation.measure import measure, PeakMemory, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Candidate, Decision, DepthPrediction, Frame, StepResult
@@ -113,21 +113,18 @@ def policy_of(text: str, config: Config) -> Policy:
     :raises ValueError: if the text names none, or the gain network does not fit the features.
     """
     decision = config.decision
-
-    def make_gain() -> OnlineGain:
-        return OnlineGain(load_gain(decision.gain_file, config.decision.features),
-                          seed=config.seed)
     return make_policy(
-        text, config.seed, make_gain=make_gain, alpha=decision.alpha, offline=True,
-        epsilon=decision.epsilon)
+        text, config.seed, offline=True,
+        make_gain=lambda: published_gain(decision.gain_file, config.seed, decision.features),
+        tuning=Tuning(decision.alpha, decision.exploration, decision.min_share))
 
 
 def _for_policy(config: Config, policy: Policy) -> Config:
-    """Give the configuration in which a policy is told what it looks at, and nothing else."""
-    if policy.takes_back:
+    """Return the configuration that computes what a policy uses, and nothing else."""
+    if isinstance(policy, Oracle):
         judged_by = config.decision.judged_by.replace('nothing', 'batch')       # as published
         return config.replaced('decision.judged_by', judged_by)
-    return config if policy.looks else _without_features(config)
+    return config if policy.uses_features else _without_features(config)
 
 
 def _without_features(config: Config) -> Config:
@@ -217,9 +214,10 @@ class _Run:
     def __init__(self, bag_name: str, policy: str, config: Config, before: Dict[int, np.ndarray]):
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
-        self._policy = Kept(
+        self._policy = SavedPolicy(
             policy.partition(':')[0], policy_of(policy, config), **asdict(config.checkpoints))
-        self._pipeline = compose(_for_policy(config, self._policy))
+        self._oracle = self._policy.policy if isinstance(self._policy.policy, Oracle) else None
+        self._pipeline = compose(_for_policy(config, self._policy.policy))
         device = self._pipeline.estimator.device
         self._peak = PeakMemory(device)
         self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
@@ -279,12 +277,12 @@ class _Run:
         if not decision.train:
             training.last_ms = 0.0
             return self._pipeline.train(decision)
-        before = self._pipeline.trainer.step.snapshot() if self._policy.takes_back else None
+        before = self._pipeline.trainer.step.snapshot() if self._oracle else None
         result: StepResult = training.charge(
             (candidate.batch_size, candidate.judges, self._pipeline.due),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
-        if before and result.trained and not self._policy.keeps(result):
+        if before and result.trained and not self._oracle.keeps(result):
             self._pipeline.trainer.restore(before)
             result = replace(result, trained=False, reason='taken back: not worth its cost')
         deciding.charge(2, lambda: self._policy.learn(result))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping
 
 from builtin_interfaces.msg import Time
-from dectrain_ros.decision.published.features import feature_set_of, FEATURE_SETS
+from dectrain_ros.decision.feature_sets import feature_set_of, FEATURE_SETS
 from dectrain_ros.frames import Candidate, Decision, StepResult
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
