@@ -49,8 +49,8 @@ setup(
     zip_safe=False,
     entry_points={
         'console_scripts': [
-            f'depth_node = {NAME}.ros.depth_node:main',
-            f'decision_node = {NAME}.ros.decision_node:main',
+            f'depth_node = {NAME}.ros.scripts:depth_node',
+            f'decision_node = {NAME}.ros.scripts:decision_node',
             f'bag_player = {NAME}.ros.tools.bag_player:main',
             f'live_evaluation = {NAME}.ros.tools.live_evaluation:main',
             f'dectrain = {NAME}.cli:main',

@@ -28,7 +28,7 @@ def _room(room: type, node: str) -> Iterator[str]:
             continue
         limits = f' [{_range(o)}]' if _range(o) else ''
         yield from textwrap.wrap(
-            f'{o.help}{limits}', 95, initial_indent=' ' * 6 + '# ',
+            f'{o.meaning}{limits}', 95, initial_indent=' ' * 6 + '# ',
             subsequent_indent=' ' * 6 + '# ')
         yield f'      {yaml.safe_dump({o.name.partition(".")[2]: o.default}).strip()}'
 
@@ -39,7 +39,7 @@ def parameters_yaml() -> str:
     for node in NODES:
         lines += ['', f'/**/{node}:', '  ros__parameters:']
         for o in PLAIN:
-            lines += [f'    # {o.help}', f'    {yaml.safe_dump({o.name: o.default}).strip()}']
+            lines += [f'    # {o.meaning}', f'    {yaml.safe_dump({o.name: o.default}).strip()}']
         for room in ALL_ROOMS:
             described = list(_room(room, node))
             if described:
@@ -53,7 +53,7 @@ def options_table() -> str:
     for o in options(ALL_ROOMS):
         default = f'`{o.default}`' if o.default != '' else ''
         live = ' *Live.*' if o.live else ''
-        lines.append(f'| `{o.name}` | {default} | {_range(o)} | {o.help}{live} |')
+        lines.append(f'| `{o.name}` | {default} | {_range(o)} | {o.meaning}{live} |')
     return '\n'.join(lines)
 
 

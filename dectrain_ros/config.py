@@ -12,7 +12,7 @@ class Option(NamedTuple):
 
     name: str                       # 'room.option'
     default: Any
-    help: str
+    meaning: str
     low: Optional[float]
     high: Optional[float]
     choices: Tuple[str, ...]
@@ -20,9 +20,7 @@ class Option(NamedTuple):
     nodes: Tuple[str, ...]          # nodes that have it as a parameter
 
 
-def option(  # noqa: A002
-    default, help, low=None, high=None, choices=(), live=False, nodes=()
-):
+def option(default, meaning, low=None, high=None, choices=(), live=False, nodes=()):
     """
     Declare an option as a dataclass field with its meaning and range.
 
@@ -30,7 +28,7 @@ def option(  # noqa: A002
     :param nodes: nodes that have it as a parameter; empty: the nodes of its room.
     """
     return field(default=default, metadata={
-        'help': help, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live,
+        'meaning': meaning, 'low': low, 'high': high, 'choices': tuple(choices), 'live': live,
         'nodes': tuple(nodes)})
 
 
@@ -371,7 +369,7 @@ def options(rooms: Iterable[type] = ROOMS) -> Iterator[Option]:
     for room in rooms:
         for f in fields(room):
             m = f.metadata
-            yield Option(f'{room.room}.{f.name}', f.default, m['help'], m['low'], m['high'],
+            yield Option(f'{room.room}.{f.name}', f.default, m['meaning'], m['low'], m['high'],
                          m['choices'], m['live'], m['nodes'] or room.nodes)
 
 

@@ -88,9 +88,24 @@ def node_of(ros, kind, overrides, is_started=True):
     return ros.add(node)
 
 
+def pipeline_of(node):
+    """Return the pipeline of a depth node, None while no model is loaded."""
+    # Private: no topic or service has weights and learning rate, which these tests compare.
+    return node._pipeline
+
+
+def policy_of(node):
+    """Return the policy of a decision node, None while it is not configured."""
+    # Private: no topic or service has how much was learnt, which these tests compare.
+    return node._policy
+
+
+def counts(node):
+    """Return what the node has counted, by name."""
+    # Private: /diagnostics has the same numbers, but once a second, and tests wait for each.
+    return {v.key: v.value for v in node._health.status('').values}
+
+
 def counter(node):
     """Return a function that looks up one of the node's counters."""
-    def look(key):
-        values = {v.key: v.value for v in node._health.status('').values}
-        return float(values.get(key, 0))
-    return look
+    return lambda key: float(counts(node).get(key, 0))

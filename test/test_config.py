@@ -13,9 +13,9 @@ NUMBERS = tuple(o for o in ALL if type(o.default) in (int, float))
 
 @pytest.mark.parametrize('option', ALL, ids=lambda o: o.name)
 def test_every_option_is_a_documented_sentence(option):
-    assert option.help[0].isupper() or option.help.split()[0].strip(',:') in (
+    assert option.meaning[0].isupper() or option.meaning.split()[0].strip(',:') in (
         'torch', 'never')
-    assert option.help.endswith('.')
+    assert option.meaning.endswith('.')
 
 
 @pytest.mark.parametrize('option', NUMBERS, ids=lambda o: o.name)

@@ -10,7 +10,7 @@ from dectrain_ros.frames import Candidate, StepResult   # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
-from node_parts import decision_node, T0                # noqa: E402
+from node_parts import decision_node, policy_of, T0     # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
 from ros_parts import wait_until                        # noqa: E402
 from std_srvs.srv import Trigger                        # noqa: E402
@@ -34,7 +34,7 @@ def taught(ros, node, count):
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     outcomes = ros.speak(DiagnosticArray, messages.OUTCOME)
     wait_until(lambda: ros.tester.count_publishers(messages.DECISION) == 1)
-    first = node._policy.steps
+    first = policy_of(node).steps
     for k in range(count):
         features = LeanFeatures(*(0.1 * k for _ in LeanFeatures._fields))
         candidates.publish(messages.candidate_message(
@@ -48,7 +48,8 @@ def taught(ros, node, count):
 
 def learnt(node):
     """Return how many outcomes the predictor has learnt from."""
-    return node._policy.policy.predictor.accepted + node._policy.policy.predictor.rejected
+    predictor = policy_of(node).policy.predictor
+    return predictor.accepted + predictor.rejected
 
 
 def ask(ros, service):
@@ -71,11 +72,11 @@ def test_what_was_learnt_is_saved_and_loaded(ros, options, tmp_path):
     answer = ask(ros, 'save')
     assert answer.success and answer.message == f'saved {path}' and path.exists()
     taught(ros, node, 1)
-    assert node._policy.steps == learnt(node) == 4
+    assert policy_of(node).steps == learnt(node) == 4
     (tmp_path / 'kept' / 'decision-dectrain-00000002.safetensors').write_bytes(b'damaged')
     answer = ask(ros, 'load')
     assert answer.success and answer.message.startswith(f'loaded {path}; skipped: ')
-    assert node._policy.steps == learnt(node) == 3
+    assert policy_of(node).steps == learnt(node) == 3
 
 
 def test_it_is_saved_by_itself_and_taken_up_at_the_next_start(ros, options, tmp_path):
@@ -90,16 +91,16 @@ def test_it_is_saved_by_itself_and_taken_up_at_the_next_start(ros, options, tmp_
     values = {v.key: v.value for v in status.values}
     assert (values['steps'], values['saved'], values['save_failures']) == ('3', '2', '0')
     again = decision_node(ros, 'paced', **options, **{'checkpoints.resume': True})
-    assert again._policy.steps == learnt(again) == 3
+    assert policy_of(again).steps == learnt(again) == 3
 
 
 def test_the_end_of_the_process_and_another_policy_save_too(ros, options, tmp_path):
     node = decision_node(ros, 'paced', **options, **{'checkpoints.resume': True})
     taught(ros, node, 1)
     change, = node.set_parameters([Parameter('decision.policy', value='dectrain')])
-    assert change.successful and node._policy.steps == 0
+    assert change.successful and policy_of(node).steps == 0
     change, = node.set_parameters([Parameter('decision.policy', value='paced')])
-    assert change.successful and node._policy.steps == learnt(node) == 1
+    assert change.successful and policy_of(node).steps == learnt(node) == 1
     taught(ros, node, 1)
     assert node.close()
     assert [p.name for p in sorted((tmp_path / 'kept').iterdir())] == [

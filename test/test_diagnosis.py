@@ -18,7 +18,7 @@ from dectrain_ros.sensing.pose_track import (  # noqa: E402,I100
     AFTER_LAST, INVALID, LONG_GAP, NO_POSES)
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus       # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402
-from node_parts import CAMERA, Camera, decision_node, depth_node    # noqa: E402
+from node_parts import CAMERA, Camera, counter, decision_node, depth_node    # noqa: E402
 import numpy as np                                      # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
 from ros_parts import output, start, wait_until         # noqa: E402
@@ -203,6 +203,7 @@ def test_an_image_lost_now_and_then_and_a_robot_at_rest_are_ok(ros, weights, not
         return next((s for m in statuses.messages for s in m.status
                      if any(v.key.endswith(told) for v in s.values)), None)
     statuses.wait_for(1)
+    # Private: a camera that lags and a robot at rest take seconds to bring about.
     node._health.expect('images', 'poses', 'decisions')     # nothing is missed yet
     note(node._health, reason, 'why')
     wait_until(lambda: first_with(reason))
@@ -222,20 +223,19 @@ def test_a_pose_that_rests_is_counted_by_the_words_that_are_left_out():
 
 
 def test_the_reasons_that_causes_go_by_are_those_that_are_counted(ros, weights, monkeypatch):
-    node = depth_node(ros, weights)
+    look = counter(depth_node(ros, weights))
     camera = Camera(ros)
     camera.image(1)
-    wait_until(lambda: node._health.recent(f'dropped: {diagnostics.NO_CAMERA}') == 1)
+    wait_until(lambda: look(f'dropped: {diagnostics.NO_CAMERA}') == 1)
     camera.infos.publish(CameraInfo())
-    wait_until(lambda: node._health.recent(f'problem: {diagnostics.REFUSED}') == 1)
+    wait_until(lambda: look(f'problem: {diagnostics.REFUSED}') == 1)
     camera.info(2)
     camera.image(2)
-    wait_until(lambda: node._health.rises('problem: no pose, ') == {NO_POSES: 1})
-    inbox = node._inference._inbox
-    monkeypatch.setattr(inbox, 'take_image', lambda: None)
+    wait_until(lambda: look(f'problem: no pose, {NO_POSES}') == 1)
+    monkeypatch.setattr(Inbox, 'take_image', lambda inbox: None)
     camera.image(3)
     camera.image(4)
-    wait_until(lambda: node._health.recent(f'dropped: {diagnostics.SLOWER}') >= 1)
+    wait_until(lambda: look(f'dropped: {diagnostics.SLOWER}') >= 1)
 
 
 def test_a_gain_network_that_is_not_trusted_is_told_with_what_to_do(ros):

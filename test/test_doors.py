@@ -93,7 +93,32 @@ def zoom():
     return messages
 
 
-@pytest.mark.parametrize('messages, begun, reasons', [(body_with_a_jump, 1, 5), (zoom, 3, 1)])
+def lens(model, *coefficients):
+    """Return what makes images of a lens whose camera_info has so many coefficients."""
+    def make_messages():
+        noise, calibration = np.random.default_rng(0), info(T0, CAMERA, coefficients)
+        calibration.distortion_model = model
+        messages = [('/camera_info', T0, calibration)]
+        for number in range(3):
+            stamp_ns = T0 + 50 * (number + 1) * MS
+            messages.append(('/pose', stamp_ns, odometry(stamp_ns, 0.01 * number, 'base')))
+            messages.append(('/image', stamp_ns + 1, image(
+                stamp_ns, noise.integers(0, 256, (48, 64, 3), dtype=np.uint8), 'rgb8')))
+        return messages
+    return make_messages
+
+
+# As drivers send them, and what is left of them: zeros at the end say nothing.
+MORE_COEFFICIENTS = [
+    lens('plumb_bob', -0.0306, 0.0352, -0.0001, -0.0001, -0.012, 0, 0, 0),
+    lens('equidistant', -0.01, 0.02, -0.01, 0.002, 0),
+    lens('rational_polynomial', .2, -.1, .001, .0005, .01, .21, -.09, .008, .001, .0002, -.001,
+         .0001),
+    lens('rational_polynomial', .2, -.1, .001, .0005, .01, .21, -.09, .008, *[0.0] * 6)]
+
+
+@pytest.mark.parametrize('messages, begun, reasons', [
+    (body_with_a_jump, 1, 5), (zoom, 3, 1), *((make, 0, 0) for make in MORE_COEFFICIENTS)])
 def test_a_live_node_and_the_bag_reader_make_the_same_frames(
         ros, tmp_path, messages, begun, reasons):
     recording = Bag(record(tmp_path / 'bag', messages()), pose=POSE)

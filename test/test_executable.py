@@ -54,6 +54,25 @@ class Late(Node):
 sys.exit(run('late', Late))
 """
 
+# A node that is sent a signal just when rclpy makes the executor that is to spin it.
+HALF_MADE = """
+import os, signal, sys
+from dectrain_ros.ros.executable import run
+from rclpy import executors
+from rclpy.node import Node
+def guard(*given, **named):
+    os.kill(os.getpid(), signal.SIGINT)
+    return made(*given, **named)
+class Made(Node):
+    def __init__(self):
+        super().__init__('made')
+        executors.GuardCondition = guard
+    def close(self):
+        return True
+made = executors.GuardCondition
+sys.exit(run('made', Made))
+"""
+
 
 def end(process, *signals):
     """Send signals; gives exit status, stderr and how long it took, s."""
@@ -76,6 +95,27 @@ def test_a_signal_ends_a_node_cleanly(ros, weights, module, topic, number):
         status, errors, seconds = end(process, number)
     assert status == 0 and 'Traceback' not in errors, errors
     assert seconds < MOST_S
+
+
+SCRIPT = 'import sys; from dectrain_ros.ros import scripts; print(file=sys.stderr, flush=True); '
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM], ids=['SIGINT', 'SIGTERM'])
+@pytest.mark.parametrize('name', ['depth_node', 'decision_node'])
+def test_a_signal_at_any_moment_of_the_start_is_one_line_and_no_error(ros, weights, name, number):
+    for delay_s in (0.0, 0.6, 1.2, 1.8, 2.4, 3.0):
+        process = python('-c', f'{SCRIPT}sys.exit(scripts.{name}())', '--ros-args', '-p',
+                         f'depth.weights:={weights}')
+        assert process.stderr.readline() == '\n'       # Python itself has started
+        time.sleep(delay_s)
+        status, errors, _ = end(process, number)
+        assert status == 0 and 'Traceback' not in errors and 'FATAL' not in errors, errors
+        assert errors.count('stopped by a signal while it started') == 1 or 'ready' in errors
+
+
+def test_a_signal_while_rclpy_makes_its_executor_is_no_error():
+    status, errors = output(python('-c', HALF_MADE))
+    assert status == 0 and errors == '', errors
 
 
 @pytest.mark.parametrize('signalled, status', [(True, 0), (False, 1)])

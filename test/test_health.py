@@ -125,6 +125,7 @@ def test_rates_go_over_the_last_seconds_and_not_over_the_whole_life(health, cloc
         clock.now_s += 1.0
         health.status('x')
     assert health.rate('images') == 0.0 and health.recent('images', 60.0) == 0
+    # Private: nothing public shows how much is kept.
     assert len(health._ticks) == 61         # bounded
 
 

@@ -24,7 +24,8 @@ from dectrain_ros.sensing.pose_track import AFTER_LAST, rigid_transform  # noqa:
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from geometry_msgs.msg import PoseStamped, TransformStamped     # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402
-from node_parts import CAMERA, Camera, counter, depth_node, header, MS, picture, T0  # noqa: E402
+from node_parts import (  # noqa: E402
+    CAMERA, Camera, counter, counts, depth_node, header, MS, picture, T0)
 from rclpy.node import Node                             # noqa: E402
 from rclpy.parameter import Parameter                   # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile      # noqa: E402
@@ -399,8 +400,7 @@ class Replay:
 
     def problems(self):
         """Return what went wrong."""
-        return {v.key for v in self.node._health.status('').values
-                if v.key.startswith(('problem', 'dropped'))}
+        return {key for key in counts(self.node) if key.startswith(('problem', 'dropped'))}
 
 
 def test_a_bag_shorter_than_a_second_loops(ros, weights):

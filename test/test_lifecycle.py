@@ -13,7 +13,7 @@ from dectrain_ros.ros.lifecycle import Refused          # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus       # noqa: E402
 from lifecycle_msgs.msg import Transition               # noqa: E402
 from lifecycle_msgs.srv import ChangeState, GetState    # noqa: E402
-from node_parts import Camera, depth_node, node_of      # noqa: E402
+from node_parts import Camera, depth_node, node_of, pipeline_of, policy_of      # noqa: E402
 from ros_parts import output, start, wait_until         # noqa: E402
 from sensor_msgs.msg import Image                       # noqa: E402
 
@@ -70,7 +70,7 @@ def test_a_depth_node_goes_through_its_life_and_back(ros, weights):
         assert ros.tester.count_subscribers(messages.DECISION) == 0
     assert lifecycle('cleanup') and lifecycle.state == node.state == 'unconfigured'
     wait_until(lambda: ros.tester.count_publishers('depth/image') == 0)
-    assert node._pipeline is None           # the model's memory is free
+    assert pipeline_of(node) is None           # the model's memory is free
     assert lifecycle('configure') and lifecycle('activate')
     Camera(ros).frame(9)
     depths.wait_for(3)
@@ -84,13 +84,13 @@ def test_views_of_before_a_pause_are_forgotten_and_weights_stay(ros, weights):
     for number in (1, 2):
         camera.frame(number)
         candidates.wait_for(number)
-    pipeline = node._pipeline
+    pipeline = pipeline_of(node)
     assert lifecycle('deactivate') and lifecycle('activate')
     camera = Camera(ros)
     camera.frame(3)
     refusals = [messages.candidate_from(m).refusal for m in candidates.wait_for(3)]
     assert refusals[0] == refusals[2] != '' and refusals[1] != refusals[0]
-    assert node._pipeline is pipeline
+    assert pipeline_of(node) is pipeline
 
 
 @pytest.mark.parametrize('state, transition', [
@@ -104,7 +104,7 @@ def test_it_can_be_shut_down_from_every_state(ros, weights, state, transition):
         assert lifecycle('configure')
     assert lifecycle(transition)
     assert lifecycle.state == node.state == 'finalized'
-    assert not threads() and node._pipeline is None
+    assert not threads() and pipeline_of(node) is None
 
 
 def test_a_transition_that_there_is_not_is_refused_and_the_node_lives(ros):
@@ -126,7 +126,7 @@ def test_a_model_that_cannot_be_loaded_fails_to_configure_with_the_reason(ros, w
     status = diagnostics.wait_for(2)[-1].status[0]
     assert status.level == DiagnosticStatus.ERROR
     assert status.message == f'unconfigured: {node.problem}'
-    assert node._pipeline is None and ros.tester.count_publishers('depth/image') == 0
+    assert pipeline_of(node) is None and ros.tester.count_publishers('depth/image') == 0
 
 
 def test_a_failed_activation_leaves_it_inactive_without_threads(ros, weights, monkeypatch):
@@ -144,11 +144,11 @@ def test_a_failed_activation_leaves_it_inactive_without_threads(ros, weights, mo
 def test_a_decision_node_makes_its_policy_when_configured_and_listens_when_active(ros):
     node = node_of(ros, DecisionNode, {'autostart': False, 'decision.policy': 'never'})
     lifecycle = Lifecycle(ros, 'decision_node')
-    assert node._policy is None and lifecycle('configure') and node._policy is not None
+    assert policy_of(node) is None and lifecycle('configure') and policy_of(node) is not None
     assert ros.tester.count_subscribers(messages.CANDIDATE) == 0
     assert lifecycle('activate')
     wait_until(lambda: ros.tester.count_subscribers(messages.CANDIDATE) == 1)
-    assert lifecycle('deactivate') and lifecycle('cleanup') and node._policy is None
+    assert lifecycle('deactivate') and lifecycle('cleanup') and policy_of(node) is None
     wait_until(lambda: ros.tester.count_subscribers(messages.CANDIDATE) == 0)
 
 

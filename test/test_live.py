@@ -279,7 +279,7 @@ def test_a_node_that_is_gone_and_depth_that_never_came_are_named(ros, bag):
     speaking.depth(T0)
     wait_until(lambda: live.no_depth == '')
     ros.remove(nodes[0])
-    wait_until(lambda: live.ended_early)
+    wait_until(lambda: live.ended_early, 60.0)
     assert live.ended_early.startswith('depth_node ended while the bag was played')
 
 

@@ -24,7 +24,7 @@ from gain_parts import by_hand                          # noqa: E402
 from geometry_msgs.msg import PoseWithCovarianceStamped     # noqa: E402
 from nav_msgs.msg import Odometry                       # noqa: E402
 from node_parts import (                                # noqa: E402
-    CAMERA, Camera, counter, decision_node, depth_node, header, MS, picture, T0)
+    CAMERA, Camera, counter, decision_node, depth_node, header, MS, picture, pipeline_of, T0)
 from rclpy.parameter import Parameter                   # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until     # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image      # noqa: E402
@@ -173,7 +173,7 @@ def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros,
     node = depth_node(ros, weights)
     rate, network = node.set_parameters([
         Parameter('training.learning_rate', value=0.5), Parameter('depth.network', value='x')])
-    assert rate.successful and node._pipeline.trainer.learning_rate == 0.5
+    assert rate.successful and pipeline_of(node).trainer.learning_rate == 0.5
     assert not network.successful and 'read-only' in network.reason
 
 
@@ -181,7 +181,7 @@ def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_re
         ros, weights):
     node = depth_node(ros, weights)
     taken, = node.set_parameters([Parameter('decision.cost', value='milliseconds')])
-    assert taken.successful and isinstance(node._pipeline.cost, TimeCost)
+    assert taken.successful and isinstance(pipeline_of(node).cost, TimeCost)
     try:
         find_sensor()
     except ValueError as missing:
@@ -189,8 +189,8 @@ def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_re
             Parameter('training.learning_rate', value=0.5),
             Parameter('decision.cost', value='joules')])
         assert not answer.successful and answer.reason == str(missing)
-        assert isinstance(node._pipeline.cost, TimeCost)
-        assert node._pipeline.trainer.learning_rate < 0.5
+        assert isinstance(pipeline_of(node).cost, TimeCost)
+        assert pipeline_of(node).trainer.learning_rate < 0.5
     answer = node.set_parameters([Parameter('decision.cost', value='money')])[0]
     assert not answer.successful and "decision.cost is 'money'" in answer.reason
 

@@ -1,6 +1,7 @@
 """Depth, variance, points and colours: right to the number, and only if somebody listens."""
 
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ pytest.importorskip('rclpy')
 
 from dectrain_ros.composition import compose  # noqa: E402,I100
 from dectrain_ros.config import Config  # noqa: E402,I100
+from dectrain_ros.depth.output_size import OutputSize  # noqa: E402
 from dectrain_ros.frames import Frame, Intrinsics  # noqa: E402
+from dectrain_ros.ros import messages  # noqa: E402
 from dectrain_ros.ros.outputs import FAR_M, NEAR_M, paint, PointCloud  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402,I100
 from node_parts import CAMERA, Camera, depth_node, header, MS, picture, T0  # noqa: E402
 from ros_parts import wait_until                        # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2  # noqa: E402
@@ -57,21 +61,23 @@ def test_every_output_has_the_stamp_frame_and_numbers_of_its_image(ros, weights,
 
 
 def test_nothing_is_computed_for_an_output_without_a_subscriber(ros, weights, monkeypatch):
-    node = depth_node(ros, weights)
-    asked = []
-    resize = node._pipeline.output_size.resize
+    depth_node(ros, weights)
+    candidates, asked = ros.listen(DiagnosticArray, messages.CANDIDATE), []
+    resize = OutputSize.resize
 
     def noted(*args):
         asked.append('resize')
         return resize(*args)
-    monkeypatch.setattr(node._pipeline.output_size, 'resize', noted)
+    monkeypatch.setattr(OutputSize, 'resize', noted)
     monkeypatch.setattr('dectrain_ros.ros.outputs.paint', lambda *_: asked.append('paint'))
     camera = Camera(ros)
+    wait_until(lambda: ros.tester.count_publishers(messages.CANDIDATE) == 1)
     camera.frame(1)
-    wait_until(lambda: node._health.recent('candidates') == 1)     # predicted and considered
+    candidates.wait_for(1)          # predicted and considered
     assert asked == []
     color = ros.listen(Image, 'depth/color')
-    wait_until(lambda: node._outputs._color.get_subscription_count() == 1)
+    wait_until(lambda: ros.tester.count_publishers('depth/color') == 1)
+    time.sleep(0.5)         # the node matches a subscriber soon after it is known
     camera.frame(2)
     color.wait_for()
     assert asked == ['resize', 'paint']

@@ -10,7 +10,8 @@ from dectrain_ros.frames import Candidate               # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.parameters import ImageConfig, options_of, Parameters  # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray                         # noqa: E402
-from node_parts import Camera, counter, decision_node, depth_node       # noqa: E402
+from node_parts import (                                # noqa: E402
+    Camera, counter, decision_node, depth_node, pipeline_of)
 from rcl_interfaces.srv import (                                        # noqa: E402
     DescribeParameters, GetParameters, ListParameters, SetParameters, SetParametersAtomically)
 from rclpy.node import Node                                             # noqa: E402
@@ -62,7 +63,7 @@ def test_every_option_is_declared_with_its_meaning_and_range(node):
     Parameters(made, 'depth_node')
     for o in options_of('depth_node'):
         descriptor = made.describe_parameter(o.name)
-        assert descriptor.description == o.help and descriptor.read_only
+        assert descriptor.description == o.meaning and descriptor.read_only
         ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
         if o.low is not None:
             assert (ranges[0].from_value, ranges[0].to_value) == (o.low, o.high)
@@ -201,7 +202,7 @@ def test_a_real_node_describes_each_of_its_parameters_over_its_service(ros, weig
     assert set(told) - OF_ROS == set(expected)
     for o in expected.values():
         descriptor = told[o.name]
-        assert descriptor.description == o.help and descriptor.read_only != o.live
+        assert descriptor.description == o.meaning and descriptor.read_only != o.live
         ranges = [*descriptor.floating_point_range, *descriptor.integer_range]
         if o.low is not None:
             assert (ranges[0].from_value, ranges[0].to_value) == (o.low, o.high)
@@ -221,6 +222,7 @@ def test_several_set_atomically_over_the_service_are_taken_all_or_none_with_a_re
         successful, told = client.set_all(**{'decision__alpha': 5.0, **bad})
         assert not successful and reason in told, (bad, told)
         assert client.get('decision.policy', 'decision.alpha') == before
+        # Private: what the node decides by, not only what the service says of it.
         assert node._config.decision.alpha == before[1]
     successful, _ = client.set_all(decision__alpha=5.0, decision__policy='always')
     assert successful and client.get('decision.policy', 'decision.alpha') == ['always', 5.0]
@@ -245,11 +247,11 @@ def test_the_learning_rate_changes_over_the_service_and_before_the_model_is_load
     client = Client(ros, 'depth_node')
     assert client.set(training__learning_rate=0.5) == [(True, '')]
     node.trigger_configure()
-    assert node._pipeline.trainer.learning_rate == 0.5
+    assert pipeline_of(node).trainer.learning_rate == 0.5
     assert client.set(training__learning_rate=0.25) == [(True, '')]
-    assert node._pipeline.trainer.learning_rate == 0.25
+    assert pipeline_of(node).trainer.learning_rate == 0.25
     (taken, reason), = client.set(training__learning_rate=2.0)
-    assert not taken and reason and node._pipeline.trainer.learning_rate == 0.25
+    assert not taken and reason and pipeline_of(node).trainer.learning_rate == 0.25
 
 
 OVERRIDDEN = {'/image': 'subscription', '/camera_info': 'subscription', '/pose': 'subscription',
@@ -299,7 +301,7 @@ def test_a_topic_that_is_not_subscribed_to_cannot_be_overridden(node):
 
 def test_limits_of_training_change_while_running(ros, weights):
     node = depth_node(ros, weights, **{'limits.max_train_share': 0.01})
-    client, limits = Client(ros, 'depth_node'), node._pipeline.trainer.limits
+    client, limits = Client(ros, 'depth_node'), pipeline_of(node).trainer.limits
     limits.stepped(60.0)
     assert limits.reason() == 'limits.max_train_share is reached'
     assert client.set(training__learning_rate=1e-5) == [(True, '')]

@@ -189,6 +189,7 @@ def test_a_longer_run_may_take_up_a_checkpoint_from_before_the_rates_part():
 def test_the_loss_falls_on_a_few_views(views, tmp_path):
     recipe = Recipe(seed=0, steps=16, batch=2, learning_rate=3e-4, warm_up=1)
     run = Pretraining(tmp_path, views, recipe, 'cpu')
+    # Private: the loss of the very views that are trained on.
     batch = run._load(np.array([0, 1]))
 
     @torch.no_grad()

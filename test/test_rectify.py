@@ -82,6 +82,7 @@ def test_a_pincushion_is_zoomed_into_no_more_than_it_needs():
     zoom = cushion.camera.fx / CAMERA.fx
     assert zoom > 1.05 and cushion.camera.fy / CAMERA.fy == pytest.approx(zoom)
     wider = Intrinsics(*(CAMERA.fx * zoom / 1.02, CAMERA.fy * zoom / 1.02), 79.0, 60.5, 160, 120)
+    # Private: what the zoom is chosen by, asked of a lesser one.
     assert not cushion._sees_only_sources(wider)
 
 

@@ -200,6 +200,7 @@ def test_a_view_that_can_be_learnt_from_is_rehearsed_no_longer():
     assert len(views.draw(view(33)[0])) == 1        # cos(3 degrees) is .9986
     assert len(views) == 2
     assert {id(views.draw(view(180)[0])[0]) for _ in range(40)} == {
+        # Private: which objects are kept, whatever is drawn.
         id(kept) for kept in views._views._samples}
 
 

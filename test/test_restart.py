@@ -62,6 +62,7 @@ def test_views_of_the_past_stay_known_after_a_restart(weights, tmp_path):
 def test_only_what_passed_the_checks_is_saved(weights, tmp_path):
     pipeline = trained(make(weights, 'safety.check_every=4'), 0, 8)     # 7 steps, one check
     pipeline.trainer.save(tmp_path / 'one.safetensors')
+    # Private: the file is read back as the trainer itself would.
     contents = pipeline.trainer._autosave.find(tmp_path / 'one.safetensors').contents
     saved = Snapshot.from_arrays(contents.arrays)
     assert saved.state[0]['step'] == 4.0
@@ -124,6 +125,7 @@ def test_reset_brings_back_the_loaded_weights_or_the_last_good_ones(weights):
     np.testing.assert_array_equal(pipeline.observe(frame(20)).depth, good)
     pipeline.trainer.reset('source')
     np.testing.assert_array_equal(pipeline.observe(frame(20)).depth, untouched)
+    # Private: the optimiser's moments are seen nowhere else.
     assert not pipeline.trainer.step._optimizer.state
     pipeline.trainer.reset('good')                  # the source is good
     np.testing.assert_array_equal(pipeline.observe(frame(20)).depth, untouched)

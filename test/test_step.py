@@ -72,6 +72,7 @@ def test_a_frozen_encoder_is_shared_and_a_trained_one_is_not(network):
 def test_the_log_variance_head_is_never_trained(network):
     trainer = make(network, 'full')
     trainer.take(batch([sample(network, features=False)]))
+    # Private: only the copy that is trained has what was not committed.
     assert torch.equal(trainer._shadow.variance_head.weight, network.variance_head.weight)
 
 

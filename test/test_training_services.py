@@ -10,7 +10,7 @@ from dectrain_ros.frames import Decision        # noqa: E402,I100
 from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.training_thread import OFF               # noqa: E402
 from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
-from node_parts import Camera, depth_node, header, MS, T0   # noqa: E402
+from node_parts import Camera, depth_node, header, MS, pipeline_of, T0   # noqa: E402
 from ros_parts import wait_until                        # noqa: E402
 from sensor_msgs.msg import Image                       # noqa: E402
 from std_srvs.srv import SetBool, Trigger               # noqa: E402
@@ -52,7 +52,7 @@ class Robot:
 
     def weights(self):
         """Return a copy of the weights that the next prediction would use."""
-        pipeline = self.node._pipeline
+        pipeline = pipeline_of(self.node)
         pipeline.trainer.weights.adopt()
         return [p.detach().clone() for p in pipeline.estimator.network.parameters()]
 
@@ -87,7 +87,8 @@ def test_a_reset_brings_back_the_loaded_weights_and_an_optimiser_afresh(robot):
     first = robot.step()
     robot.step()
     assert first.trained and not same(robot.weights(), loaded)
-    optimizer = robot.node._pipeline.trainer.step._optimizer
+    # Private: the optimiser's moments are seen nowhere else.
+    optimizer = pipeline_of(robot.node).trainer.step._optimizer
     assert optimizer.state
     answer = robot.reset().wait_for()[0]
     assert answer.success and answer.message == (
@@ -110,7 +111,7 @@ def test_a_reset_while_inactive_needs_no_thread_and_unconfigured_says_why_not(ro
 @pytest.fixture
 def held(robot, monkeypatch):
     """Return a robot whose steps wait for leave, and the leave; a step is in flight."""
-    started, leave, pipeline = threading.Event(), threading.Event(), robot.node._pipeline
+    started, leave, pipeline = threading.Event(), threading.Event(), pipeline_of(robot.node)
     step = pipeline.trainer.step.take
 
     def slow(*args):
@@ -135,23 +136,24 @@ def test_a_reset_waits_for_the_step_in_flight_and_depth_does_not_wait_for_it(hel
     leave.set()
     assert answer.wait_for()[0].success
     assert messages.outcome_from(robot.outcomes.wait_for(1)[0]).weight_version == 1
-    assert robot.node._pipeline.trainer.weights.newest == 2
+    assert pipeline_of(robot.node).trainer.weights.newest == 2
 
 
 def test_a_reset_overtaken_by_deactivation_says_that_nothing_was_done(held):
     robot, leave = held
     answer = robot.reset()
+    # Private: that a request waits is seen nowhere else, and no answer comes before it is over.
     wait_until(lambda: robot.node._training._worker._tasks)
     threading.Timer(0.3, leave.set).start()
     robot.node.trigger_deactivate()
     answer = answer.wait_for()[0]
     assert not answer.success
     assert answer.message == 'nothing was reset: the node is not active any more'
-    assert robot.node._pipeline.trainer.weights.newest == 1
+    assert pipeline_of(robot.node).trainer.weights.newest == 1
 
 
 def test_a_reset_that_fails_says_why(robot, monkeypatch):
-    monkeypatch.setattr(robot.node._pipeline.trainer.step, 'restore_source', lambda: 1 / 0)
+    monkeypatch.setattr(pipeline_of(robot.node).trainer.step, 'restore_source', lambda: 1 / 0)
     answer = robot.reset().wait_for()[0]
     assert not answer.success
     assert answer.message == 'nothing was reset: ZeroDivisionError: division by zero'
@@ -181,6 +183,7 @@ def test_a_request_that_waits_is_not_carried_out_once_training_is_off(held):
     robot, leave = held
     robot.frame()
     robot.decide()                          # waits behind the step in flight
+    # Private, for the same reason.
     wait_until(lambda: robot.node._training._worker._waiting is not None)
     assert robot.set_training(False).success
     leave.set()
@@ -225,8 +228,8 @@ def test_services_say_why_nothing_was_done(robot):
 
 def test_a_harmful_learning_rate_is_taken_back_and_diagnostics_say_so(robot):
     loaded = robot.weights()
-    robot.node._pipeline.trainer.step.anchor = 0.0  # it would undo every step
-    robot.node._pipeline.trainer.learning_rate = 1e3
+    pipeline_of(robot.node).trainer.step.anchor = 0.0  # it would undo every step
+    pipeline_of(robot.node).trainer.learning_rate = 1e3
     outcome = robot.step()
     assert not outcome.trained and outcome.reason.startswith('rolled back: ')
     assert outcome.weight_version == 1 and same(robot.weights(), loaded)

@@ -208,6 +208,7 @@ def test_a_failed_pass_leaves_no_dropout_behind():
     network, features = network_and_features('lite')
     with pytest.raises(RuntimeError):
         dropout_depth(network, features[::-1], FOCAL_PX, torch.Generator())
+    # Private: torch has no public list of hooks.
     assert not any(m._forward_pre_hooks for m in network.modules())
 
 

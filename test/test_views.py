@@ -13,10 +13,10 @@ DEPTH = 2.0         # median depth in m: baselines of 0.04, 0.1 and 0.3 m are lo
 
 def history(**changes):
     c = TrainingConfig()
-    options = dict(
-        capacity=c.history_frames, sources=c.source_views, min_baseline=c.min_baseline,
-        target_baseline=c.target_baseline, max_baseline=c.max_baseline,
-        max_rotation_deg=c.max_rotation_deg, min_overlap=c.min_overlap)
+    options = {
+        'capacity': c.history_frames, 'sources': c.source_views, 'min_baseline': c.min_baseline,
+        'target_baseline': c.target_baseline, 'max_baseline': c.max_baseline,
+        'max_rotation_deg': c.max_rotation_deg, 'min_overlap': c.min_overlap}
     return ViewHistory(**{**options, **changes})
 
 

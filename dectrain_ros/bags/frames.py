@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Callable, Deque, Iterator, NamedTuple, Optional
 
 from dectrain_ros.bags.topics import Topics
-from dectrain_ros.frames import Frame
+from dectrain_ros.frames import Frame, Intrinsics
 from dectrain_ros.sensing.camera_poses import CameraPoses, Report
 from dectrain_ros.sensing.frame_builder import (
     Dropped, FrameBuilder, MAX_WAITING, Segments, TOO_LATE)
@@ -72,6 +72,8 @@ class FrameStream:
     :param lens: used until the first camera_info message.
     :param read_lens: reads a camera_info message; raises ValueError if it is unusable.
     :param read_truth: reads a depth message; returns None if it is unusable.
+    :param register: brings a depth image of another camera into that of the frame; None if it is
+        of the same camera.
     :param wait_s: longest wait for a camera or a pose, in log time, s.
     :param drop: called with reason and detail of an image that cannot be used.
     :param report: called with reason and detail of a problem that does not drop an image.
@@ -80,13 +82,14 @@ class FrameStream:
     def __init__(
         self, topics: Topics, poses: CameraPoses, lens: Lens, *,
         read_lens: Callable[[object], Lens],
-        read_truth: Callable[[object], Optional[np.ndarray]], wait_s: float, drop: Report,
-        report: Report
+        read_truth: Callable[[object], Optional[np.ndarray]],
+        register: Optional[Callable[[np.ndarray, Intrinsics], np.ndarray]], wait_s: float,
+        drop: Report, report: Report
     ):
         """Start before the first message."""
         self._topics, self._poses, self._lenses = topics, poses, PerImage(lens)
         self._read_lens, self._read_truth = read_lens, read_truth
-        self._wait_ns = wait_s * 1e9
+        self._register, self._wait_ns = register, wait_s * 1e9
         self._drop, self._report = drop, report
         # buffers=0: the caller may store frames, so no image may be overwritten.
         self._builder = FrameBuilder(report, buffers=0, rewind=self._rewind)
@@ -190,6 +193,8 @@ class FrameStream:
             self._report('no depth image near the stamp', '')
             return None
         depth = self._read_truth(message)
+        if depth is not None and self._register is not None:
+            return self._register(depth, waiting.frame.intrinsics)
         if depth is None or waiting.rectifier is None:
             return depth
         return waiting.rectifier.nearest(depth)

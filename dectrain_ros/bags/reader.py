@@ -19,6 +19,7 @@ from dectrain_ros.bags.writer import BagWriter
 from dectrain_ros.config import PoseConfig
 from dectrain_ros.sensing.camera_poses import (
     CameraPoses, make_camera_poses, Report, TransformPoses)
+from dectrain_ros.sensing.depth_registration import DepthRegistration, fixed_transform
 from dectrain_ros.sensing.images import depth_metres, encoding_of, ImageProblem, unlikely_unit
 from dectrain_ros.sensing.lens import is_rectified, Lens, lens_from_camera_info
 from dectrain_ros.sensing.stamps import stamp_ns_of
@@ -74,11 +75,13 @@ class Bag:
         self._storage = Storage(self.path)
         self.duration_ns = self._storage.duration_ns
         self._listed = self._list()
-        self.topics = choose(self.path, list(self._listed.values()), topics, self._spans)
+        self.topics = choose(self.path, list(self._listed.values()), topics, self._spans,
+                             lambda frame, other: self._fixed(other, frame) is not None)
         self._pose = pose or PoseConfig()
         self._check_source()
         self._camera_frame = self._first(self.topics.image).header.frame_id
         self._lens = self._first_lens()
+        self._register = self._registration() if self.topics.ground_truth_info else None
         if pose is not None:
             self._check_poses()
 
@@ -238,6 +241,23 @@ class Bag:
                 problem = str(error)
         raise BagError(f'{self.path}: {topic}: {problem}')
 
+    def _fixed(self, target: str, source: str) -> Optional[np.ndarray]:
+        """Return target_from_source by the fixed transforms, (4, 4) m; None if they lack it."""
+        return fixed_transform(target, source, (
+            transform for *_, message in self._decoded(self.static_transforms)
+            if message is not None for transform in message.transforms))
+
+    def _registration(self) -> DepthRegistration:
+        """Return what brings true depth of another camera into the image."""
+        topic, info = self.topics.ground_truth, self.topics.ground_truth_info
+        depth_frame = self._first(topic).header.frame_id
+        try:
+            lens = lens_from_camera_info(self._first(info), is_rectified(topic))
+        except ValueError as error:
+            raise BagError(f'{self.path}: {info}, of {topic}: {error}; name another true depth '
+                           'by --ground-truth') from None
+        return DepthRegistration(lens, self._fixed(self._camera_frame, depth_frame))
+
     @property
     def _has_transforms_only(self) -> bool:
         return self._listed[self.topics.pose].msgtype == TRANSFORMS
@@ -266,8 +286,8 @@ class Bag:
     def _frame_stream(self) -> FrameStream:
         return FrameStream(
             self.topics, self._camera_poses(self._count), self._lens,
-            read_lens=self._read_lens, read_truth=self._ground_truth, wait_s=self._pose.wait_s,
-            drop=self._count, report=self._count)
+            read_lens=self._read_lens, read_truth=self._ground_truth, register=self._register,
+            wait_s=self._pose.wait_s, drop=self._count, report=self._count)
 
     def _check_poses(self) -> None:
         """Raise BagError if no pose is valid, or the poses do not overlap the images in time."""

@@ -41,12 +41,17 @@ class BagError(ValueError):
 
 
 class Topics(NamedTuple):
-    """Names of the topics to read; an empty name is chosen by content."""
+    """
+    Names of the topics to read; an empty name is chosen by content.
+
+    ground_truth_info: of a ground truth of another camera, which is brought into the image.
+    """
 
     image: str = ''
     camera_info: str = ''
     pose: str = ''
     ground_truth: str = ''
+    ground_truth_info: str = ''
 
 
 class Listed(NamedTuple):
@@ -93,10 +98,13 @@ class Listed(NamedTuple):
 
 # Returns the seconds from first to last message of each of some topics.
 Spans = Callable[[Sequence[str]], Sequence[float]]
+# Whether fixed transforms join two frames.
+Joined = Callable[[str, str], bool]
 
 
 def choose(path: object, listed: Sequence[Listed], wanted: Topics = Topics(),
-           spans: Spans = lambda names: [0.0] * len(names)) -> Topics:
+           spans: Spans = lambda names: [0.0] * len(names),
+           joined: Joined = lambda frame, other: False) -> Topics:
     """
     Choose a bag's topics: those that are named, the others by content.
 
@@ -107,16 +115,18 @@ def choose(path: object, listed: Sequence[Listed], wanted: Topics = Topics(),
     :param listed: the bag's topics.
     :param wanted: names given by the user.
     :param spans: called only if several pose topics fit.
+    :param joined: called only if all depth is of other cameras.
     :raises BagError: if a topic is missing or of the wrong type; it lists the bag's topics.
     """
     chosen = _Choice(path, listed)
     image = chosen.named('image', wanted.image, IMAGES) or chosen.image()
     camera_info = (chosen.named('camera_info', wanted.camera_info, (CAMERA_INFO,))
                    or chosen.camera_info(image))
+    truth = chosen.named('ground_truth', wanted.ground_truth, IMAGES), wanted.ground_truth_info
+    if not truth[0]:
+        truth = chosen.ground_truth(image, camera_info, joined)
     return Topics(
-        image=image, camera_info=camera_info,
-        ground_truth=chosen.named('ground_truth', wanted.ground_truth, IMAGES)
-        or chosen.ground_truth(image, camera_info),
+        image=image, camera_info=camera_info, ground_truth=truth[0], ground_truth_info=truth[1],
         pose=chosen.named('pose', wanted.pose, (*POSES, TRANSFORMS))
         or chosen.pose(image, spans))
 
@@ -188,21 +198,42 @@ class _Choice:
             raise self.error(f'none of its CameraInfo topics belongs to {image}')
         return same[0]
 
-    def ground_truth(self, image: str, camera_info: str) -> str:
-        """Return the depth topic of the image's camera, '' without; log those of other cameras."""
-        fitting = []
+    def ground_truth(self, image: str, camera_info: str, joined: Joined) -> Tuple[str, str]:
+        """
+        Return the depth topic of the image's camera, else of one whose place is known.
+
+        :returns: its name, and its CameraInfo topic if it is of another camera; '' for none. Depth
+            topics that are not used are logged with the reason.
+        """
+        fitting, others = [], {}
         for depth in self._listed:
             if depth.is_depth and depth.name != image:
                 difference = self._difference(
                     depth, self._by_name[image], self._by_name[camera_info])
                 if difference:
-                    logger.warning(
-                        '%s: %s is not used as true depth, it is of another camera than %s (%s): '
-                        'register it (depth_image_proc), or name it by --ground-truth',
-                        self._path, depth.name, image, difference)
+                    others[depth.name] = difference
                 else:
                     fitting.append(depth)
-        return _best(fitting, ('color', 'rgb', 'registered'))
+        info = ''
+        if not fitting:
+            infos = {name: self._info_beside(name, camera_info) for name in others}
+            fitting = [self._by_name[name] for name in others if infos[name] and joined(
+                self._by_name[name].frame_id, self._by_name[image].frame_id)]
+            info = infos.get(_best(fitting, _TRUTH_WORDS), '')
+        taken = _best(fitting, _TRUTH_WORDS)
+        for name, difference in others.items():
+            logger.warning(
+                '%s: %s is of another camera than %s (%s): %s', self._path, name, image,
+                difference,
+                'it is brought into the image by both calibrations and TF' if name == taken else
+                'it is not used as true depth; register it (depth_image_proc), or name it by '
+                '--ground-truth')
+        return taken, info
+
+    def _info_beside(self, depth: str, camera_info: str) -> str:
+        """Return the CameraInfo of a depth image's own namespace, '' if it has none."""
+        return next((name for name in _info_names(depth) if name in self._by_name
+                     and self._by_name[name].msgtype == CAMERA_INFO and name != camera_info), '')
 
     def _difference(self, depth: Listed, image: Listed, camera: Listed) -> str:
         """Return how a depth topic's camera differs from the image's, '' if it does not."""
@@ -267,6 +298,7 @@ class _Choice:
 
 
 _SINGLE = 'it is a single message'
+_TRUTH_WORDS = 'color', 'rgb', 'registered'
 
 
 def _best(topics: Sequence[Listed], words: Tuple[str, ...] = ()) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 import os
 import signal
 import sys
 import threading
 import traceback
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, Dict, List, Optional
 
 from dectrain_ros.ros.lifecycle import Refused
 import rclpy
@@ -23,9 +23,57 @@ from rclpy.utilities import remove_ros_args
 NOT_STARTED = 2
 
 
+class _Signals:
+    """
+    What SIGINT and SIGTERM do within this context: rclpy's handler takes the ROS context away.
+
+    Python's own one would raise KeyboardInterrupt wherever the main thread is, and leave objects
+    of rclpy half made. What is made of a context that is gone fails all the same; that such an
+    object cannot be deleted properly is then no error, either.
+
+    came: whether there was a signal.
+    """
+
+    def __init__(self):
+        self.came = False
+        self._before: Dict[int, object] = {}
+        self._report = sys.unraisablehook
+
+    def __enter__(self) -> '_Signals':
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+            sys.unraisablehook = self._on_unraisable
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = self._report
+
+    def ignore(self) -> None:
+        """
+        Ignore signals from now on, to the end of the context.
+
+        Ctrl-C reaches a node from the terminal and again from ros2 launch; the second one must
+        not end it in the middle of its end.
+        """
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _on_signal(self, *_) -> None:
+        self.came = True
+
+    def _on_unraisable(self, problem) -> None:
+        if not self.came:
+            self._report(problem)
+
+
 def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = None) -> int:
     """
     Spin a node until SIGINT, SIGTERM or its own shutdown.
+
+    A signal during the start ends it with one line, too, whenever it arrives.
 
     :param make_node: makes the node; raises ValueError or OSError with a one-line reason if it
         cannot start. The node's close() ends its threads and returns whether they ended; if not,
@@ -33,69 +81,52 @@ def run(name: str, make_node: Callable[[], Node], args: Optional[List[str]] = No
     :param args: command line; None: that of the process.
     :returns: exit status: 0, or NOT_STARTED if the node could not start.
     """
-    try:
-        rclpy.init(args=args)
-    except RuntimeError as error:       # unknown or malformed --ros-args
-        return _refused(name, error)
-    try:
-        node = make_node()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return _stopped()
-    except Refused:                     # the reason is in the log
-        rclpy.try_shutdown()
-        return NOT_STARTED
-    except (ValueError, OSError, ParameterException) as error:
-        rclpy.try_shutdown()
-        return _refused(name, error)
-    except Exception:
-        if not rclpy.ok():              # a signal shut the context down while starting
-            return 0
-        traceback.print_exc()
-        rclpy.try_shutdown()
-        return NOT_STARTED
-    ended = False
-    with _ignorable_signals() as ignore_signals:
+    with _Signals() as signals:
         try:
-            rclpy.spin(node)
+            rclpy.init(args=args)
+        except RuntimeError as error:       # unknown or malformed --ros-args
+            return _refused(name, error)
+        try:
+            if signals.came:                # before rclpy heard them
+                return _stopped(name)
+            node = make_node()
         except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        except Exception:
-            if rclpy.ok():              # else a signal shut the context down in a callback
-                raise
-        finally:
-            ignore_signals()
-            ended = node.close()
-            if ended:
-                node.destroy_node()
+            return _stopped(name)
+        except Refused:                     # it said why
             rclpy.try_shutdown()
-            ignore_signals()            # again: rclpy has restored the earlier handlers
-        if not ended:
-            _leave_at_once(node)
+            return NOT_STARTED
+        except (ValueError, OSError, ParameterException) as error:
+            rclpy.try_shutdown()
+            return _refused(name, error)
+        except Exception:
+            if not rclpy.ok():              # a signal took the context away meanwhile
+                return _stopped(name)
+            traceback.print_exc()
+            rclpy.try_shutdown()
+            return NOT_STARTED
+        _spin(node, signals)
     return 0
 
 
-@contextmanager
-def _ignorable_signals() -> Iterator[Callable[[], None]]:
-    """
-    Yield a function that ignores SIGINT and SIGTERM until the context ends.
-
-    A node gets Ctrl-C from the terminal and again from ros2 launch; the second one must not
-    interrupt its shutdown.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    ends = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.getsignal(number) for number in ends]
-
-    def ignore() -> None:
-        for number in ends:
-            signal.signal(number, signal.SIG_IGN)
+def _spin(node: Node, signals: _Signals) -> None:
+    """Spin a started node until the context is gone, and close it."""
+    ended = False
     try:
-        yield ignore
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except Exception:
+        if rclpy.ok():              # else a callback met a context that a signal took away
+            raise
     finally:
-        for number, handler in zip(ends, before):
-            signal.signal(number, handler)
+        signals.ignore()
+        ended = node.close()
+        if ended:
+            node.destroy_node()
+        rclpy.try_shutdown()
+        signals.ignore()            # rclpy put the handlers back that were there before it
+    if not ended:
+        _leave_at_once(node)
 
 
 def end() -> None:
@@ -132,8 +163,9 @@ def _leave_at_once(node: Node) -> None:
     os._exit(0)
 
 
-def _stopped() -> int:
+def _stopped(name: str) -> int:
     rclpy.try_shutdown()
+    get_logger(name).info('stopped by a signal while it started')
     return 0
 
 

@@ -162,7 +162,7 @@ def _descriptor(o: Option, live: bool) -> ParameterDescriptor:
     """Return an option's descriptor; a double accepts integers, as in 800 for 800.0."""
     is_float = isinstance(o.default, float)
     descriptor = ParameterDescriptor(
-        name=o.name, description=o.help, read_only=not live, dynamic_typing=is_float)
+        name=o.name, description=o.meaning, read_only=not live, dynamic_typing=is_float)
     if o.choices:
         descriptor.additional_constraints = f'one of {", ".join(o.choices)}'
     if o.low is None and o.high is None:

@@ -14,7 +14,7 @@ import numpy as np
 _OPENCV = (4, 5, 8, 12, 14)
 _COUNTS: Dict[str, Tuple[int, ...]] = {
     'plumb_bob': _OPENCV, 'rational_polynomial': _OPENCV[2:], 'equidistant': (4,), 'fisheye': (4,)}
-_FISHEYE = ('equidistant', 'fisheye')
+FISHEYE = ('equidistant', 'fisheye')
 _TRANSPORT = re.compile(r'/(compressed|compressedDepth|zstd|ffmpeg|theora)$')
 _ZOOM_STEP = 1.01
 _MOST_ZOOM = 2.0
@@ -104,7 +104,7 @@ class Rectifier:
         self.camera = self._pinhole()
         size = self.camera.width, self.camera.height
         distortion = np.array(lens.coefficients)
-        make = (cv2.fisheye.initUndistortRectifyMap if lens.model in _FISHEYE
+        make = (cv2.fisheye.initUndistortRectifyMap if lens.model in FISHEYE
                 else cv2.initUndistortRectifyMap)
         # Fixed point: half the memory of two float maps, and the faster remap.
         self._maps = make(lens.camera.matrix(), distortion, np.eye(3), self.camera.matrix(), size,
@@ -145,7 +145,7 @@ class Rectifier:
         v = np.concatenate([np.zeros(width), np.full(width, height - 1), down, down])
         rays = np.stack([(u - pinhole.cx) / pinhole.fx, (v - pinhole.cy) / pinhole.fy,
                          np.ones(u.size)], axis=-1)
-        project = (cv2.fisheye.projectPoints if self._lens.model in _FISHEYE
+        project = (cv2.fisheye.projectPoints if self._lens.model in FISHEYE
                    else cv2.projectPoints)
         landed, _ = project(rays[:, None], np.zeros(3), np.zeros(3), self._lens.camera.matrix(),
                             np.array(self._lens.coefficients))
