@@ -334,11 +334,11 @@ def _pretrain(options) -> None:
         raise ValueError('--encoder is for --network elastic: name both, or neither')
     recipe = Recipe(
         options.seed, options.steps, options.batch, start=options.start,
-        network=options.network, encoder=options.encoder,
-        grow=2 if elastic else 0, validate_every=500 if elastic else 0)
+        network=options.network, encoder=options.encoder)
     spec = ViewsSpec(options.seed, options.rooms, 12, CARD.height, CARD.width)
     if elastic:
-        spec = spec._replace(place='varied', view_deg=(40, 110))
+        recipe = recipe._replace(half_size=0.8, glimpse=3, decay=0.15, grow=4, validate_every=1000)
+        spec = spec._replace(place='varied', view_deg=(40, 110), stretched=0.2)
     views = Views(options.work / 'views', spec)
     work = options.work
     if options.cool_down:

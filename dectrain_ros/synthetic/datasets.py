@@ -23,13 +23,15 @@ class ViewsSpec(NamedTuple):
     width: int
     place: str = 'room'
     view_deg: Tuple[float, float] = (45, 85)
+    stretched: float = 0.0
 
 
 class Views:
     """
     Views of many rooms, memory-mapped: those of one room lie together.
 
-    images: uint8 RGB, (N, H, W, 3). depth: float16 m along the optical axis, (N, H, W).
+    images: uint8 RGB, (N, H, W, 3). depth: float16 m along the optical axis, (N, H, W), 0
+    where it is unknown.
     focal_px: horizontal focal length, float32, (N,).
 
     :param directory: where they are kept; made if missing.
@@ -95,9 +97,11 @@ def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
     rng = np.random.default_rng((spec.seed, index))
     place = PLACES[spec.place](rng)
     for k in range(index * spec.views_per_room, (index + 1) * spec.views_per_room):
-        camera = drawn_intrinsics(rng, spec.width, spec.height, spec.view_deg)
+        camera = drawn_intrinsics(rng, spec.width, spec.height, spec.view_deg, spec.stretched)
         rendered = render(place, camera, drawn_pose(place, rng))
-        views.images[k] = expose(rendered.image, Sensor.drawn(rng), rng)
+        # Cameras expose for what most of the image shows: a lamp in it does not darken the rest.
+        level = float(np.quantile(rendered.image, rng.uniform(0.2, 0.7)))
+        views.images[k] = expose(rendered.image, Sensor.drawn(rng), rng, level)
         views.depth[k] = rendered.depth
         views.focal_px[k] = camera.fx
     for array in (views.images, views.depth, views.focal_px):

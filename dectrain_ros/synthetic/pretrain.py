@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 import shutil
 from typing import Iterator, List, NamedTuple, Tuple
 
+import cv2
 from dectrain_ros.checkpoints.files import read_tensors, write_json
 from dectrain_ros.depth.metrics import depth_metrics
 from dectrain_ros.depth.networks.base import Decoded, DepthNetwork, ModelCard
@@ -26,7 +27,8 @@ from torch.nn import functional as F
 
 CARD = ModelCard('lite', height=160, width=224, focal_px=190.0)
 ELASTIC_CARD = ModelCard(
-    'elastic', height=160, width=224, mean=MEAN, std=STD, focal_px=190.0)
+    'elastic', height=160, width=224, max_depth_m=200.0, mean=MEAN, std=STD, focal_px=190.0)
+_HELD_OUT = 25          # rooms at most: a run is judged on them often
 # Goes with all weights whose encoder began with ImageNet's.
 NOTICE = (
     'The encoder was started from the ImageNet weights of EfficientNet-Lite0 in the package '
@@ -40,8 +42,9 @@ class Recipe(NamedTuple):
 
     The learning rate warms up, stays, and falls linearly to zero over the last decay share. The
     first share of the steps sees images at half size, four times as many in the same time: what
-    a room's scale looks like is learnt there, edges later. start: weights to begin with, '' for
-    fresh ones.
+    a room's scale looks like is learnt there, edges later. glimpse: one in so many of these sees
+    half a batch at full size all the same, so that the weights are of use at any time; 0 for none.
+    start: weights to begin with, '' for fresh ones.
 
     Of elastic alone: encoder, ImageNet weights to begin with, and the learning rate's factor for
     it; alone, the share of the steps that trains the largest subnet only; ramp, the steps over
@@ -61,6 +64,7 @@ class Recipe(NamedTuple):
     warm_up: int = 300
     decay: float = 0.4
     half_size: float = 0.7
+    glimpse: int = 0
     checkpoint_every: int = 200
     start: str = ''
     network: str = 'lite'
@@ -86,7 +90,13 @@ class Recipe(NamedTuple):
 
     def is_full_size(self, step: int) -> bool:
         """Whether a step sees images at full size."""
-        return step >= self.half_size * self.steps or self._cools(step)
+        return (step >= self.half_size * self.steps or self._cools(step)
+                or self._glimpses(step))
+
+    def images(self, step: int) -> int:
+        """Return the number of images a step sees."""
+        early = step < self.half_size * self.steps and not self._cools(step)
+        return self.batch // 2 if early and self._glimpses(step) else self.batch
 
     def rooms(self, step: int, at_most: int) -> int:
         """Return the number of rooms a step draws from."""
@@ -95,12 +105,15 @@ class Recipe(NamedTuple):
     def _cools(self, step: int) -> bool:
         return self.cool_steps > 0 and step >= self.cool_from
 
+    def _glimpses(self, step: int) -> bool:
+        return self.glimpse > 0 and step % self.glimpse == self.glimpse - 1
+
     def _sees(self, step: int) -> tuple:
-        return (self.rate(step), self.is_full_size(step), self.rooms(step, 1 << 30),
-                step < self.shrink_from)
+        return (self.rate(step), self.is_full_size(step), self.images(step),
+                self.rooms(step, 1 << 30), step < self.shrink_from)
 
     def rate(self, step: int) -> float:
-        """Give the learning rate of a step."""
+        """Return the learning rate of a step."""
         if self._cools(step):
             return self.rate(self.cool_from - 1) * (self.end - step) / self.cool_steps
         rise = min(1.0, (step + 1) / self.warm_up)
@@ -108,7 +121,7 @@ class Recipe(NamedTuple):
         return self.learning_rate * rise * fall
 
     def agrees(self, other: 'Recipe', steps: int) -> bool:
-        """Say whether both come to the same weights after so many steps."""
+        """Whether both come to the same weights after so many steps."""
         same = ('seed', 'batch', 'weight_decay', 'start', 'network', 'encoder', 'encoder_rate',
                 'ramp')
         return all(getattr(self, name) == getattr(other, name) for name in same) and all(
@@ -155,7 +168,7 @@ class Pretraining:
             fused=self.device.type == 'cuda')
         self.step = 0
         rooms = views.spec.rooms
-        held_out = max(1, rooms // 40)
+        held_out = min(max(1, rooms // 40), _HELD_OUT)
         if rooms <= held_out:
             raise ValueError(
                 f'there is {rooms} room: render at least 2, one of them is held out')
@@ -261,13 +274,13 @@ class Pretraining:
         rooms = self.recipe.rooms(step, self._training_rooms)
         self.views.complete(range(rooms))
         chosen = np.sort(rng.integers(
-            0, rooms * self.views.spec.views_per_room, self.recipe.batch))
+            0, rooms * self.views.spec.views_per_room, self.recipe.images(step)))
         batch = augmented(self._load(chosen), rng)
-        if self.recipe.is_full_size(step):
-            return batch
-        # The focal length stays that of the full size, as the card's is: their ratio counts.
-        return batch._replace(
-            image=F.avg_pool2d(batch.image, 2), depth=batch.depth[..., ::2, ::2])
+        if not self.recipe.is_full_size(step):
+            # What is half as many pixels wide looks as from twice as far: the focal length, too.
+            batch = Batch(F.avg_pool2d(batch.image, 2), batch.depth[..., ::2, ::2],
+                          batch.focal_px / 2)
+        return batch._replace(image=compressed(batch.image, rng))
 
     def _load(self, chosen: np.ndarray) -> Batch:
         index = torch.from_numpy(chosen).to(self._arrays[0].device)
@@ -533,3 +546,27 @@ def _shaken(image: Tensor, rng: np.random.Generator, share: float = 0.3, reach: 
     padded = F.pad(image, [reach] * 4, mode='replicate')
     padded = padded.reshape(1, count * channels, *padded.shape[2:])
     return F.conv2d(padded, weight, groups=count * channels).reshape(image.shape)
+
+
+def compressed(image: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
+    """
+    Give a share of the images what a camera's driver does to them: noise, sharpening and JPEG.
+
+    :param image: RGB in [0, 1], (B, 3, H, W); returned as 8-bit values of the same shape.
+    """
+    pixels = (image.permute(0, 2, 3, 1).cpu().numpy() * 255 + 0.5).astype(np.uint8)
+    for k in np.flatnonzero(rng.random(len(pixels)) < share):
+        kind, quality = rng.random(3) < 0.5, int(rng.integers(25, 96))
+        one = pixels[k]
+        if kind[0]:
+            grain = rng.standard_normal(one.shape, np.float32) * rng.uniform(1, 10)
+            one = np.clip(one + grain, 0, 255).astype(np.uint8)
+        if kind[1]:
+            soft, amount = cv2.GaussianBlur(one, (0, 0), rng.uniform(0.6, 1.5)), rng.uniform(-1, 1)
+            one = cv2.addWeighted(one, 1 + amount, soft, -amount, 0)
+        if kind[2]:
+            _, coded = cv2.imencode('.jpg', one, (cv2.IMWRITE_JPEG_QUALITY, quality))
+            one = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        pixels[k] = one
+    whole = torch.from_numpy(pixels).to(image.device).permute(0, 3, 1, 2)
+    return (whole.float() / 255).contiguous(memory_format=torch.channels_last)

@@ -130,6 +130,23 @@ def leaves(rng):
     return canvas
 
 
+def facade(rng):
+    """Plaster with rows of windows."""
+    tone = 0.8 + 0.2 * (_noise(rng, (4, 4), 5) - 0.5)
+    columns, rows = (int(k) for k in rng.choice([2, 4], 2))
+    wide, high = (int(SIZE / n * rng.uniform(0.3, 0.65)) for n in (columns, rows))
+    frame, glass = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.3)
+    for row in range(rows):
+        for column in range(columns):
+            x, y = (int((k + 0.5) * SIZE / n - size / 2) for k, n, size in (
+                (column, columns, wide), (row, rows, high)))
+            tone[y:y + high, x:x + wide] = frame
+            pane = glass + rng.uniform(0, 0.15)
+            tone[y + 2:y + high - 2, x + 2:x + wide - 2] = pane
+            tone[y + 2:y + high - 2, x + wide // 2] = frame
+    return np.clip(tone, 0, 1)
+
+
 ANYTHING: Tuple[Callable, ...] = (
     plain, plain, cloudy, wood, stripes, tiles, bricks, prints, prints, books,
     speckle)

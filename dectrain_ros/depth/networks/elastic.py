@@ -210,7 +210,7 @@ class ElasticDecoder(nn.Module):
     the bottleneck added everywhere; it has no batch norm.
     """
 
-    channels = (128, 96, 64, 40)
+    channels = (160, 112, 72, 40)
 
     def __init__(self, encoder_channels: Sequence[int]):
         """Build with fresh weights."""
@@ -227,7 +227,7 @@ class ElasticDecoder(nn.Module):
             self.outputs.append(ElasticConv2d(outputs, 1))
             inputs = outputs
         for output in self.outputs:
-            # Start near 2.5 m of a 0.1 to 100 m range, where rooms are.
+            # Start near 2.5 m of a range that begins at 0.1 m, where rooms are.
             nn.init.constant_(output.bias, -3.2)
 
     def forward(self, features: Sequence[Tensor], width: float = WIDTHS[0]) -> Sequence[Stage]:
