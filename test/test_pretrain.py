@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.synthetic.datasets import Views, ViewsSpec
 from dectrain_ros.synthetic.pretrain import (
@@ -279,6 +280,24 @@ def test_an_elastic_run_taken_up_while_shrinking_ends_where_a_whole_one_does(tmp
     for (name, one), two in zip(
             whole.network.state_dict().items(), again.network.state_dict().values()):
         assert torch.equal(one, two), name
+
+
+def test_the_notice_of_photographs_goes_with_the_weights(tmp_path):
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    cv2.imwrite(str(folder / 'grey.png'), np.full((128, 128, 3), 90, np.uint8))
+    views = Views(tmp_path / 'views', ViewsSpec(
+        7, 2, 1, 64, 96, 'varied', photographs=str(folder)))
+    recipe = RECIPE._replace(network='elastic', steps=1)
+    with pytest.raises(ValueError, match='NOTICE.txt cannot be read'):
+        Pretraining(tmp_path, views, recipe, 'cpu')
+    (folder / 'NOTICE.txt').write_text('painted by myself')
+    run = Pretraining(tmp_path, views, recipe, 'cpu')
+    list(run.run())
+    run.export(tmp_path / 'made.safetensors', 'dectrain pretrain')
+    story = json.loads((tmp_path / 'made.json').read_text())['training']
+    assert story['notice'] == 'painted by myself'
+    assert story['data']['photographs'] == 'pictures'
 
 
 def test_a_cool_down_leaves_the_run_as_it_is(tmp_path):

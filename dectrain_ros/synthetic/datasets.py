@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Tuple
 
 from dectrain_ros.synthetic.cameras import drawn_intrinsics, drawn_pose
+from dectrain_ros.synthetic.photographs import photographs
 from dectrain_ros.synthetic.places.catalogue import PLACES
 from dectrain_ros.synthetic.render import expose, render, Sensor
 import numpy as np
 
 
 class ViewsSpec(NamedTuple):
-    """What a set of views is a deterministic function of."""
+    """
+    What a set of views is a deterministic function of.
+
+    photographs: a folder that places take textures from, '' for none; of `varied` alone.
+    """
 
     seed: int
     rooms: int
@@ -24,6 +29,7 @@ class ViewsSpec(NamedTuple):
     place: str = 'room'
     view_deg: Tuple[float, float] = (45, 85)
     stretched: float = 0.0
+    photographs: str = ''
 
 
 class Views:
@@ -95,7 +101,8 @@ def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
     """Render the views of one room into their places."""
     views = Views(directory, spec)
     rng = np.random.default_rng((spec.seed, index))
-    place = PLACES[spec.place](rng)
+    make = PLACES[spec.place]
+    place = make(rng, photographs(spec.photographs)) if spec.photographs else make(rng)
     for k in range(index * spec.views_per_room, (index + 1) * spec.views_per_room):
         camera = drawn_intrinsics(rng, spec.width, spec.height, spec.view_deg, spec.stretched)
         rendered = render(place, camera, drawn_pose(place, rng))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, NamedTuple, Tuple
 
 from dectrain_ros.synthetic.atlas import Atlas, Paints
+from dectrain_ros.synthetic.photographs import patch, weathered
 from dectrain_ros.synthetic.textures import (
     bricks, cloudy, facade, leaves, plain, planks, prints, speckle, stripes, tiles, wood)
 import numpy as np
@@ -60,12 +61,22 @@ def _colour(rng: np.random.Generator, of: _Colours) -> np.ndarray:
     return value * (1 - saturation * (1 - np.clip(phase, 0, 1)))
 
 
-class Materials:
-    """Paints the textures of one place and knows what each is for."""
+# Of what is seldom plain, a photograph takes the place of this share; the rest is weathered.
+_PHOTOGRAPHED = {'print': 0.6, 'thing': 0.4, 'floor': 0.3, 'ground': 0.4, 'wall': 0.2,
+                 'foliage': 0.3, 'pavement': 0.3, 'road': 0.3}
+_WEATHERED = 0.4
 
-    def __init__(self, rng: np.random.Generator):
+
+class Materials:
+    """
+    Paints the textures of one place and knows what each is for.
+
+    :param photographs: RGB images to take textures from; none are painted alone.
+    """
+
+    def __init__(self, rng: np.random.Generator, photographs: Tuple[np.ndarray, ...] = ()):
         """Start with none."""
-        self._rng = rng
+        self._rng, self._photographs = rng, photographs
         self._indices: Dict[str, List[int]] = {}
 
     def indoors(self) -> Atlas:
@@ -91,4 +102,17 @@ class Materials:
                     int(rng.integers(2, 5)) if kind is prints else 1)]
                 self._indices[role] += paints.mix(
                     kind, *several, contrast=rng.uniform(0.1, 0.6))
+                if self._photographs:
+                    self._photograph(paints, role)
         return paints.atlas()
+
+    def _photograph(self, paints: Paints, role: str) -> None:
+        """Put a photograph in the place of the last texture, or its shades over it, or neither."""
+        rng, index = self._rng, self._indices[role][-1]
+        share = _PHOTOGRAPHED.get(role, 0.0)
+        kind = rng.random()
+        if kind < share:
+            paints.replace(index, lambda _: patch(
+                rng, self._photographs, role not in ('print', 'thing')))
+        elif kind < share + _WEATHERED and role != 'sky':
+            paints.replace(index, lambda t: weathered(rng, t, self._photographs))

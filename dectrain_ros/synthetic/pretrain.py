@@ -20,6 +20,7 @@ from dectrain_ros.depth.networks.lite import LiteNetwork
 from dectrain_ros.depth.networks.loading import load_network, resolve_device
 from dectrain_ros.depth.networks.weights_file import fill, save_network, write_tensors
 from dectrain_ros.synthetic.datasets import Views
+from dectrain_ros.synthetic.photographs import notice
 import numpy as np
 import torch
 from torch import Tensor
@@ -178,7 +179,15 @@ class Pretraining:
             views.images, views.depth, views.focal_px)]
         if self._fits(sum(array.nbytes for array in self._arrays)):
             self._arrays = [array.to(self.device) for array in self._arrays]
+        self._notice = self._licences()
         self._resume()
+
+    def _licences(self) -> dict:
+        """Return the notice that must go with the weights, {} for none."""
+        folder = self.views.spec.photographs
+        notices = [*([NOTICE] if self.recipe.encoder else []),
+                   *([notice(folder)] if folder else [])]
+        return {'notice': '\n'.join(notices)} if notices else {}
 
     def _groups(self) -> List[dict]:
         """Return the optimizer's groups: an encoder that others trained moves more slowly."""
@@ -313,7 +322,7 @@ class Pretraining:
         so_far = json.loads(best.read_text())['training']['delta1'] if best.exists() else -1.0
         if row['delta1'] > so_far:
             save_network(best.with_suffix('.safetensors'), self.network,
-                         {**row, **({'notice': NOTICE} if self.recipe.encoder else {})})
+                         {**row, **self._notice})
 
     def save_checkpoint(self) -> None:
         """Write everything a later run needs to go on."""
@@ -356,9 +365,9 @@ class Pretraining:
             **{name: Path(getattr(self.recipe, name)).name for name in ('start', 'encoder')
                if getattr(self.recipe, name)})
         story = {'command': command, 'steps': self.step, 'recipe': recipe._asdict(),
-                 'data': self.views.spec._asdict(), 'held_out_rooms': metrics}
-        if self.recipe.encoder:
-            story['notice'] = NOTICE
+                 'data': {**self.views.spec._asdict(), 'photographs': Path(
+                     self.views.spec.photographs).name}, 'held_out_rooms': metrics}
+        story.update(self._notice)
         if self.recipe.start:
             card = Path(self.recipe.start).with_suffix('.json')
             story['started_from'] = json.loads(card.read_text())['training']

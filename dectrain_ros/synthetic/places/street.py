@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 from dectrain_ros.synthetic.furnish import Furnisher
 from dectrain_ros.synthetic.materials import Materials
 from dectrain_ros.synthetic.people import person
@@ -92,7 +94,7 @@ class _Builder(Furnisher):
         """Plant a tree; of some there is only a pole."""
         rng = self.rng
         origin, height = self.beside(self.road, self.half_width), rng.uniform(2, 9)
-        thick, crown = rng.uniform(0.08, 0.5), rng.uniform(1, 3)
+        thick, crown = rng.uniform(0.08, 0.5), rng.uniform(1, 5)
         self.add((*origin, height / 2), (thick, thick, height), self.materials.one('bark'),
                  shape=Shape.CYLINDER)
         if rng.random() < 0.7:
@@ -104,11 +106,17 @@ class _Builder(Furnisher):
                          shape=Shape.ELLIPSOID)
 
 
-def street(rng: np.random.Generator) -> Place:
-    """Make a street or a yard: depths to 80 m and more, and a sky without any."""
+def street(
+    rng: np.random.Generator, photographs: Tuple[np.ndarray, ...] = ()
+) -> Place:
+    """
+    Make a street or a yard: depths to 80 m and more, and a sky without any.
+
+    :param photographs: RGB images to take textures from as well.
+    """
     half_width = rng.uniform(4, 14)
     length = rng.uniform(60, 220)
-    materials = Materials(rng)
+    materials = Materials(rng, photographs)
     atlas = materials.outdoors()
     builder = _Builder(rng, np.array([length, 2 * half_width, 3.0]), materials, half_width)
     builder.lanes()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Tuple
+
 from dectrain_ros.synthetic.furnish import Furnisher
 from dectrain_ros.synthetic.materials import Materials
 from dectrain_ros.synthetic.people import person
@@ -15,14 +17,20 @@ import numpy as np
 _EYE_HEIGHT_M = (0.2, 2.2)
 
 
-def varied(rng: np.random.Generator) -> Place:
-    """Make a furnished room or, three times in ten, a street; people stand in both."""
-    return street(rng) if rng.random() < 0.3 else _room(rng)
+def varied(
+    rng: np.random.Generator, photographs: Tuple[np.ndarray, ...] = ()
+) -> Place:
+    """
+    Make a furnished room or, three times in ten, a street; people stand in both.
+
+    :param photographs: RGB images to take textures from as well.
+    """
+    return (street if rng.random() < 0.3 else _room)(rng, photographs)
 
 
-def _room(rng: np.random.Generator) -> Place:
+def _room(rng: np.random.Generator, photographs: Tuple[np.ndarray, ...]) -> Place:
     """Make a furnished room whose things are of what such things are made of."""
-    materials = Materials(rng)
+    materials = Materials(rng, photographs)
     place = room(rng, materials.indoors())
     size = 2 * place.room.half_size
     furnisher = Furnisher(rng, size, range(place.atlas.count))
