@@ -77,6 +77,14 @@ class DepthConfig(Room):
     weights: str = option(
         '', 'Weights: a .safetensors file with its .json card, or a folder holding encoder.pth '
         'and depth.pth; empty takes the shipped ones.')
+    subnet: str = option(
+        'largest', 'Size of an elastic network: its largest, the best whose predictions fit '
+        'depth.latency_ms on this device (auto), or its decoder width x encoder depth.',
+        choices=('largest', 'auto', '1x4', '0.75x4', '0.5x4', '1x2', '0.75x2', '0.5x2', '1x1',
+                 '0.75x1', '0.5x1'))
+    latency_ms: float = option(
+        33.0, 'Most milliseconds that 95 % of predictions may take, by depth.subnet auto.',
+        low=0.01, high=1e5, live=True)
     device: str = option('auto', 'torch device; auto takes an accelerator where there is one.')
     threads: int = option(
         0, 'CPU threads for torch; 0 takes in a node all usable ones but one, at most 8, and '
