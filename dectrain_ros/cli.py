@@ -327,8 +327,10 @@ def _synthesize(options) -> None:
 
 
 def _pretrain(options) -> None:
+    from dectrain_ros.synthetic.beginning import CARD
     from dectrain_ros.synthetic.datasets import Views, ViewsSpec
-    from dectrain_ros.synthetic.pretrain import CARD, cooling, Pretraining, Recipe
+    from dectrain_ros.synthetic.pretrain import cooling, Pretraining
+    from dectrain_ros.synthetic.recipe import Recipe
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
     _check_folder(options.out.parent)

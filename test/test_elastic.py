@@ -2,8 +2,10 @@
 
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.elastic import (
-    ElasticConv2d, ElasticDecoder, ElasticEncoder, ElasticNetwork, imagenet_encoder,
-    importance_order, LARGEST, reordered, SMALLEST, Subnet, SUBNETS)
+    ElasticConv2d, ElasticDecoder, ElasticEncoder, ElasticNetwork, LARGEST, SMALLEST, Subnet,
+    SUBNETS)
+from dectrain_ros.depth.networks.elastic_weights import (
+    imagenet_encoder, importance_order, reordered)
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.depth.networks.weights_file import save_network
 import pytest

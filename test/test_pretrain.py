@@ -4,9 +4,12 @@ import json
 
 import cv2
 from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.synthetic.augmentation import _shaken, augmented, Batch, compressed
+from dectrain_ros.synthetic.beginning import CARD
 from dectrain_ros.synthetic.datasets import Views, ViewsSpec
-from dectrain_ros.synthetic.pretrain import (
-    _shaken, augmented, Batch, CARD, compressed, cooling, Pretraining, Recipe, supervised_loss)
+from dectrain_ros.synthetic.pretrain import cooling, Pretraining
+from dectrain_ros.synthetic.recipe import Recipe
+from dectrain_ros.synthetic.supervision import supervised_loss
 import numpy as np
 import pytest
 import torch

@@ -30,7 +30,7 @@ def drawn_intrinsics(
 
 
 def looking(position: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """Give world_from_camera (4, 4) of an optical frame at position that looks at target, in m."""
+    """Return world_from_camera (4, 4) of an optical frame at position, m, that looks at target."""
     forward = (target - position) / np.linalg.norm(target - position)
     right = np.cross(forward, [0.0, 0.0, 1.0])
     right /= max(np.linalg.norm(right), 1e-9)
@@ -45,7 +45,7 @@ def looking(position: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.n
 def are_free(
     place: Place, positions: np.ndarray, clearance_m: float = _CLEARANCE_M
 ) -> np.ndarray:
-    """Say where a camera can be held: in the room and away from solids, (N, 3) to bool (N,)."""
+    """Return where a camera can be held: in the room and away from solids, (N, 3) to bool (N,)."""
     local = np.abs(positions - place.room.centre)
     free = (local <= place.room.half_size - clearance_m).all(-1)
     low, high = positions[:, 2].min(), positions[:, 2].max()
@@ -59,7 +59,7 @@ def are_free(
 
 
 def is_free(place: Place, position: np.ndarray) -> bool:
-    """Say whether a camera can be held at one position, (3,)."""
+    """Whether a camera can be held at one position, (3,)."""
     return bool(are_free(place, position[None])[0])
 
 

@@ -72,7 +72,7 @@ class Views:
 
     def render(self, jobs: int) -> Iterator[int]:
         """
-        Render what is missing, in parallel; gives the number of finished rooms after each.
+        Render what is missing, in parallel; yields the number of finished rooms after each.
 
         May be interrupted and taken up again.
         """

@@ -105,7 +105,7 @@ def _albedo(place: Place, hits: Hits, camera: Intrinsics):
 
 
 def _light(place: Place, hits: Hits, camera: Intrinsics) -> np.ndarray:
-    """Give the light that falls on every pixel, (H, W, 3)."""
+    """Return the light that falls on every pixel, (H, W, 3)."""
     points = hits.points
     lifted = np.ascontiguousarray(np.moveaxis(points + 0.01 * hits.normal, -1, 0)[:, ::2, ::2])
     total = place.ambient * (0.75 + 0.25 * hits.normal[..., 2:])

@@ -11,7 +11,7 @@ SIZE = 128                                  # finest level, texels
 
 
 def _noise(rng: np.random.Generator, cells: Tuple[int, int], octaves: int) -> np.ndarray:
-    """Give tileable multi-octave value noise, (SIZE, SIZE) in [0, 1]."""
+    """Return tileable multi-octave value noise, (SIZE, SIZE) in [0, 1]."""
     total = np.zeros((SIZE, SIZE), np.float32)
     for octave in range(octaves):
         rows, columns = (min(c << octave, SIZE) for c in cells)
