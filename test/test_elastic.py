@@ -134,3 +134,20 @@ def test_weights_come_back_from_disk_and_none_are_shipped(network, image, tmp_pa
         load_network('lite', str(path))
     with pytest.raises(ValueError, match='make some with dectrain pretrain'):
         load_network('elastic', '')
+
+
+def test_half_width_arithmetic_gives_the_same_depth_and_gradients_but_for_rounding(network, image):
+    found = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            depth = network(image, FOCAL).depths[0]
+        depth.log().mean().backward()
+        found.append((depth.detach(), network.encoder.stages[2][1].depthwise.weight.grad.clone()))
+    (full, wanted), (half, gradient) = found
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0)
+    assert gradient.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(
+        gradient.flatten(), wanted.flatten(), 0) > 0.95
+    for dtype in (torch.bfloat16, torch.float32):       # a network of that type altogether
+        assert network.to(dtype).encode(image.to(dtype))[-1].dtype == dtype
