@@ -1,6 +1,7 @@
 """The elastic network: its sizes are slices of one set of weights."""
 
 from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.depth.networks.depth_norm import DepthwiseStatistics
 from dectrain_ros.depth.networks.elastic import (
     ElasticConv2d, ElasticDecoder, ElasticEncoder, ElasticNetwork, LARGEST, SMALLEST, Subnet,
     SUBNETS)
@@ -151,3 +152,22 @@ def test_half_width_arithmetic_gives_the_same_depth_and_gradients_but_for_roundi
         gradient.flatten(), wanted.flatten(), 0) > 0.95
     for dtype in (torch.bfloat16, torch.float32):       # a network of that type altogether
         assert network.to(dtype).encode(image.to(dtype))[-1].dtype == dtype
+
+
+def test_prediction_without_gradients_is_the_same_in_fewer_operations(network, image):
+    with torch.no_grad():
+        for norm in (m for m in network.modules() if isinstance(m, DepthwiseStatistics)):
+            for values in (norm.weight, norm.variance):
+                values.uniform_(0.5, 2.0)
+            for values in (norm.bias, norm.mean):
+                values.uniform_(-0.5, 0.5)
+    for subnet in (LARGEST, Subnet(0.75, 2), SMALLEST):
+        network.subnet = subnet
+        wanted, counts = [f.detach() for f in network.encode(image)], []
+        for context in (torch.enable_grad(), torch.no_grad()):
+            with context, torch.profiler.profile() as profile:
+                features = network.encode(image)
+            counts.append(sum(e.count for e in profile.key_averages()
+                              if e.key == 'aten::native_batch_norm'))
+        torch.testing.assert_close(list(features), wanted, rtol=1e-4, atol=1e-4)
+        assert counts[1] <= counts[0] - 5

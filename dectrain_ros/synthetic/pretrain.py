@@ -10,7 +10,8 @@ from typing import Iterator, List, NamedTuple, Tuple
 from dectrain_ros.checkpoints.files import read_tensors, write_json
 from dectrain_ros.depth.metrics import depth_metrics
 from dectrain_ros.depth.networks.base import Decoded
-from dectrain_ros.depth.networks.elastic import LARGEST, measuring, SMALLEST, SUBNETS
+from dectrain_ros.depth.networks.depth_norm import measuring
+from dectrain_ros.depth.networks.elastic import LARGEST, SMALLEST, SUBNETS
 from dectrain_ros.depth.networks.elastic_weights import importance_order, reordered
 from dectrain_ros.depth.networks.loading import resolve_device
 from dectrain_ros.depth.networks.weights_file import fill, save_network, write_tensors

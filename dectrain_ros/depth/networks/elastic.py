@@ -8,16 +8,15 @@ shallower encoder skips the last blocks of each stage.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard, Stage
+from dectrain_ros.depth.networks.depth_norm import DEPTHS, DepthwiseStatistics
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
 WIDTHS = (1.0, 0.75, 0.5)
-DEPTHS = (4, 2, 1)
 # The normalisation that the ImageNet weights of EfficientNet-Lite0 were trained with.
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 
@@ -57,59 +56,6 @@ STAGES = (
 _TAPS = (0, 1, 2, 4, 6)
 
 
-class DepthwiseStatistics(nn.Module):
-    """
-    Batch norm by stored statistics, with statistics of their own for every encoder depth.
-
-    The batch never enters its own normalisation: a step on three images means what a step on
-    thirty means, and training computes what prediction computes. Scale and shift are shared. The
-    deepest encoder keeps the statistics it was loaded with; those of the shallower ones follow
-    what they measure while `measuring` (see _measure).
-    """
-
-    epsilon = 1e-3
-    momentum = 0.05
-
-    def __init__(self, channels: int):
-        """Start as the identity."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer('mean', torch.zeros(len(DEPTHS), channels))
-        self.register_buffer('variance', torch.ones(len(DEPTHS), channels))
-        self.measuring = False
-        self._deepest: Optional[Tuple[Tensor, Tensor]] = None
-
-    def forward(self, x: Tensor, depth: int) -> Tensor:
-        """Normalise, (B, C, H, W), as the encoder of this depth does."""
-        index = DEPTHS.index(depth)
-        if self.measuring:
-            self._measure(x.detach(), index)
-        return F.batch_norm(
-            x, self.mean[index], self.variance[index], self.weight, self.bias, False, 0.0,
-            self.epsilon)
-
-    @torch.no_grad()
-    def _measure(self, x: Tensor, index: int) -> None:
-        """
-        Move a shallower encoder's statistics to where its output is spread as the deepest's is.
-
-        The deepest encoder must have seen the same images just before.
-        """
-        variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
-        deviation = (variance + self.epsilon).sqrt()
-        if index == 0:
-            self._deepest = mean, deviation
-            return
-        if self._deepest is None:
-            raise ValueError('the deepest encoder has not seen these images: run it first')
-        ratio = deviation / self._deepest[1]
-        wanted_mean = mean - (self._deepest[0] - self.mean[0]) * ratio
-        wanted_variance = (self.variance[0] + self.epsilon) * ratio ** 2 - self.epsilon
-        self.mean[index].lerp_(wanted_mean, self.momentum)
-        self.variance[index].lerp_(wanted_variance.clamp_min(0), self.momentum)
-
-
 class _Block(nn.Module):
     """An inverted residual: widen, filter each channel, narrow; added to its input if it fits."""
 
@@ -132,22 +78,23 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, depth: int) -> Tensor:
         y = x
         if self.expand is not None:
-            y = F.relu6(self.expand_norm(self.expand(y), depth), inplace=True)
-        y = F.relu6(self.depthwise_norm(self._filtered(y), depth), inplace=True)
-        y = self.project_norm(self.project(y), depth)
+            y = F.relu6(self.expand_norm.of_convolved(self.expand, y, depth), inplace=True)
+        y = F.relu6(self._filtered(y, depth), inplace=True)
+        y = self.project_norm.of_convolved(self.project, y, depth)
         return x + y if self.residual else y
 
-    def _filtered(self, x: Tensor) -> Tensor:
+    def _filtered(self, x: Tensor, depth: int) -> Tensor:
         """
-        Filter each channel, (B, C, H, W).
+        Filter and normalise each channel, (B, C, H, W).
 
         In full precision on a CPU, also under autocast: the backward pass of a depthwise
         convolution is three to eight times slower in bfloat16 there.
         """
         if x.is_cuda or x.dtype == self.depthwise.weight.dtype:
-            return self.depthwise(x)
+            return self.depthwise_norm.of_convolved(self.depthwise, x, depth)
         with torch.autocast(x.device.type, enabled=False):
-            return self.depthwise(x.float()).to(x.dtype)
+            y = self.depthwise(x.float()).to(x.dtype)
+        return self.depthwise_norm(y, depth)
 
 
 class ElasticEncoder(nn.Module):
@@ -175,7 +122,7 @@ class ElasticEncoder(nn.Module):
 
     def forward(self, x: Tensor, depth: int = DEPTHS[0]) -> Tuple[Tensor, ...]:
         """Return features at 1/2 to 1/32, through at most `depth` blocks of each stage."""
-        x = F.relu6(self.stem_norm(self.stem(x), depth), inplace=True)
+        x = F.relu6(self.stem_norm.of_convolved(self.stem, x, depth), inplace=True)
         features = []
         for k, stage in enumerate(self.stages):
             for block in stage[:depth]:
@@ -292,16 +239,3 @@ class ElasticNetwork(DepthNetwork):
 
     def _decoded(self, features):
         return self.decoder(features, self.subnet.width)
-
-
-@contextmanager
-def measuring(network: DepthNetwork, wanted: bool) -> Iterator[None]:
-    """Measure the batch-norm statistics of shallower encoders inside, if wanted."""
-    norms = [m for m in network.modules() if isinstance(m, DepthwiseStatistics)]
-    for norm in norms:
-        norm.measuring = wanted
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.measuring = False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 
+from dectrain_ros.depth.networks.depth_norm import DEPTHS
 from dectrain_ros.depth.networks.elastic import (
-    DEPTHS, ElasticConv2d, ElasticDecoder, ElasticNetwork, STAGES)
+    ElasticConv2d, ElasticDecoder, ElasticNetwork, STAGES)
 import torch
 from torch import Tensor
 
