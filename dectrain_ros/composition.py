@@ -16,6 +16,7 @@ from dectrain_ros.depth.estimator import Estimator
 from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.depth.networks.loading import load_network, resolve_device
 from dectrain_ros.depth.output_size import OutputSize
+from dectrain_ros.depth.subnets import choose_subnet
 from dectrain_ros.memory.rehearsal import RehearsalBuffer
 from dectrain_ros.memory.replay_buffer import ReplayBuffer
 from dectrain_ros.memory.samples import Sample
@@ -49,6 +50,7 @@ def compose(config: Config) -> Pipeline:
     training, update = config.training, make_update(config.training.scope)
     network = load_network(config.depth.network, config.depth.weights)
     estimator = Estimator(network, resolve_device(config.depth.device))
+    size = choose_subnet(network, config.depth.subnet, config.depth.latency_ms)
     step = _step(config, network, update)
     features = _features(config, network)
     flops = (step.flops(1 + training.replay_frames)
@@ -66,7 +68,7 @@ def compose(config: Config) -> Pipeline:
     return Pipeline(
         estimator, batches, features, trainer,
         make_cost_model(config.decision.cost, flops),
-        OutputSize(config.depth.output_size),
+        OutputSize(config.depth.output_size), size,
         Processor(estimator.device, config.limits.train_threads), flops)
 
 

@@ -76,6 +76,14 @@ class DepthConfig(Room):
     weights: str = option(
         '', 'Weights: a .safetensors file with its .json card, or a folder with encoder.pth and '
         'depth.pth; empty: the shipped weights.')
+    subnet: str = option(
+        'largest', 'Size of an elastic network: largest; auto, the best whose predictions fit '
+        'depth.latency_ms on this device; or decoder width x encoder depth.',
+        choices=('largest', 'auto', '1x4', '0.75x4', '0.5x4', '1x2', '0.75x2', '0.5x2', '1x1',
+                 '0.75x1', '0.5x1'))
+    latency_ms: float = option(
+        33.0, 'Longest time, ms, that 95 % of predictions may take with depth.subnet auto.',
+        low=0.01, high=1e5, live=True)
     device: str = option(
         'auto', 'torch device; auto: an accelerator if there is one, else the CPU.')
     threads: int = option(

@@ -10,6 +10,7 @@ from dectrain_ros.decision.cost import CostModel
 from dectrain_ros.decision.features import Considered, FeatureSet
 from dectrain_ros.depth.estimator import Estimator
 from dectrain_ros.depth.output_size import OutputSize
+from dectrain_ros.depth.subnets import NetworkSize
 from dectrain_ros.frames import (
     Candidate, Decision, DepthPrediction, Frame, Intrinsics, StepResult)
 from dectrain_ros.training.batch import WaitingBatches
@@ -47,19 +48,22 @@ class Pipeline:
 
     def __init__(
         self, estimator: Estimator, batches: BatchMaker, features: FeatureSet, trainer: Trainer,
-        cost: CostModel, output_size: OutputSize, processor: Processor, step_flops: float
+        cost: CostModel, output_size: OutputSize, size: NetworkSize, processor: Processor,
+        step_flops: float
     ):
         """Connect the parts; step_flops: FLOPs of a training step, nan where not counted."""
         self.estimator, self.batches, self.features = estimator, batches, features
         self.trainer, self.cost, self.step_flops = trainer, cost, step_flops
-        self.output_size, self.processor = output_size, processor
+        self.output_size, self.size, self.processor = output_size, size, processor
         self.waiting = WaitingBatches()
 
     def predict(self, frame: Frame) -> DepthPrediction:
         """Predict depth with the newest weights; the frame's pose is not used."""
         started = time.perf_counter()
         prediction = self.estimator.predict(frame, self.trainer.weights.adopt())
-        self.trainer.limits.predicted(time.perf_counter() - started)
+        elapsed_s = time.perf_counter() - started
+        self.trainer.limits.predicted(elapsed_s)
+        self.size.predicted(elapsed_s)
         return prediction
 
     def consider(self, frame: Frame, prediction: DepthPrediction) -> Candidate:
@@ -82,6 +86,7 @@ class Pipeline:
             return StepResult(
                 stamp_ns, False, self.trainer.held_back, self.trainer.weights.newest)
         started = time.perf_counter()
+        self.trainer.step.follow(self.estimator.network)
         outcome, version, problem = self.trainer.train(batch)
         elapsed_s = time.perf_counter() - started
         self.trainer.limits.stepped(elapsed_s)

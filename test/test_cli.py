@@ -231,7 +231,14 @@ def test_pretrain_refuses_what_would_fail_after_hours(tmp_path, capsys):
     assert 'is not a writable folder' in refused(
         ['pretrain', '--out', tmp_path / 'file' / 'a.safetensors', '--work', tmp_path / 'w'],
         capsys)
+    for name in ('encoder', 'photographs'):
+        assert f'--{name} is for --network elastic' in refused(
+            ['pretrain', '--out', tmp_path / 'a.safetensors', '--work', tmp_path / 'w',
+             f'--{name}', tmp_path], capsys)
     assert not (tmp_path / 'w').exists()
+    assert 'which licences' in refused(
+        ['pretrain', '--network', 'elastic', '--photographs', tmp_path, '--rooms', '2', '--out',
+         tmp_path / 'a.safetensors', '--work', tmp_path / 'w'], capsys)
 
 
 @pytest.mark.parametrize('command, mistake', [

@@ -1,5 +1,6 @@
 """Views on disk: made once, taken up where they were left, never mistaken for others."""
 
+from dectrain_ros.synthetic.cameras import drawn_intrinsics
 from dectrain_ros.synthetic.datasets import Views, ViewsSpec
 import numpy as np
 import pytest
@@ -56,3 +57,22 @@ def test_views_say_whose_they_are_before_anything_else_is_written(tmp_path, monk
     with pytest.raises(ValueError, match='name another directory'):
         Views(tmp_path, SPEC._replace(width=40))
     Views(tmp_path, SPEC)
+
+
+def test_some_cameras_are_stretched_as_wide_images_are_to_a_networks_size():
+    rng = np.random.default_rng(0)
+    ratios = []
+    for _ in range(400):
+        camera = drawn_intrinsics(rng, 224, 160, (40, 110), 0.25)
+        ratios.append(camera.fy / camera.fx)
+        assert 78 < camera.fx < 308             # 112 / tan(fov / 2)
+    far = np.abs(np.log(ratios)) > np.log(1.07)
+    assert 0.13 < far.mean() < 0.33 and max(ratios) > 2 and 0.7 <= min(ratios) < 0.85
+
+
+def test_depth_is_unknown_in_the_sky_of_a_street(tmp_path):
+    views = Views(tmp_path, SPEC._replace(rooms=12, place='varied'))
+    views.complete(range(12))
+    unknown = (views.depth == 0).reshape(12, -1).mean(1)
+    assert 2 <= (unknown > 0.02).sum() <= 9
+    assert (unknown[unknown < 0.02] == 0).any()

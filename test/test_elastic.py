@@ -1,9 +1,12 @@
 """The elastic network: its sizes are slices of one set of weights."""
 
 from dectrain_ros.depth.networks.base import ModelCard
+from dectrain_ros.depth.networks.depth_norm import DepthwiseStatistics
 from dectrain_ros.depth.networks.elastic import (
-    ElasticConv2d, ElasticDecoder, ElasticEncoder, ElasticNetwork, imagenet_encoder,
-    importance_order, LARGEST, reordered, SMALLEST, Subnet, SUBNETS)
+    ElasticConv2d, ElasticDecoder, ElasticEncoder, ElasticNetwork, LARGEST, SMALLEST, Subnet,
+    SUBNETS)
+from dectrain_ros.depth.networks.elastic_weights import (
+    imagenet_encoder, importance_order, reordered)
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.depth.networks.weights_file import save_network
 import pytest
@@ -132,3 +135,39 @@ def test_weights_come_back_from_disk_and_none_are_shipped(network, image, tmp_pa
         load_network('lite', str(path))
     with pytest.raises(ValueError, match='make some with dectrain pretrain'):
         load_network('elastic', '')
+
+
+def test_half_width_arithmetic_gives_the_same_depth_and_gradients_but_for_rounding(network, image):
+    found = []
+    for enabled in (False, True):
+        network.zero_grad()
+        with torch.autocast('cpu', torch.bfloat16, enabled=enabled):
+            depth = network(image, FOCAL).depths[0]
+        depth.log().mean().backward()
+        found.append((depth.detach(), network.encoder.stages[2][1].depthwise.weight.grad.clone()))
+    (full, wanted), (half, gradient) = found
+    torch.testing.assert_close(half, full, rtol=0.1, atol=0)
+    assert gradient.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(
+        gradient.flatten(), wanted.flatten(), 0) > 0.95
+    for dtype in (torch.bfloat16, torch.float32):       # a network of that type altogether
+        assert network.to(dtype).encode(image.to(dtype))[-1].dtype == dtype
+
+
+def test_prediction_without_gradients_is_the_same_in_fewer_operations(network, image):
+    with torch.no_grad():
+        for norm in (m for m in network.modules() if isinstance(m, DepthwiseStatistics)):
+            for values in (norm.weight, norm.variance):
+                values.uniform_(0.5, 2.0)
+            for values in (norm.bias, norm.mean):
+                values.uniform_(-0.5, 0.5)
+    for subnet in (LARGEST, Subnet(0.75, 2), SMALLEST):
+        network.subnet = subnet
+        wanted, counts = [f.detach() for f in network.encode(image)], []
+        for context in (torch.enable_grad(), torch.no_grad()):
+            with context, torch.profiler.profile() as profile:
+                features = network.encode(image)
+            counts.append(sum(e.count for e in profile.key_averages()
+                              if e.key == 'aten::native_batch_norm'))
+        torch.testing.assert_close(list(features), wanted, rtol=1e-4, atol=1e-4)
+        assert counts[1] <= counts[0] - 5

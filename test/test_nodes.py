@@ -16,6 +16,9 @@ from dectrain_ros.decision.cost import TimeCost       # noqa: E402
 from dectrain_ros.decision.features import LeanFeatures, NoFeatures  # noqa: E402
 from dectrain_ros.decision.power import find_sensor  # noqa: E402
 from dectrain_ros.decision.published.gain_network import load_gain, Proxy  # noqa: E402
+from dectrain_ros.depth.networks.base import ModelCard  # noqa: E402
+from dectrain_ros.depth.networks.elastic import ElasticNetwork  # noqa: E402
+from dectrain_ros.depth.networks.weights_file import save_network  # noqa: E402
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics  # noqa: E402
 from dectrain_ros.ros import messages  # noqa: E402
 from dectrain_ros.sensing.lens import lens_from_camera_info  # noqa: E402
@@ -175,6 +178,20 @@ def test_the_learning_rate_may_change_while_running_and_the_network_may_not(ros,
         Parameter('training.learning_rate', value=0.5), Parameter('depth.network', value='x')])
     assert rate.successful and pipeline_of(node).trainer.learning_rate == 0.5
     assert not network.successful and 'read-only' in network.reason
+
+
+def test_the_time_a_prediction_may_take_changes_while_running_and_one_too_short_is_refused(
+        ros, tmp_path):
+    network = ElasticNetwork(ModelCard('elastic', height=64, width=96, focal_px=80.0))
+    path = tmp_path / 'tiny.safetensors'
+    save_network(path, network, {})
+    node = depth_node(ros, str(path), **{
+        'depth.network': 'elastic', 'depth.subnet': 'auto', 'depth.latency_ms': 1e4})
+    taken, = node.set_parameters([Parameter('depth.latency_ms', value=2e4)])
+    assert taken.successful and pipeline_of(node).size.latency_ms == 2e4
+    refused, = node.set_parameters([Parameter('depth.latency_ms', value=0.01)])
+    assert not refused.successful and 'the nearest, ' in refused.reason
+    assert pipeline_of(node).size.latency_ms == 2e4
 
 
 def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_refused(

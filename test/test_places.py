@@ -2,11 +2,15 @@
 
 from dectrain_ros.frames import Intrinsics
 from dectrain_ros.synthetic.atlas import Paints
-from dectrain_ros.synthetic.cameras import are_free, looking
+from dectrain_ros.synthetic.cameras import are_free, drawn_pose, looking
 from dectrain_ros.synthetic.furnish import Furnisher
+from dectrain_ros.synthetic.materials import Materials
+from dectrain_ros.synthetic.people import person
 from dectrain_ros.synthetic.places.catalogue import EVALUATION, FITTING, PLACES
+from dectrain_ros.synthetic.places.street import street
+from dectrain_ros.synthetic.render import render
 from dectrain_ros.synthetic.solids import box, cast
-from dectrain_ros.synthetic.textures import leaves, plain, planks, ribs, SIZE
+from dectrain_ros.synthetic.textures import facade, leaves, plain, planks, ribs, SIZE
 from dectrain_ros.synthetic.walks import path
 import numpy as np
 import pytest
@@ -118,7 +122,7 @@ def test_several_colours_are_all_seen_and_none_beyond_them():
     assert np.corrcoef(texture[..., 0].ravel(), texture[..., 2].ravel())[0, 1] < -0.99
 
 
-@pytest.mark.parametrize('kind', [leaves, planks, ribs])
+@pytest.mark.parametrize('kind', [facade, leaves, planks, ribs])
 def test_a_kind_of_texture_is_a_tone_that_tiles(kind):
     tone = kind(np.random.default_rng(3))
     assert tone.shape == (SIZE, SIZE) and tone.min() >= 0 and tone.max() <= 1
@@ -126,3 +130,41 @@ def test_a_kind_of_texture_is_a_tone_that_tiles(kind):
     for turned in (tone, tone.T):                           # the seam is no sharper than a joint
         steps = np.abs(np.diff(turned, axis=0, append=turned[:1])).mean(1)
         assert steps[-1] < 1.5 * steps[:-1].max()
+
+
+def test_a_sky_is_bright_and_has_no_depth_and_the_ground_below_it_has():
+    place = street(np.random.default_rng(3))._replace(solids=())
+    camera = Intrinsics(60.0, 60.0, 29.5, 29.5, 60, 60)
+    rendered = render(place, camera, looking(np.array([0, 0, 1.5]), np.array([9.0, 0, 1.5])))
+    assert (rendered.depth[:29] == 0).all()
+    # A row below the middle by 20 px sees the ground at height * focal / 20.
+    assert rendered.depth[50, 30] == pytest.approx(1.5 * 60 / 20.5, rel=1e-3)
+    shade = rendered.image[:20].max((0, 1))
+    assert (shade <= place.sky * 0.95 + 1e-5).all() and (shade > 0.3 * place.sky).all()
+
+
+def test_a_camera_in_a_street_stays_between_its_houses():
+    rng = np.random.default_rng(5)
+    place = street(rng)
+    positions = np.array([drawn_pose(place, rng)[:2, 3] for _ in range(60)])
+    assert (np.abs(positions) <= place.reach).mean() > 0.8
+    assert np.abs(positions[:, 0]).max() > 0.5 * place.reach[0]
+
+
+def test_a_person_stands_on_the_floor_and_is_as_tall_as_people_are(furnisher):
+    for _ in range(10):
+        furnisher.solids.clear()
+        person(furnisher, (0, 0))
+        low = min(float((s.centre - s.half_size)[2]) for s in furnisher.solids)
+        high = max(float((s.centre + s.half_size)[2]) for s in furnisher.solids)
+        assert low == pytest.approx(0, abs=1e-3) and 1.1 < high < 2.1
+
+
+def test_a_material_is_drawn_from_those_of_its_role():
+    materials = Materials(np.random.default_rng(2))
+    atlas = materials.outdoors()
+    half = np.full((1, 1), 0.5, np.float32)
+    dark, marking = (atlas.sample(np.array([[materials.one(role)]]), half, half, 2 * half)
+                     for role in ('dark', 'marking'))
+    assert dark.max() < 0.2 < 0.4 < marking.min()
+    assert len({materials.one('wall') for _ in range(100)}) == 7

@@ -2,10 +2,14 @@
 
 import json
 
+import cv2
 from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.synthetic.augmentation import _shaken, augmented, Batch, compressed
+from dectrain_ros.synthetic.beginning import CARD
 from dectrain_ros.synthetic.datasets import Views, ViewsSpec
-from dectrain_ros.synthetic.pretrain import (
-    _shaken, augmented, Batch, CARD, cooling, Pretraining, Recipe, supervised_loss)
+from dectrain_ros.synthetic.pretrain import cooling, Pretraining
+from dectrain_ros.synthetic.recipe import Recipe
+from dectrain_ros.synthetic.supervision import supervised_loss
 import numpy as np
 import pytest
 import torch
@@ -131,6 +135,36 @@ def test_a_shaken_image_is_smeared_along_one_line_and_as_bright():
     assert torch.equal(after[lengths.index(1)], dots[0])
 
 
+def test_half_of_the_images_get_noise_sharpening_or_compression_and_stay_alike():
+    before = torch.rand(40, 3, 20, 28, generator=torch.Generator().manual_seed(1))
+    before = torch.nn.functional.interpolate(before, scale_factor=2, mode='bilinear')
+    after = compressed(before, np.random.default_rng(0))
+    assert after.shape == before.shape and after.min() >= 0 and after.max() <= 1
+    error = (after - before).abs().mean((1, 2, 3))
+    changed = error > 0.5 / 255                         # more than rounding to 8 bits
+    assert 8 <= int(changed.sum()) <= 28 and float(error.max()) < 0.15
+    again = compressed(before, np.random.default_rng(0))
+    assert torch.equal(after, again)
+
+
+def test_views_at_half_size_look_as_from_half_the_focal_length(views, tmp_path):
+    run = Pretraining(tmp_path, views, RECIPE._replace(half_size=0.5), 'cpu')
+    half = run.batch(1)
+    run.recipe = run.recipe._replace(half_size=0.0)
+    whole = run.batch(1)
+    assert half.image.shape[-2:] == (80, 112) and half.depth.shape[-2:] == (80, 112)
+    torch.testing.assert_close(half.focal_px, whole.focal_px / 2)
+    assert torch.equal(half.depth, whole.depth[..., ::2, ::2])
+
+
+def test_early_steps_glimpse_half_a_batch_at_full_size():
+    recipe = Recipe(seed=0, steps=12, batch=8, half_size=0.5, glimpse=3)
+    assert [k for k in range(12) if recipe.is_full_size(k)] == [2, 5, *range(6, 12)]
+    assert [recipe.images(k) for k in range(12)] == [8, 8, 4, 8, 8, 4, *[8] * 6]
+    cooled = recipe._replace(cool_from=2, cool_steps=4)
+    assert [cooled.images(k) for k in (2, 5)] == [8, 8]
+
+
 def test_the_learning_rate_rises_stays_and_falls():
     recipe = Recipe(seed=0, steps=1000, learning_rate=1.0, warm_up=100, decay=0.4)
     found = [recipe.rate(k) for k in (0, 49, 99, 500, 600, 800, 999)]
@@ -187,7 +221,8 @@ def test_a_longer_run_may_take_up_a_checkpoint_from_before_the_rates_part():
 
 
 def test_the_loss_falls_on_a_few_views(views, tmp_path):
-    recipe = Recipe(seed=0, steps=16, batch=2, learning_rate=3e-4, warm_up=1)
+    recipe = Recipe(
+        seed=0, steps=16, batch=2, learning_rate=3e-4, warm_up=1, half_size=0.0)
     run = Pretraining(tmp_path, views, recipe, 'cpu')
     # Private: the loss of the very views that are trained on.
     batch = run._load(np.array([0, 1]))
@@ -249,6 +284,24 @@ def test_an_elastic_run_taken_up_while_shrinking_ends_where_a_whole_one_does(tmp
     for (name, one), two in zip(
             whole.network.state_dict().items(), again.network.state_dict().values()):
         assert torch.equal(one, two), name
+
+
+def test_the_notice_of_photographs_goes_with_the_weights(tmp_path):
+    folder = tmp_path / 'pictures'
+    folder.mkdir()
+    cv2.imwrite(str(folder / 'grey.png'), np.full((128, 128, 3), 90, np.uint8))
+    views = Views(tmp_path / 'views', ViewsSpec(
+        7, 2, 1, 64, 96, 'varied', photographs=str(folder)))
+    recipe = RECIPE._replace(network='elastic', steps=1)
+    with pytest.raises(ValueError, match='NOTICE.txt cannot be read'):
+        Pretraining(tmp_path, views, recipe, 'cpu')
+    (folder / 'NOTICE.txt').write_text('painted by myself')
+    run = Pretraining(tmp_path, views, recipe, 'cpu')
+    list(run.run())
+    run.export(tmp_path / 'made.safetensors', 'dectrain pretrain')
+    story = json.loads((tmp_path / 'made.json').read_text())['training']
+    assert story['notice'] == 'painted by myself'
+    assert story['data']['photographs'] == 'pictures'
 
 
 def test_a_cool_down_leaves_the_run_as_it_is(tmp_path):

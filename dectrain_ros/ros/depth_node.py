@@ -128,6 +128,8 @@ class DepthNode(ManagedNode):
                 self._pipeline.cost = make_cost_model(
                     config.decision.cost, self._pipeline.step_flops)
                 self._cost = config.decision.cost
+            if config.depth.latency_ms != self._options.config.depth.latency_ms:
+                self._pipeline.size.latency_ms = config.depth.latency_ms    # may be refused, too
             self._pipeline.trainer.learning_rate = config.training.learning_rate
             self._pipeline.trainer.step.anchor = config.safety.anchor
             if config.limits != self._options.config.limits:

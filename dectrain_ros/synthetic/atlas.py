@@ -104,6 +104,10 @@ class Paints:
                 [np.interp(tone, at, stops[:, k]) for k in range(3)], -1).astype(np.float32))
         return list(range(first, len(self._textures)))
 
+    def replace(self, index: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Make another texture, (SIZE, SIZE, 3) albedo, of one that was painted."""
+        self._textures[index] = change(self._textures[index])
+
     def atlas(self) -> Atlas:
         """Pack what was painted."""
         return Atlas(self._textures)

@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Iterable, Iterator, NamedTuple, Tuple
 
 from dectrain_ros.synthetic.cameras import drawn_intrinsics, drawn_pose
+from dectrain_ros.synthetic.photographs import photographs
 from dectrain_ros.synthetic.places.catalogue import PLACES
 from dectrain_ros.synthetic.render import expose, render, Sensor
 import numpy as np
 
 
 class ViewsSpec(NamedTuple):
-    """What a set of views is a deterministic function of."""
+    """
+    What a set of views is a deterministic function of.
+
+    photographs: a folder that places take textures from, '' for none; of `varied` alone.
+    """
 
     seed: int
     rooms: int
@@ -23,13 +28,16 @@ class ViewsSpec(NamedTuple):
     width: int
     place: str = 'room'
     view_deg: Tuple[float, float] = (45, 85)
+    stretched: float = 0.0
+    photographs: str = ''
 
 
 class Views:
     """
     Views of many rooms, memory-mapped: those of one room lie together.
 
-    images: uint8 RGB, (N, H, W, 3). depth: float16 m along the optical axis, (N, H, W).
+    images: uint8 RGB, (N, H, W, 3). depth: float16 m along the optical axis, (N, H, W), 0
+    where it is unknown.
     focal_px: horizontal focal length, float32, (N,).
 
     :param directory: where they are kept; made if missing.
@@ -64,7 +72,7 @@ class Views:
 
     def render(self, jobs: int) -> Iterator[int]:
         """
-        Render what is missing, in parallel; gives the number of finished rooms after each.
+        Render what is missing, in parallel; yields the number of finished rooms after each.
 
         May be interrupted and taken up again.
         """
@@ -93,11 +101,14 @@ def _render_room(directory: Path, spec: ViewsSpec, index: int) -> None:
     """Render the views of one room into their places."""
     views = Views(directory, spec)
     rng = np.random.default_rng((spec.seed, index))
-    place = PLACES[spec.place](rng)
+    make = PLACES[spec.place]
+    place = make(rng, photographs(spec.photographs)) if spec.photographs else make(rng)
     for k in range(index * spec.views_per_room, (index + 1) * spec.views_per_room):
-        camera = drawn_intrinsics(rng, spec.width, spec.height, spec.view_deg)
+        camera = drawn_intrinsics(rng, spec.width, spec.height, spec.view_deg, spec.stretched)
         rendered = render(place, camera, drawn_pose(place, rng))
-        views.images[k] = expose(rendered.image, Sensor.drawn(rng), rng)
+        # Cameras expose for what most of the image shows: a lamp in it does not darken the rest.
+        level = float(np.quantile(rendered.image, rng.uniform(0.2, 0.7)))
+        views.images[k] = expose(rendered.image, Sensor.drawn(rng), rng, level)
         views.depth[k] = rendered.depth
         views.focal_px[k] = camera.fx
     for array in (views.images, views.depth, views.focal_px):

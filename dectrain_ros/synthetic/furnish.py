@@ -57,13 +57,13 @@ class Furnisher:
                          (thick, thick, height), texture, yaw, 0.5)
 
     def at(self, origin, yaw, offset):
-        """Give the world position of an offset in a piece of furniture's own axes."""
+        """Return the world position of an offset in a piece of furniture's own axes."""
         c, s = np.cos(yaw), np.sin(yaw)
         x, y, z = offset
         return np.array([origin[0] + c * x - s * y, origin[1] + s * x + c * y, z])
 
     def along_wall(self, depth: float, margin: float = 0.0):
-        """Give a position against a random wall and the yaw that faces the room."""
+        """Return a position against a random wall and the yaw that faces the room."""
         side = int(self.rng.integers(4))
         half = self.size[:2] / 2
         across = 0 if side < 2 else 1                       # the axis the wall is normal to
@@ -75,7 +75,7 @@ class Furnisher:
         return position, (np.pi / 2 if across == 0 else 0.0)
 
     def in_the_open(self):
-        """Give a position away from the walls and any yaw."""
+        """Return a position away from the walls and any yaw."""
         half = np.maximum(self.size[:2] / 2 - 0.7, 0.2)
         return self.rng.uniform(-half, half), self.rng.uniform(0, np.pi)
 

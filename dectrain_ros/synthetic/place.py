@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from dectrain_ros.synthetic.atlas import Atlas
 from dectrain_ros.synthetic.solids import Solid
@@ -21,7 +21,9 @@ class Place(NamedTuple):
     A room, what stands in it, and its light.
 
     shell: textures of floor, ceiling and the walls at -x, +x, -y, +y; shell_period_m likewise.
-    eye_height_m: range of heights a camera is carried at.
+    eye_height_m: range of heights a camera is carried at. sky: light of all of the shell but the
+    floor, as a share of its albedo, where that is no wall but a sky; 0 indoors. reach: half the
+    extent of the floor that a camera is carried over, (2,) m; all of it if None.
     """
 
     room: Solid
@@ -32,3 +34,5 @@ class Place(NamedTuple):
     lights: Tuple[Light, ...]
     ambient: np.ndarray
     eye_height_m: Tuple[float, float]
+    sky: float = 0.0
+    reach: Optional[np.ndarray] = None

@@ -12,7 +12,12 @@ import numpy as np
 
 
 class Rendered(NamedTuple):
-    """image: linear radiance, (H, W, 3) float32; depth: m along the optical axis, (H, W)."""
+    """
+    What a camera sees.
+
+    image: linear radiance, (H, W, 3) float32. depth: m along the optical axis, (H, W); 0 in the
+    sky, which has none.
+    """
 
     image: np.ndarray
     depth: np.ndarray
@@ -36,7 +41,7 @@ class Sensor(NamedTuple):
     def drawn(rng: np.random.Generator) -> 'Sensor':
         """Draw a camera."""
         return Sensor(
-            rng.uniform(0.3, 0.6), 1 + rng.uniform(-0.12, 0.12, 3), rng.uniform(0.0, 0.03),
+            rng.uniform(0.3, 0.65), 1 + rng.uniform(-0.12, 0.12, 3), 0.03 * rng.random() ** 2,
             rng.choice([0.0, rng.uniform(0.2, 0.9)]), rng.uniform(0.0, 0.4))
 
 
@@ -48,8 +53,12 @@ def render(place: Place, camera: Intrinsics, world_from_camera: np.ndarray) -> R
     """
     hits = cast(place.room, place.solids, camera, world_from_camera)
     albedo, glow = _albedo(place, hits, camera)
-    return Rendered(albedo * (_light(place, hits, camera) + glow[..., None]),
-                    hits.t)
+    light = _light(place, hits, camera) + glow[..., None]
+    if not place.sky:
+        return Rendered(albedo * light, hits.t)
+    sky = (hits.solid < 0) & (hits.normal[..., 2] < 0.5)
+    light[sky] = place.sky
+    return Rendered(albedo * light, np.where(sky, np.float32(0), hits.t))
 
 
 def expose(
@@ -96,7 +105,7 @@ def _albedo(place: Place, hits: Hits, camera: Intrinsics):
 
 
 def _light(place: Place, hits: Hits, camera: Intrinsics) -> np.ndarray:
-    """Give the light that falls on every pixel, (H, W, 3)."""
+    """Return the light that falls on every pixel, (H, W, 3)."""
     points = hits.points
     lifted = np.ascontiguousarray(np.moveaxis(points + 0.01 * hits.normal, -1, 0)[:, ::2, ::2])
     total = place.ambient * (0.75 + 0.25 * hits.normal[..., 2:])

@@ -63,21 +63,21 @@ def box(centre, size, texture: int, period_m: float, yaw: float = 0.0, glow: flo
 
 
 def _to_local(solid: Solid, origin, directions):
-    """Give rays in the solid's unit space, (3,) and (3, ...); the ray parameter stays the same."""
+    """Return rays in the solid's unit space, (3,) and (3, ...), of the same ray parameter."""
     inverse = (solid.rotation.T / solid.half_size[:, None]).astype(np.float32)
     local = inverse @ directions.reshape(3, -1)
     return inverse @ (origin - solid.centre), local.reshape(directions.shape)
 
 
 def _slab(o, d):
-    """Give entry and exit parameters of -1 <= o + t d <= 1 on one axis."""
+    """Return entry and exit parameters of -1 <= o + t d <= 1 on one axis."""
     inverse = 1 / np.where(np.abs(d) < 1e-9, np.float32(1e-9), d)
     centre, reach = -o * inverse, np.abs(inverse)
     return centre - reach, centre + reach
 
 
 def _entry(shape: Shape, o, d):
-    """Give the entry parameter of rays (3, ...) from outside, _FAR where they miss."""
+    """Return the entry parameter of rays (3, ...) from outside, _FAR where they miss."""
     if shape == Shape.BOX:
         (x, x_out), (y, y_out), (z, z_out) = (_slab(o[k], d[k]) for k in range(3))
         t = np.maximum(np.maximum(x, y), z)
@@ -105,7 +105,7 @@ def _roots(d, o, axes: int):
 
 
 def _surface(solid: Solid, local):
-    """Give world normal (N, 3) and surface coordinates in m (N,), (N,) at local points (N, 3)."""
+    """Return world normal (N, 3) and surface coordinates, m, (N,), (N,) at local points (N, 3)."""
     axis_values = np.abs(local)
     if solid.shape == Shape.BOX:
         axis = axis_values.argmax(-1)
@@ -127,7 +127,7 @@ def _surface(solid: Solid, local):
 
 def _window(solid: Solid, origin, rotation, camera) -> Optional[tuple]:
     """
-    Give rows and columns of the image that the solid can cover, None if none.
+    Return rows and columns of the image that the solid can cover, None if none.
 
     :param rotation: camera from world, (3, 3).
     """
@@ -173,7 +173,7 @@ def cast(room: Solid, solids: Sequence[Solid], camera, world_from_camera: np.nda
 
 
 def directions(camera, rotation: np.ndarray) -> np.ndarray:
-    """Give a camera's rays in the world, of depth 1, (3, H, W); rotation is world from camera."""
+    """Return a camera's rays in the world, of depth 1, (3, H, W); rotation: world from camera."""
     u = (np.arange(camera.width, dtype=np.float32) - camera.cx) / camera.fx
     v = (np.arange(camera.height, dtype=np.float32) - camera.cy) / camera.fy
     rays = np.stack(np.broadcast_arrays(u[None], v[:, None], np.float32(1)))
@@ -196,7 +196,7 @@ def _hits(room, solids, t, index, points) -> Hits:
 
 def shadowed(solids: Sequence[Solid], points: np.ndarray, light: np.ndarray) -> np.ndarray:
     """
-    Say which points a light does not reach.
+    Return which points a light does not reach.
 
     :param points: (3, ...), m, lifted off their surface.
     :param light: position, (3,), m.

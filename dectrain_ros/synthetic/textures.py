@@ -11,7 +11,7 @@ SIZE = 128                                  # finest level, texels
 
 
 def _noise(rng: np.random.Generator, cells: Tuple[int, int], octaves: int) -> np.ndarray:
-    """Give tileable multi-octave value noise, (SIZE, SIZE) in [0, 1]."""
+    """Return tileable multi-octave value noise, (SIZE, SIZE) in [0, 1]."""
     total = np.zeros((SIZE, SIZE), np.float32)
     for octave in range(octaves):
         rows, columns = (min(c << octave, SIZE) for c in cells)
@@ -128,6 +128,23 @@ def leaves(rng):
                 cv2.ellipse(canvas, (x + dx, y + dy), (size, max(size // 3, 1)), angle, 0, 360,
                             tone, -1)
     return canvas
+
+
+def facade(rng):
+    """Plaster with rows of windows."""
+    tone = 0.8 + 0.2 * (_noise(rng, (4, 4), 5) - 0.5)
+    columns, rows = (int(k) for k in rng.choice([2, 4], 2))
+    wide, high = (int(SIZE / n * rng.uniform(0.3, 0.65)) for n in (columns, rows))
+    frame, glass = rng.uniform(0.7, 1.0), rng.uniform(0.0, 0.3)
+    for row in range(rows):
+        for column in range(columns):
+            x, y = (int((k + 0.5) * SIZE / n - size / 2) for k, n, size in (
+                (column, columns, wide), (row, rows, high)))
+            tone[y:y + high, x:x + wide] = frame
+            pane = glass + rng.uniform(0, 0.15)
+            tone[y + 2:y + high - 2, x + 2:x + wide - 2] = pane
+            tone[y + 2:y + high - 2, x + wide // 2] = frame
+    return np.clip(tone, 0, 1)
 
 
 ANYTHING: Tuple[Callable, ...] = (

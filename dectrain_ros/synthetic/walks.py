@@ -144,7 +144,7 @@ def _smooth_path(
 
 
 def _gaze(place: Place, rng: np.random.Generator, positions: np.ndarray, rate_hz: float):
-    """Give yaw and pitch of every frame, rad, (F,) each."""
+    """Return yaw and pitch of every frame, rad, (F,) each."""
     frames = len(positions)
     times = np.arange(0, frames / rate_hz + _GLANCE_S, _GLANCE_S)
     at = np.minimum((times * rate_hz).astype(int), frames - 1)
@@ -186,6 +186,6 @@ def _best_yaw(place: Place, position, heading, yaws: np.ndarray, seen: np.ndarra
 
 
 def _shake(rng: np.random.Generator, duration_s: float) -> CubicSpline:
-    """Give a hand's trembling: x, y, z in m and roll in rad, over time in s."""
+    """Return a hand's trembling: x, y, z in m and roll in rad, over time in s."""
     times = np.arange(0, duration_s + 1, 0.25)
     return CubicSpline(times, rng.normal(0, 1, (len(times), 4)) * [0.004, 0.004, 0.004, 0.015])

@@ -67,7 +67,7 @@ class _Visit(NamedTuple):
 
 def write_walk(path: Path, walk: Walk, storage: str = 'mcap') -> Iterator[int]:
     """
-    Write a bag of a walk; gives the number of frames written after each.
+    Write a bag of a walk; yields the number of frames written after each.
 
     :param storage: mcap or sqlite3.
     :raises ValueError: if a place is unknown, a number out of range, or path exists.

@@ -117,6 +117,10 @@ class TrainingStep:
         for group in self._optimizer.param_groups:
             group['lr'] = value
 
+    def follow(self, network: DepthNetwork) -> None:
+        """Train the size that a network predicts with, where there are several."""
+        self._shadow.subnet = network.subnet
+
     def take(self, batch: TrainingBatch) -> StepOutcome:
         """
         Take one Adam step on the mean loss of a batch's samples; fresh ones are not looked at.

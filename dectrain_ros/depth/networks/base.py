@@ -76,12 +76,14 @@ class DepthNetwork(nn.Module, ABC):
     """
     An encoder, a depth decoder and a log-variance head.
 
-    Subclasses set `encoder`, `decoder` and `variance_head`, and say how they are run.
+    Subclasses set `encoder`, `decoder` and `variance_head`, and say how they are run. subnet: the
+    size that is run, of a network that has several; None of others.
     """
 
     encoder: nn.Module
     decoder: nn.Module
     variance_head: nn.Module
+    subnet: Optional[tuple] = None
 
     def __init__(self, card: ModelCard):
         """Keep the card; normalisation travels with the weights' device, not in their file."""

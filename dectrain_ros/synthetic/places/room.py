@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 from dectrain_ros.synthetic.atlas import Atlas
 from dectrain_ros.synthetic.furnish import Furnisher, hung_lights
 from dectrain_ros.synthetic.place import Place
@@ -110,10 +112,14 @@ class _Decorator(Furnisher):
             self.texture(), rng.uniform(0.1, 1.0)))
 
 
-def room(rng: np.random.Generator) -> Place:
-    """Make a furnished room, the training domain: office, kitchen or living room, never twice."""
+def room(rng: np.random.Generator, atlas: Optional[Atlas] = None) -> Place:
+    """
+    Make a furnished room, the training domain: office, kitchen or living room, never twice.
+
+    :param atlas: what it is made of; anything if None.
+    """
     size = np.array([rng.uniform(2.4, 8), rng.uniform(2.4, 7), rng.uniform(2.2, 3.4)])
-    atlas = Atlas.drawn(rng, 28)
+    atlas = atlas or Atlas.drawn(rng, 28)
     furnisher = _Decorator(rng, size, range(atlas.count))
     area = size[0] * size[1]
     for make, per_area in (

@@ -1,80 +1,97 @@
-"""Rooms and streets with people in them, to pre-train in: wider than `room` alone."""
+"""Rooms, desks and streets with people in them, to pre-train in: wider than `room` alone."""
 
 from __future__ import annotations
 
-from dectrain_ros.synthetic.atlas import Atlas
+from typing import Tuple
+
 from dectrain_ros.synthetic.furnish import Furnisher
-from dectrain_ros.synthetic.place import Light, Place
+from dectrain_ros.synthetic.materials import Materials
+from dectrain_ros.synthetic.people import person
+from dectrain_ros.synthetic.place import Place
 from dectrain_ros.synthetic.places.room import room
-from dectrain_ros.synthetic.solids import box, Shape
+from dectrain_ros.synthetic.places.street import street
+from dectrain_ros.synthetic.solids import Shape
 import numpy as np
 
 # From a robot vacuum's camera to a raised arm's.
 _EYE_HEIGHT_M = (0.2, 2.2)
 
 
-def varied(rng: np.random.Generator) -> Place:
-    """Make a furnished room or, one time in three, a street; people stand in both."""
-    if rng.random() < 1 / 3:
-        return _street(rng)
-    place = room(rng)
+def varied(
+    rng: np.random.Generator, photographs: Tuple[np.ndarray, ...] = ()
+) -> Place:
+    """
+    Make a furnished room or, three times in ten, a street; people stand in both.
+
+    :param photographs: RGB images to take textures from as well.
+    """
+    return (street if rng.random() < 0.3 else _room)(rng, photographs)
+
+
+def _room(rng: np.random.Generator, photographs: Tuple[np.ndarray, ...]) -> Place:
+    """Make a furnished room whose things are of what such things are made of."""
+    materials = Materials(rng, photographs)
+    place = room(rng, materials.indoors())
     size = 2 * place.room.half_size
     furnisher = Furnisher(rng, size, range(place.atlas.count))
-    for _ in range(rng.integers(0, 4)):
-        _person(furnisher, furnisher.in_the_open()[0])
+    for _ in range(rng.integers(0, 3)):
+        person(furnisher, furnisher.in_the_open()[0], rng.random() < 0.3)
+    for _ in range(rng.integers(0, 3)):
+        _desk(furnisher, materials)
+    for _ in range(rng.integers(0, 6)):
+        _poster(furnisher, materials)
+    shell = place.shell.copy()
+    if rng.random() < 0.7:                              # painted walls
+        shell[2:] = materials.one('paint')
+    if rng.random() < 0.7:
+        shell[1] = materials.one('paint')
+    if rng.random() < 0.8:
+        shell[0] = materials.one('floor')
     return place._replace(
-        solids=(*place.solids, *furnisher.solids),
+        shell=shell, solids=(*place.solids, *furnisher.solids),
+        # Light from windows and walls outweighs the lamps by day.
+        ambient=place.ambient * np.float32(rng.uniform(1.0, 3.0)),
         eye_height_m=(_EYE_HEIGHT_M[0], min(_EYE_HEIGHT_M[1], float(size[2]) - 0.3)))
 
 
-def _person(furnisher: Furnisher, origin) -> None:
-    """Stand a person somewhere: legs, a trunk and a head, of no matter what colours."""
+def _desk(furnisher: Furnisher, materials: Materials) -> None:
+    """Put a desk with screens, a keyboard, papers, books and cups somewhere."""
     rng = furnisher.rng
-    height, yaw = rng.uniform(1.1, 1.95), rng.uniform(0, np.pi)
-    clothes = furnisher.texture()
-    for x in (-0.09, 0.09):
-        furnisher.add(furnisher.at(origin, yaw, (x, 0, height * 0.24)),
-                      (0.15, 0.17, height * 0.48), clothes, yaw, shape=Shape.CYLINDER)
-    furnisher.add(furnisher.at(origin, yaw, (0, 0, height * 0.66)),
-                  (0.5, 0.28, height * 0.42), yaw=yaw, shape=Shape.ELLIPSOID)
-    furnisher.add(furnisher.at(origin, yaw, (0, 0, height * 0.93)), (0.17, 0.2, 0.25),
-                  yaw=yaw, shape=Shape.ELLIPSOID)
+    (origin, yaw) = furnisher.along_wall(0.8) if rng.random() < 0.6 else furnisher.in_the_open()
+    w, d, h = rng.uniform(1.0, 2.4), rng.uniform(0.6, 1.0), rng.uniform(0.65, 0.8)
+    top = h + 0.015
+
+    def put(x, y, size, kind, turn=0.0, up=0.0, **more):
+        furnisher.add(furnisher.at(origin, yaw, (x, y, top + up + size[2] / 2)), size,
+                      materials.one(kind), yaw + turn, **more)
+
+    furnisher.add(furnisher.at(origin, yaw, (0, 0, h)), (w, d, 0.03), materials.one('top'), yaw)
+    furnisher.legs(furnisher.at(origin, yaw, (0, 0, 0)), yaw, (w * 0.95, d * 0.9), h,
+                   materials.one('dark'))
+    for _ in range(rng.integers(0, 4)):                 # screens: dark, or lit
+        x, turn = rng.uniform(-0.4, 0.4) * w, rng.uniform(-0.5, 0.5)
+        wide = rng.uniform(0.3, 0.7)
+        put(x, d * 0.25, (0.2, 0.18, 0.02), 'dark')
+        put(x, d * 0.25, (wide, 0.04, wide * rng.uniform(0.55, 0.8)),
+            'dark' if rng.random() < 0.6 else 'print', turn, 0.1, period=wide,
+            glow=float(rng.choice([0.0, 1.0])))
+    if rng.random() < 0.7:
+        put(rng.uniform(-0.3, 0.3) * w, -d * 0.2, (0.44, 0.15, 0.025), 'print',
+            rng.uniform(-0.2, 0.2), period=0.5)
+    for _ in range(rng.integers(0, 9)):                 # papers and books lie flat
+        x, y = rng.uniform(-0.48, 0.48, 2) * (w, d)
+        put(x, y, (0.21, 0.3, rng.choice([0.002, rng.uniform(0.01, 0.06)])),
+            rng.choice(['paper', 'print']), rng.uniform(0, np.pi), period=0.3)
+    for _ in range(rng.integers(0, 5)):                 # cups
+        x, y = rng.uniform(-0.48, 0.48, 2) * (w, d)
+        put(x, y, (0.08, 0.08, rng.uniform(0.08, 0.12)), 'paint', shape=Shape.CYLINDER)
+    furnisher.clutter(origin, yaw, (w * 0.9, d * 0.9), top, int(rng.integers(0, 10)))
 
 
-def _street(rng: np.random.Generator) -> Place:
-    """Make a street or a yard: houses on both sides, cars, trees, people; depths to 80 m."""
-    half_width = rng.uniform(4, 14)
-    size = np.array([rng.uniform(30, 150), 2 * half_width + 16, 40.0])
-    atlas = Atlas.drawn(rng, 28)
-    furnisher = Furnisher(rng, np.array([size[0], 2 * half_width, 3.0]), range(atlas.count))
-    for side in (-1, 1):
-        x = -size[0] / 2
-        while x < size[0] / 2:
-            width, depth, height = rng.uniform(5, 16), rng.uniform(4, 8), rng.uniform(1.5, 16)
-            if rng.random() < 0.85:
-                furnisher.add((x + width / 2, side * (half_width + depth / 2), height / 2),
-                              (width, depth, height), period=rng.uniform(1, 6))
-            x += width + rng.choice([0.0, rng.uniform(0, 6)])
-    for _ in range(rng.integers(0, 10)):                    # cars
-        origin = furnisher.in_the_open()[0]
-        paint, yaw = furnisher.texture(), rng.normal(0, 0.15)
-        furnisher.add((*origin, 0.55), (rng.uniform(3.4, 5), 1.75, 0.8), paint, yaw)
-        furnisher.add((*origin, 1.15), (rng.uniform(1.8, 3), 1.6, 0.6), None, yaw)
-    for _ in range(rng.integers(0, 12)):                    # trees, and poles without a crown
-        origin, height = furnisher.in_the_open()[0], rng.uniform(2, 9)
-        thick, crown = rng.uniform(0.08, 0.5), rng.uniform(1, 4)
-        furnisher.add((*origin, height / 2), (thick, thick, height), shape=Shape.CYLINDER)
-        if rng.random() < 0.7:
-            furnisher.add((*origin, height), (crown, crown, crown), shape=Shape.ELLIPSOID)
-    for _ in range(rng.integers(0, 10)):
-        _person(furnisher, furnisher.in_the_open()[0])
-    textures = np.array([furnisher.texture() for _ in range(2)])
-    sky = (rng.uniform(0.3, 0.8) * (1 + rng.uniform(-0.1, 0.1, 3))).astype(np.float32)
-    # The sun: so far off that its light falls alike everywhere.
-    sun = rng.uniform((-60, -40, 60), (60, 40, 120)).astype(np.float32)
-    strength = rng.uniform(0.2, 1.5) * float(sun @ sun)
-    return Place(
-        box((0, 0, size[2] / 2), size, 0, 1.0), textures[[0, 1, 1, 1, 1, 1]],
-        np.array([rng.uniform(1, 5), *[rng.uniform(10, 40)] * 5], np.float32),
-        tuple(furnisher.solids), atlas, (Light(sun, np.full(3, strength, np.float32)),), sky,
-        _EYE_HEIGHT_M)
+def _poster(furnisher: Furnisher, materials: Materials) -> None:
+    """Hang something printed on a wall."""
+    rng = furnisher.rng
+    origin, yaw = furnisher.along_wall(0.01)
+    w, h = rng.uniform(0.2, 1.2, 2)
+    furnisher.add(furnisher.at(origin, yaw, (0, 0, rng.uniform(0.6, 2.0))), (w, 0.012, h),
+                  materials.one('print'), yaw, max(w, h))
