@@ -46,8 +46,12 @@ def compose(config: Config) -> Pipeline:
     if config.depth.threads:
         torch.set_num_threads(config.depth.threads)
     training, update = config.training, make_update(config.training.scope)
-    network = load_network(config.depth.network, config.depth.weights)
+    network = load_network(config.depth.network, config.depth.weights, config.depth.input_size)
+    # Only trained weights are stored: a checkpoint fits the loaded weights it started from.
+    source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     estimator = Estimator(network, resolve_device(config.depth.device))
+    network.fit_scale(read_frames())
+    update.prepare(network, config.seed)
     step = _step(config, network, update)
     features = make_feature_set(
         config.decision.features, network, seed=config.seed, **_loss(config))
@@ -57,7 +61,8 @@ def compose(config: Config) -> Pipeline:
     replay: ReplayBuffer[Sample] = ReplayBuffer(
         capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
         max_similarity=training.replay_similarity)
-    trainer = _trainer(config, step, network, update, features, replay)
+    weights = WeightVersions([p for _, p in update.parameters(network)])
+    trainer = _trainer(config, step, weights, source, features, replay)
     batches = BatchMaker(
         trainer, views, replay, Rehearsals(
             config.safety.rehearse_every, training.replay_similarity, config.seed),
@@ -107,14 +112,12 @@ def _views(config: Config) -> ViewHistory:
 
 
 def _trainer(
-    config: Config, step: TrainingStep, network: DepthNetwork, update: Update,
+    config: Config, step: TrainingStep, weights: WeightVersions, source: str,
     features: FeatureSet, replay: ReplayBuffer
 ) -> Trainer:
     safety = config.safety
-    # Only trained weights are stored: a checkpoint fits the source weights it started from.
-    source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     return Trainer(
-        step, WeightVersions([p for _, p in update.parameters(network)]), _guard(config, step),
+        step, weights, _guard(config, step),
         Recovery(safety.cooldown_frames), OperatingLimits(**config.limits.of_training),
         Keeper(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
                              'source': source}, **asdict(config.checkpoints)),

@@ -73,10 +73,15 @@ class DepthConfig(Room):
 
     room = 'depth'
     network: str = option(
-        'lite', 'Depth network.', choices=('lite', 'elastic', 'resnet18', 'resnet50'))
+        'lite', 'Depth network; transformers is any depth model of a Hugging Face folder.',
+        choices=('lite', 'elastic', 'resnet18', 'resnet50', 'transformers'))
     weights: str = option(
-        '', 'Weights: a .safetensors file with its .json card, or a folder holding encoder.pth '
-        'and depth.pth; empty takes the shipped ones.')
+        '', 'Weights: a .safetensors file with its .json card, a folder holding encoder.pth and '
+        'depth.pth, or a Hugging Face folder; empty takes the shipped ones.')
+    input_size: str = option(
+        '', "Size of the network's input, WIDTHxHEIGHT, of network transformers: smaller is faster "
+        'and coarser, and the shape should be that of the images; empty takes that of its '
+        'preprocessor.')
     device: str = option('auto', 'torch device; auto takes an accelerator where there is one.')
     threads: int = option(
         0, 'CPU threads for torch; 0 takes in a node all usable ones but one, at most 8, and '
@@ -92,8 +97,10 @@ class TrainingConfig(Room):
 
     room = 'training'
     scope: str = option(
-        'full', 'What a step trains: the whole network, or the depth decoder at half the cost.',
-        choices=('decoder', 'full'))
+        'full', 'What a step trains: the whole network, or the depth decoder at half the cost; of '
+        'network transformers also its head alone, or lora:R, the head and low-rank adapters of '
+        'rank R in the attention.',
+        choices=('decoder', 'full', 'head', 'lora:4', 'lora:8', 'lora:16'))
     learning_rate: float = option(
         1.5e-4, 'Adam learning rate; 3e-4 suits the decoder alone.', low=0.0, high=1.0, live=True)
     max_grad_norm: float = option(

@@ -17,12 +17,12 @@ from dectrain_ros.decision.persistent import Kept
 from dectrain_ros.decision.policies import make_policy, Policy
 from dectrain_ros.decision.published.gain_network import load_gain
 from dectrain_ros.decision.published.online import OnlineGain
+from dectrain_ros.depth.flops import flop_counter
 from dectrain_ros.evaluation.measure import measure, PeakMemory, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Candidate, Decision, DepthPrediction, Frame, StepResult
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 _PICTURES = 4
 
@@ -180,7 +180,7 @@ class _Costs:
         """
         if kind is None or kind not in self._flops_of:
             started = self._now()
-            with FlopCounterMode(display=False) as counter:
+            with flop_counter() as counter:
                 result = work()
             flops = counter.get_total_flops()
             self.last_ms = float('nan')
