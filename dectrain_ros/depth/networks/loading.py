@@ -10,7 +10,7 @@ from dectrain_ros.checkpoints.files import read_tensors
 from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.depth.networks.elastic import ElasticNetwork
 from dectrain_ros.depth.networks.lite import LiteNetwork
-from dectrain_ros.depth.networks.resnet import load_resnet
+from dectrain_ros.depth.networks.resnet_checkpoint import load_resnet
 from dectrain_ros.depth.networks.transformers_folder import load_transformers
 from dectrain_ros.depth.networks.weights_file import card_from, fill
 import torch
