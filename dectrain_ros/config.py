@@ -79,9 +79,9 @@ class DepthConfig(Room):
         '', 'Weights: a .safetensors file with its .json card, a folder holding encoder.pth and '
         'depth.pth, or a Hugging Face folder; empty takes the shipped ones.')
     input_size: str = option(
-        '', "Size of the network's input, WIDTHxHEIGHT, of network transformers: smaller is faster "
-        'and coarser, and the shape should be that of the images; empty takes that of its '
-        'preprocessor.')
+        '', "Size of the network's input, WIDTHxHEIGHT, of network transformers: smaller is "
+        'faster and coarser, and the shape should be that of the images; empty takes the '
+        "preprocessor's.")
     device: str = option('auto', 'torch device; auto takes an accelerator where there is one.')
     threads: int = option(
         0, 'CPU threads for torch; 0 takes in a node all usable ones but one, at most 8, and '

@@ -328,7 +328,7 @@ def test_attention_is_counted(folders):
 
 @needs_transformers
 def test_neither_pil_nor_torchvision_nor_a_network_is_needed(folders):
-    code = f'''
+    code = f"""
 import socket, sys
 for name in ('PIL', 'torchvision'):
     sys.modules[name] = None
@@ -339,7 +339,7 @@ from dectrain_ros.depth.networks.loading import load_network
 import torch
 network = load_network('transformers', {str(folders("depth_anything"))!r})
 assert network(torch.rand(1, 3, 56, 70), torch.tensor([70.0])).depths[0].isfinite().all()
-'''
+"""
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == done.stderr == ''
@@ -364,7 +364,7 @@ def test_without_the_package_the_error_is_a_line_to_paste(monkeypatch, tmp_path)
 def test_what_is_no_folder_is_refused_before_anything_is_loaded(tmp_path):
     refused('depth.weights must be set to a folder', '')
     refused('is no folder: name a local one with config.json, preprocessor_config.json and '
-            'model.safetensors; nothing is downloaded', 'depth-anything/Depth-Anything-V2-Small-hf')
+            'model.safetensors; nothing is downloaded', 'org/Depth-Anything-V2-Small-hf')
     refused('lacks config.json: get the whole folder', tmp_path)
     (tmp_path / 'config.json').write_text('{')
     refused('config.json is no readable JSON', tmp_path)

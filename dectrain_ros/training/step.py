@@ -69,7 +69,7 @@ class TrainingStep:
     rehearsal_factor: views rehearsed may come this many times further or nearer than they were.
     max_step_rms: no tensor steps further than this in the root mean square, in learning rates.
 
-    :param network: what predicts; copied. Parameters that are not trained are shared with the copy.
+    :param network: that predicts; copied. Parameters that are not trained are shared.
     :param update: the parameters that a step changes.
     :param loss_options: the keyword arguments of self_supervised_loss.
     """

@@ -132,8 +132,9 @@ def _parted(stored: Mapping[str, Any], path: Path) -> Tuple[_Part, _Part]:
                     if k.endswith(first) and (part == 'decoder.' or t.shape[1:2] == (3,))]
         if len(prefixes) != 1:
             raise ValueError(
-                f'{path} holds {len(prefixes)} networks with {first}, and must hold one: make a '
-                'folder with encoder.pth and depth.pth, each torch.save(network.state_dict(), ...)')
+                f'{path} holds {len(prefixes)} networks with {first}, and must hold one: '
+                'make a folder with encoder.pth and depth.pth, each of '
+                'torch.save(network.state_dict(), ...)')
         found.append({k.removeprefix(prefixes[0]): t for k, t in stored.items()
                       if k.startswith(prefixes[0] + part)})
     return _Part({**sizes, **found[0]}, path), _Part(found[1], path)

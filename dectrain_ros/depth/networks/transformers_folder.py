@@ -145,7 +145,7 @@ def _model(path: Path) -> nn.Module:
     if getattr(getattr(model, 'head', None), 'max_depth', 1.0) is None:
         model.head.max_depth = 1        # what versions before 5 made of a null there
     if getattr(model, 'fov_model', None) is not None:
-        model.fov_model, model.use_fov_model = None, False      # the camera's focal length is known
+        model.fov_model, model.use_fov_model = None, False      # the focal length is known
     return model.eval()
 
 
