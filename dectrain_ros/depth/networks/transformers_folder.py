@@ -131,13 +131,14 @@ def _model(path: Path) -> nn.Module:
         with _quiet():
             model, info = AutoModelForDepthEstimation.from_pretrained(
                 str(path), local_files_only=True, use_safetensors=True, trust_remote_code=False,
-                dtype=torch.float32, output_loading_info=True)
+                dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
     except Exception as error:      # of any kind: it depends on the architecture
         raise ValueError(
             f'{path} is no model that transformers can read ({_first_line(error)}): get the '
             'folder again, or a newer transformers') from error
-    # Statistics that the library makes anew, and heads nobody asked for, may be missing or more.
-    wrong = sorted(map(str, (*info['missing_keys'], *info['mismatched_keys'])))
+    # Tensors that the model does not read may be there; none that it reads may be made anew.
+    wrong = sorted(k if isinstance(k, str) else k[0]
+                   for k in (*info['missing_keys'], *info['mismatched_keys']))
     if wrong:
         raise ValueError(
             f'{path} does not fit its config.json: {len(wrong)} tensors are missing or of another '

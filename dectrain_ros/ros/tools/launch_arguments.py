@@ -68,8 +68,8 @@ STREAM = (
 
 OF_A_CAMERA = (
     Argument('network', '', 'Depth network.', _CHOICES['depth.network']),
-    Argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
-             'depth.pth.'),
+    Argument('weights', '', 'Weights: a .safetensors file, a folder with encoder.pth and '
+             'depth.pth, or a Hugging Face folder.'),
     Argument('policy', '', 'When to train: never, always, periodic:K, random:P, pattern:1100, '
              'dectrain, paced, budget:B.'),
     Argument('log_level', 'info', 'Least severity that is logged.',
