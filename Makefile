@@ -19,8 +19,9 @@ help:  ## Say what there is.
 demo: $(VENV)/ready  ## Run the real nodes on a sample bag; ends with a table and the report's path.
 	$(VENV)/bin/dectrain_demo
 
+# Two files at a time: much of a test is waiting for nodes, and each has a network domain of its own.
 test: $(VENV)/ready  ## Run the whole suite.
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest --numprocesses 2 --dist loadfile
 
 bench: $(VENV)/ready  ## Measure speed on this machine.
 	@set -e; for file in benchmarks/*.py; do $(RUN) $$file; done

@@ -18,8 +18,8 @@ import tempfile
 import time
 from typing import Dict, List
 
-from dectrain_ros.decision.published.features import LeanFeatures
-from dectrain_ros.decision.published.gain_network import load_gain, Told
+from dectrain_ros.decision.features import LeanFeatures
+from dectrain_ros.decision.published.gain_network import load_gain, Proxy
 from dectrain_ros.frames import Candidate, StepResult
 from dectrain_ros.ros import messages
 from diagnostic_msgs.msg import DiagnosticArray
@@ -130,7 +130,7 @@ def main() -> None:
     os.environ.setdefault('OMP_NUM_THREADS', '1')
     with tempfile.TemporaryDirectory() as folder:
         learning = Path(folder) / 'learning.safetensors'
-        load_gain('').replaced(told=Told()).save(learning)
+        load_gain('').replaced(proxy=Proxy()).save(learning)
         results = {name: measure(*case, options) for name, case in {
             'always': ('always', ''), 'dectrain': ('dectrain', ''),
             'dectrain, learning from every step': ('dectrain', str(learning))}.items()}

@@ -180,14 +180,14 @@ def _add_pretrain(commands) -> None:
 
 def _add_collect(commands) -> None:
     add = commands.add_parser(
-        'collect', help='collect what training steps bring, for fit-decision',
+        'collect', help='record what training steps change, for fit-decision',
         description='Go through bags under several policies and try steps on the way, each taken '
         'back at once: what was known before it, and what it did to the depth of frames to come, '
-        'is a row of statistics. Give bags of at least three places, unlike those to drive in.',
+        'is a row of the records. Give bags of at least three places, unlike those to drive in.',
         formatter_class=_Defaults)
     _add_bags(add)
-    add.add_argument('--out', type=Path, required=True, metavar='STATS',
-                     help='statistics to write, .safetensors; what they mean goes beside as .json')
+    add.add_argument('--out', type=Path, required=True, metavar='RECORDS',
+                     help='step records to write, .safetensors; a card goes beside as .json')
     add.add_argument('--policies', nargs='+', metavar='POLICY',
                      default=['periodic:10', 'periodic:3', 'always'],
                      help='what trains meanwhile, to see networks of different maturity')
@@ -203,11 +203,11 @@ def _add_collect(commands) -> None:
 
 def _add_fit_decision(commands) -> None:
     add = commands.add_parser(
-        'fit-decision', help='fit the gain network to collected statistics',
+        'fit-decision', help='fit the gain network to collected step records',
         description='Fit the network that predicts what a training step gains, and report how '
         'well it does so on whole sequences held out.',
         formatter_class=_Defaults)
-    add.add_argument('statistics', type=Path, nargs='+', metavar='STATS',
+    add.add_argument('records', type=Path, nargs='+', metavar='RECORDS',
                      help='.safetensors files of `dectrain collect`; several are put together')
     add.add_argument('--out', type=Path, required=True, metavar='FILE',
                      help='decision file to write, .safetensors; its card goes beside as .json')
@@ -242,8 +242,9 @@ def _evaluate(options) -> None:
     # Imported here: a torch import must not slow --help and the other commands down.
     from dectrain_ros.bags.reader import Topics
     from dectrain_ros.config import parsed
-    from dectrain_ros.evaluation.report import Report, results_table
+    from dectrain_ros.evaluation.report import Report
     from dectrain_ros.evaluation.run import evaluate, Plan
+    from dectrain_ros.evaluation.tables import results_table
     _check_folder(options.out)
     if any(text.startswith('decision.policy=') for text in options.assignments):
         raise ValueError('--set decision.policy has no effect here: name policies by --policies')
@@ -384,26 +385,26 @@ def _collect(options) -> None:
           for name in ('target', 'every', 'steps', 'horizon', 'loops')),
         *(f'--set={text}' for text in options.assignments)])
     with _progress() as progress:
-        statistics = collect(plan, parsed(options.assignments), _Bars(progress), command)
-    statistics.write(options.out)
-    _out().print(f'{options.out}: {len(statistics)} trials')
+        records = collect(plan, parsed(options.assignments), _Bars(progress), command)
+    records.write(options.out)
+    _out().print(f'{options.out}: {len(records)} trials')
 
 
 def _fit_decision(options) -> None:
-    from dectrain_ros.evaluation.fitting import fit_decision, read_statistics, report_tables
+    from dectrain_ros.evaluation.fitting import fit_decision, read_records, report_tables
     if options.out.suffix != '.safetensors':
         raise ValueError(f'--out {options.out} must end in .safetensors')
-    if options.out.resolve() in (path.resolve() for path in options.statistics):
-        raise ValueError(f'--out {options.out} is the statistics: name another file')
+    if options.out.resolve() in (path.resolve() for path in options.records):
+        raise ValueError(f'--out {options.out} is one of the step records: name another file')
     _check_folder(options.out.parent)
     command = 'dectrain ' + shlex.join([
-        'fit-decision', *map(str, options.statistics), '--seed', str(options.seed), '--restarts',
+        'fit-decision', *map(str, options.records), '--seed', str(options.seed), '--restarts',
         str(options.restarts)])
-    statistics = read_statistics(options.statistics)
+    records = read_records(options.records)
     with _progress() as progress:
         task = progress.add_task('fitting', total=options.restarts)
         report = fit_decision(
-            statistics, options.out, command, seed=options.seed, restarts=options.restarts,
+            records, options.out, command, seed=options.seed, restarts=options.restarts,
             advance=lambda: progress.advance(task))
     out = _out()
     for table in report_tables(report):

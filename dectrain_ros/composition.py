@@ -6,11 +6,12 @@ from dataclasses import asdict
 import math
 import os
 
-from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.checkpoints.checkpoint import digest
 from dectrain_ros.config import Config
 from dectrain_ros.decision.cost import make_cost_model
-from dectrain_ros.decision_features import FeatureSet, make_feature_set
+from dectrain_ros.decision.features import FeatureSet, Lean, Nothing
+from dectrain_ros.decision.published.measured_features import PublishedFeatures
 from dectrain_ros.depth.estimator import Estimator
 from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.depth.networks.loading import load_network, resolve_device
@@ -53,8 +54,7 @@ def compose(config: Config) -> Pipeline:
     network.fit_scale(read_frames())
     update.prepare(network, config.seed)
     step = _step(config, network, update)
-    features = make_feature_set(
-        config.decision.features, network, seed=config.seed, **_loss(config))
+    features = _features(config, network)
     flops = (step.flops(1 + training.replay_frames)
              if config.decision.features != 'none' else math.nan)
     views = _views(config)
@@ -93,6 +93,12 @@ def _loss(config: Config) -> dict:
             'photometric_cap': training.photometric_cap}
 
 
+def _features(config: Config, network: DepthNetwork) -> FeatureSet:
+    if config.decision.features == 'reference':
+        return PublishedFeatures(network, seed=config.seed, **_loss(config))
+    return Lean() if config.decision.features == 'lean' else Nothing()
+
+
 def _step(config: Config, network: DepthNetwork, update: Update) -> TrainingStep:
     return TrainingStep(
         network, update, learning_rate=config.training.learning_rate,
@@ -119,8 +125,8 @@ def _trainer(
     return Trainer(
         step, weights, _guard(config, step),
         Recovery(safety.cooldown_frames), OperatingLimits(**config.limits.of_training),
-        Keeper(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
-                             'source': source}, **asdict(config.checkpoints)),
+        Autosave(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
+                               'source': source}, **asdict(config.checkpoints)),
         rehearse_every=safety.rehearse_every,
         probe=ForgettingProbe(step, read_frames()) if safety.forgetting_every else None,
         probe_every=safety.forgetting_every,

@@ -147,30 +147,34 @@ class DecisionConfig(Room):
     nodes = ('decision_node',)
     policy: str = option(
         'periodic:4', 'never, always, periodic:K (every K-th frame), random:P (share of frames), '
-        'pattern:1100 (repeated), dectrain (where predicted gain is worth its cost), paced (as '
-        'often as it is), or budget:B '
+        'pattern:1100 (repeated), dectrain (where predicted gain is worth the cost of a step), '
+        'paced (where it is, added up over frames), or budget:B '
         'with B a share of frames (0.25), device time (120ms/s) or power (1.5W).', live=True)
     alpha: float = option(
-        80.0, 'Full steps that a predicted gain of 1 is worth, by policies dectrain and paced: '
-        'train where alpha * gain > cost, of the frame or, paced, of the frames since the last '
-        'step.', low=0.0, high=1e12, live=True)
-    epsilon: float = option(
-        0.02, 'Probability of training where predicted gain says not to, so that it is found out '
-        'where it is wrong; of policy paced, the least share of frames trained on.',
+        80.0, 'Steps that a predicted gain of 1 is worth, by policies dectrain (train where '
+        'alpha * gain > cost) and paced (the same, with the gain of the frames since the last '
+        'step added up); larger trains more.', low=0.0, high=1e12, live=True)
+    exploration: float = option(
+        0.02, 'Probability of training, by policies dectrain and budget, on a frame whose '
+        'predicted gain is not worth the cost; it shows where the prediction is wrong.',
         low=0.0, high=1.0, live=True)
+    min_share: float = option(
+        0.02, 'Least share of frames trained on, by policy paced, and by dectrain while predicted '
+        'gain is not to be trusted.', low=0.0, high=1.0, live=True)
     features: str = option(
-        'lean', 'What a policy is told of a frame: lean (cheap), reference (as published, at '
-        'about an inference), or none.', choices=('lean', 'reference', 'none'),
-        nodes=('depth_node',))
+        'lean', 'Features of a frame from which gain is predicted: lean (cheap), reference (as '
+        'published, at the cost of about an inference), or none.',
+        choices=('lean', 'reference', 'none'), nodes=('depth_node',))
     judged_by: str = option(
-        'nothing', 'What tells the change a step brought, by which the predictor of gain learns: '
-        'its own frame (as published), its batch, replay (frames the step did not see), or '
-        'nothing; of use where decision.gain_file learns, which the shipped one does not.',
+        'nothing', 'Samples on which the change of the loss by a step is measured, from which '
+        'the predictor of gain learns: frame (its own, as published), batch (its batch), replay '
+        '(replayed frames it did not train on), or nothing; of use where the network of '
+        'decision.gain_file learns, which the shipped one does not.',
         choices=('nothing', 'frame', 'batch', 'replay'),
         nodes=('depth_node',))
     cost: str = option(
-        'flops', 'What a step costs is told by: flops (the same in every run), measured '
-        "milliseconds, or joules of the device's power sensor.",
+        'flops', 'Unit of the cost of a step: flops (the same in every run), measured '
+        "milliseconds, or joules by the device's power sensor.",
         choices=('flops', 'milliseconds', 'joules'), live=True,
         nodes=('depth_node',))
     gain_file: str = option(
@@ -295,7 +299,8 @@ class PoseConfig(Room):
         720.0, "Above the camera's greatest turn rate, degrees/s; as max_speed.",
         low=1.0, high=1e5, live=True)
     wait_s: float = option(
-        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one.",
+        0.2, "Longest wait for poses around an image's stamp, s; then it goes on without one. So long "
+        'an image waits for its camera_info, too, where the image before had one of its stamp.',
         low=0.0, high=10.0)
     max_gap_s: float = option(
         0.25, 'Poses further apart than this are not interpolated, s.', low=0.0, high=10.0)
@@ -332,7 +337,7 @@ class Config:
         room, _, key = name.partition('.')
         known = {o.name for o in options()}
         if name in RENAMED:
-            raise ValueError(f'option {name!r} is now called {RENAMED[name]!r}: use that name')
+            raise ValueError(f'option {name!r} is now called {RENAMED[name]}: use that name')
         if name not in known:
             raise ValueError(
                 f'there is no option {name!r}; known: {", ".join(sorted(known))}')
@@ -345,6 +350,7 @@ ROOMS = (DepthConfig, TrainingConfig, DecisionConfig, SafetyConfig, CheckpointsC
 
 # Names that options had in earlier versions: refused, with the present one.
 RENAMED = {
+    'decision.epsilon': 'decision.exploration or decision.min_share',
     'training.features': 'decision.features',
     'training.judged_by': 'decision.judged_by',
     'training.cost': 'decision.cost',

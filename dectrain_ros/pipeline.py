@@ -7,7 +7,7 @@ import time
 from typing import NamedTuple, Tuple
 
 from dectrain_ros.decision.cost import CostModel
-from dectrain_ros.decision_features import Considered, FeatureSet
+from dectrain_ros.decision.features import Considered, FeatureSet
 from dectrain_ros.depth.estimator import Estimator
 from dectrain_ros.depth.output_size import OutputSize
 from dectrain_ros.frames import (

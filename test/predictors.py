@@ -5,14 +5,14 @@ from typing import NamedTuple
 from dectrain_ros.frames import Candidate, StepResult
 
 
-class Told(NamedTuple):
-    """Features that tell the gain."""
+class Known(NamedTuple):
+    """Features of which one is the gain."""
 
     gain: float
 
 
 class Telling:
-    """Predicts the gain that the features tell, and keeps what it is taught."""
+    """Predicts the gain that the features hold, and records what it learns from."""
 
     def __init__(self):
         """Start trusted."""
@@ -20,20 +20,20 @@ class Telling:
         self.trusted, self.reason, self.taught, self.asked = True, '', [], 0
 
     def predict(self, features):
-        """Give the gain."""
+        """Return the gain."""
         self.asked += 1
         return features.gain
 
     def learn(self, features, change):
-        """Keep features and change."""
+        """Record features and change."""
         self.taught.append((features.gain, change))
 
 
 def candidate(stamp_ns, gain, refusal='', cost=1.0):
-    """Give a candidate of known gain."""
-    return Candidate(stamp_ns, Told(gain), refusal, 3, 0, cost)
+    """Return a candidate of known gain."""
+    return Candidate(stamp_ns, Known(gain), refusal, 3, 0, cost)
 
 
 def outcome(decision, trained=True, **measured):
-    """Give the outcome of a decision."""
+    """Return the outcome of a decision."""
     return StepResult(decision.stamp_ns, trained, 'done', 1, **measured)

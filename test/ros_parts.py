@@ -90,6 +90,12 @@ class Ros:
         self._executor.add_node(node)
         return node
 
+    def remove(self, node):
+        """End a node before the test ends."""
+        self._nodes.remove(node)
+        self._executor.remove_node(node)
+        node.destroy_node()
+
     def close(self):
         """End the nodes and the context."""
         self._executor.shutdown(2.0)

@@ -1,6 +1,6 @@
 """A textured wall seen exactly, and small untrained weights: what tests of training stand on."""
 
-from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.config import parsed
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.depth.networks.base import ModelCard
@@ -65,7 +65,7 @@ def batch(samples, **parts):
 
 def no_autosave():
     """Return an autosave without a folder."""
-    return Keeper('checkpoint', {}, folder='', save_every=0, keep=1, resume=False)
+    return Autosave('checkpoint', {}, folder='', save_every=0, keep=1, resume=False)
 
 
 def lite(seed=0, card=CARD):

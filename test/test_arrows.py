@@ -17,10 +17,8 @@ ARROWS = {
     'memory': {'depth', 'frames'},
     'decision': {'frames', 'checkpoints'},
     'training': {'memory', 'depth', 'frames', 'checkpoints'},
-    'decision_features': {'depth', 'decision', 'memory', 'frames'},
-    'pipeline': {'depth', 'decision', 'training', 'decision_features', 'frames'},
-    'composition': {'pipeline', 'checkpoints', 'depth', 'decision', 'memory', 'training',
-                    'decision_features'} | NOUNS,
+    'pipeline': {'depth', 'decision', 'training', 'frames'},
+    'composition': {'pipeline', 'checkpoints', 'depth', 'decision', 'memory', 'training'} | NOUNS,
     'bags': {'sensing'} | NOUNS,
     'evaluation': {'composition', 'pipeline', 'decision', 'depth', 'bags', 'checkpoints',
                    'assets'} | NOUNS,
@@ -40,8 +38,12 @@ DOORS = {
     'ros/tools/live_evaluation.py': {'bags.*', 'evaluation.*'},
     'ros/tools/demo.py': {'bags.*', 'evaluation.*', 'synthetic.*'},
     'ros/tools/live_scores.py': {'bags.*', 'evaluation.*'},
+    'ros/tools/live_costs.py': {'bags.*', 'evaluation.*'},
     'decision/published/measured_features.py': {'depth.*', 'memory.*'},
 }
+# Who may import decision.published, the yardstick, besides itself.
+PUBLISHED_BY = ('decision/published/', 'decision/policies.py', 'decision/feature_sets.py',
+                'composition.py', 'evaluation/', 'cli.py')
 ROS = ('rclpy', 'tf2_ros', 'tf2_py', 'message_filters', 'cv_bridge', 'launch', 'launch_ros')
 
 
@@ -86,6 +88,12 @@ def test_imports_point_one_way(path):
         return
     assert room_of(path) in ARROWS, 'a new room: say here and in the design whom it may know'
     assert list(strangers(name_of(path), imports(path))) == []
+
+
+@pytest.mark.parametrize('path', FILES, ids=name_of)
+def test_the_published_method_is_imported_by_tables_and_tools_only(path):
+    if not name_of(path).startswith(PUBLISHED_BY):
+        assert not [n for n in imports(path) if n.startswith('dectrain_ros.decision.published')]
 
 
 def test_an_import_against_the_arrows_is_found():

@@ -4,7 +4,8 @@ import importlib.util
 import signal
 import threading
 
-from dectrain_ros.bags.reader import Bag, BagWriter, header_stamp_ns, RawMessage, TRANSFORMS
+from dectrain_ros.bags.reader import (
+    Bag, BagWriter, header_stamp_ns, RawMessage, Topics, TRANSFORMS)
 from dectrain_ros.frames import Frame, Intrinsics
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from rosbags.typesys import get_typestore, Stores
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.ros.messages import ns_from_stamp  # noqa: E402,I100
+from dectrain_ros.ros.messages import ns_from_stamp, OUTCOME  # noqa: E402,I100
 from dectrain_ros.ros.tools.bag_player import BagPlayer, Play  # noqa: E402,I100,I202
 from dectrain_ros.ros.tools.playlist import hold_images  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray         # noqa: E402
 from geometry_msgs.msg import PoseStamped               # noqa: E402
 from rclpy.node import Node                             # noqa: E402
 from ros_parts import BEST_EFFORT, output, start, wait_until      # noqa: E402
@@ -107,6 +109,21 @@ def test_at_rate_0_the_next_image_waits_for_depth_of_the_one_before(ros, bag):
     assert ended.wait(10.0) and player.without_depth == 0 and stamps(images) == [0, 10, 20]
 
 
+def test_at_rate_0_the_next_image_can_wait_for_training_on_the_one_before(ros, bag):
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE, BEST_EFFORT)
+    depth = ros.tester.create_publisher(Image, 'depth/image', 10)
+    outcome = ros.tester.create_publisher(DiagnosticArray, OUTCOME, 10)
+    player, ended = play(ros, bag, rate=0.0, await_training=True, depth_timeout_s=30.0)
+    for count in (1, 2, 3):
+        newest = images.wait_for(count)[-1]
+        wait_until(lambda: depth.get_subscription_count() and outcome.get_subscription_count())
+        depth.publish(Image(header=newest.header))
+        assert not ended.wait(0.2) and len(images.messages) == count
+        outcome.publish(DiagnosticArray(header=newest.header))
+    assert ended.wait(10.0) and player.without_depth == 0
+
+
 def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, bag):
     for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
         ros.listen(kind, topic)
@@ -135,6 +152,28 @@ def test_it_can_start_within_the_bag(ros, bag):
     images = ros.listen(Image, IMAGE)
     _, ended = play(ros, bag, start_s=0.01, loops=2)
     assert ended.wait(10.0) and images.wait_for(4) and stamps(images) == [10, 20, 10, 20]
+
+
+def test_a_camera_info_before_the_start_is_played_first_in_every_loop(ros, bag, tmp_path):
+    with Writer(tmp_path / 'once', version=9) as writer:        # its first camera_info alone
+        types, writers, infos = get_typestore(Stores.ROS2_JAZZY), {}, 0
+        for message in bag.messages([IMAGE, INFO, POSE]):
+            infos += message.topic == INFO
+            if message.topic == INFO and infos > 1:
+                continue
+            if message.topic not in writers:
+                writers[message.topic] = writer.add_connection(
+                    message.topic, message.msgtype, typestore=types)
+            writer.write(writers[message.topic], message.stamp_ns, bytes(message.data))
+    once = Bag(tmp_path / 'once')
+    ros.listen(PoseStamped, POSE)
+    infos, images = ros.listen(CameraInfo, INFO, raw=True), ros.listen(Image, IMAGE)
+    clock = ros.listen(Clock, '/clock')
+    _, ended = play(ros, once, start_s=0.01, loops=2, rate=0.01)        # 1 s between images
+    assert ended.wait(15.0) and stamps(images) == [10, 20, 10, 20]
+    recorded, = [bytes(m.data) for m in once.messages([INFO])]
+    assert infos.wait_for(2) == [recorded] * 2
+    assert min(ns_from_stamp(m.clock) for m in clock.messages) == T0 + 10 * MS
 
 
 def test_it_plays_for_ever_if_asked_until_it_is_closed(ros, bag):
@@ -205,25 +244,30 @@ def test_a_bag_whose_poses_are_transforms_is_refused_where_none_can_be_sent(bag,
             'ros-$ROS_DISTRO-tf2-msgs') in errors
 
 
-def test_images_are_held_until_a_pose_not_before_their_stamp():
+def test_images_are_held_until_their_camera_info_and_a_pose_not_before_their_stamp():
+    topics = Topics('i', 'c', 'p')
+
     def message(topic, ms):
         sec, nanosec = divmod(ms * MS, 1000 * MS)
         header = b'\0\1\0\0' + sec.to_bytes(4, 'little') + nanosec.to_bytes(4, 'little')
         return RawMessage(topic, '', 0, header)
     given = [message('i', 10), message('c', 10), message('p', 5), message('i', 20),
              message('p', 15), message('p', 20), message('i', 30), message('c', 30)]
-    order = [(m.topic, header_stamp_ns(m.data) // MS) for m in hold_images(given, 'i', 'p')]
-    assert order == [('c', 10), ('p', 5), ('p', 15), ('i', 10), ('p', 20), ('i', 20), ('c', 30),
+    order = [(m.topic, header_stamp_ns(m.data) // MS) for m in hold_images(given, topics)]
+    # The image of 20 ms has no camera_info of its own: that of 30 ms shows that none will come.
+    assert order == [('c', 10), ('p', 5), ('p', 15), ('i', 10), ('p', 20), ('c', 30), ('i', 20),
                      ('i', 30)]
+    latched = [message('c', 0), *given[2:6]]
+    assert [m.topic for m in hold_images(latched, topics)] == ['c', 'p', 'p', 'p', 'i']
     transform = message('p', 35)._replace(msgtype=TRANSFORMS)
     data = transform.data[:4] + (1).to_bytes(4, 'little') + transform.data[4:]
     order = [m.topic for m in hold_images(
         [message('i', 35), transform._replace(data=transform.data[:4] + bytes(4)),
-         message('c', 35), transform._replace(data=data)], 'i', 'p')]
+         message('c', 35), transform._replace(data=data)], topics)]
     assert order == ['p', 'c', 'p', 'i']
     many = [message('i', ms) for ms in range(100)]
-    assert next(hold_images(iter(many), 'i', 'p')) == many[0]
-    assert list(hold_images(many, 'i', 'p')) == many
+    assert next(hold_images(iter(many), topics)) == many[0]
+    assert list(hold_images(many, topics)) == many
 
 
 def test_the_executable_plays_to_the_end_and_exits_0(bag):

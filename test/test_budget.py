@@ -4,7 +4,8 @@ import math
 
 from dectrain_ros.decision.budget import Budget, MAX_ALPHA, parse_target, Target
 from dectrain_ros.decision.policies import make_policy
-from dectrain_ros.decision.token_bucket import Purse
+from dectrain_ros.decision.policy import Tuning
+from dectrain_ros.decision.token_bucket import TokenBucket
 import numpy as np
 from predictors import candidate, outcome, Telling
 import pytest
@@ -14,7 +15,7 @@ WINDOW = 300
 
 
 def gains_of(kind, frames=1500):
-    """Give a stream of gains."""
+    """Return a stream of gains."""
     noise = np.random.default_rng(3).exponential(size=frames)
     k = np.arange(frames)
     return {
@@ -29,7 +30,7 @@ def gains_of(kind, frames=1500):
 
 
 def run(policy, gains, refused=(), **measured):
-    """Give the decisions, every step being taken at once."""
+    """Return the decisions, every step being taken at once."""
     made = []
     for k, gain in enumerate(gains):
         refusal = 'no parallax' if k in refused else ''
@@ -39,12 +40,12 @@ def run(policy, gains, refused=(), **measured):
     return made
 
 
-def budget(text, **options):
-    return make_policy(f'budget:{text}', make_gain=Telling, **options)
+def budget(text, exploration=0.02):
+    return make_policy(f'budget:{text}', make_gain=Telling, tuning=Tuning(exploration=exploration))
 
 
 def over_windows(amounts):
-    """Give the sums over every window of 300 frames."""
+    """Return the sums over every window of 300 frames."""
     total = np.concatenate([[0.0], np.cumsum(amounts)])
     return total[WINDOW:] - total[:-WINDOW]
 
@@ -73,7 +74,7 @@ def test_all_frames_may_be_allowed():
 @pytest.mark.parametrize('kind', ['noise', 'growing', 'shrinking'])
 def test_it_is_spent_on_frames_of_more_gain_than_the_mean(kind):
     gains = gains_of(kind)
-    made = run(budget(0.25, epsilon=0.0), gains)
+    made = run(budget(0.25, exploration=0.0), gains)
     by_hundreds = [
         np.mean([g for g, d in zip(gains[k:k + 100], made[k:k + 100]) if d.train]) /
         gains[k:k + 100].mean() for k in range(100, 1500, 100)]
@@ -83,7 +84,7 @@ def test_it_is_spent_on_frames_of_more_gain_than_the_mean(kind):
 def test_a_change_of_place_after_a_quiet_stretch_is_trained_on_at_once():
     gains = gains_of('noise', 1000)
     gains[900:930] *= 30.0
-    made = run(budget(0.25, epsilon=0.0), gains)
+    made = run(budget(0.25, exploration=0.0), gains)
     assert any(d.train for d in made[900:903])
     assert sum(d.train for d in made[900:930]) >= 8             # 7.5 without a reserve
     assert {d.reason for d in made[900:930] if d.train} == {'worth its cost'}
@@ -93,14 +94,14 @@ def test_a_change_of_place_after_a_quiet_stretch_is_trained_on_at_once():
 def test_the_reserve_is_full_after_a_stretch_without_a_better_frame(quiet):
     gains = gains_of(quiet, 600)
     gains[500:] = 10.0 + np.arange(100)
-    made = run(budget(0.25, epsilon=0.0), gains)
+    made = run(budget(0.25, exploration=0.0), gains)
     # Due means 2.75 steps: 2 are taken in the first two frames
     assert all(d.train for d in made[500:502])
     assert sum(d.train for d in made[500:530]) >= 9
 
 
 def test_steps_forced_by_the_budget_say_so():
-    made = run(budget(0.25, epsilon=0.0), gains_of('negative', 100))
+    made = run(budget(0.25, exploration=0.0), gains_of('negative', 100))
     assert {(d.train, d.reason) for d in made} == {
         (True, 'the budget would be left over'), (False, 'not worth its cost')}
     assert [k for k, d in enumerate(made[:12]) if d.train] == [0, 4, 8]
@@ -117,11 +118,11 @@ def test_every_decision_follows_from_alpha_unless_the_budget_says_otherwise():
 
 
 def test_frames_are_explored_as_far_as_the_budget_holds():
-    made = run(budget(0.25, epsilon=0.1), gains_of('noise'))
+    made = run(budget(0.25, exploration=0.1), gains_of('noise'))
     explored = [d for d in made if d.reason == 'explored']
     assert explored and all(d.train for d in explored)
     assert not any(d.reason == 'explored'
-                   for d in run(budget(0.25, epsilon=0.0), gains_of('noise')))
+                   for d in run(budget(0.25, exploration=0.0), gains_of('noise')))
 
 
 def test_a_budget_that_could_not_be_spent_is_lost():
@@ -150,7 +151,7 @@ def test_a_gain_that_is_not_trusted_does_not_decide():
 
 
 def test_a_step_that_was_not_taken_is_put_back():
-    policy = budget(0.25, epsilon=0.0)
+    policy = budget(0.25, exploration=0.0)
     asked = []
     for k in range(40):
         asked.append(policy.decide(candidate(k, 0.0)))
@@ -160,7 +161,7 @@ def test_a_step_that_was_not_taken_is_put_back():
 
 def test_device_time_is_met_within_five_percent_over_any_window():
     # 25 frames a second, 120 ms for each: 4.8 ms a frame; steps of 20 to 40 ms
-    policy, random = budget('120ms/s', epsilon=0.0), np.random.default_rng(7)
+    policy, random = budget('120ms/s', exploration=0.0), np.random.default_rng(7)
     spent = np.zeros(1500)
     for k, gain in enumerate(gains_of('noise')):
         decision = policy.decide(candidate(k * FRAME_NS, gain))
@@ -175,20 +176,20 @@ def test_device_time_is_met_within_five_percent_over_any_window():
 
 def test_energy_is_met_within_five_percent_over_any_window():
     # 1.5 W at 25 frames a second: 0.06 J a frame, steps of 0.3 J
-    made = run(budget('1.5W', epsilon=0.0), gains_of('noise'), joules=0.3)
+    made = run(budget('1.5W', exploration=0.0), gains_of('noise'), joules=0.3)
     windows = over_windows([0.3 * d.train for d in made])[WINDOW:]
     assert np.abs(windows - 18.0).max() <= 0.9 + 1e-9
 
 
 def test_a_step_is_taken_now_and_then_until_it_is_known_what_one_takes():
-    made = run(budget('1.5W'), [1.0] * 70)                      # nobody tells joules
+    made = run(budget('1.5W'), [1.0] * 70)                      # no sensor measures joules
     assert [k for k, d in enumerate(made) if d.train] == [0, 30, 60]
-    assert made[0].reason == 'taken to learn the joules of a step'
-    assert made[1].reason == 'no joules of a step were told yet'
+    assert made[0].reason == 'taken to measure the joules of a step'
+    assert made[1].reason == 'the joules of a step are not known yet'
 
 
 def test_a_clock_that_jumps_back_allows_nothing_and_ends_nothing():
-    policy = budget('120ms/s', epsilon=0.0)
+    policy = budget('120ms/s', exploration=0.0)
     run(policy, gains_of('noise', 300), seconds=0.03)
     again = run(policy, gains_of('noise', 300), seconds=0.03)   # the stamps start anew
     assert sum(d.train for d in again) == pytest.approx(300 * 0.0048 / 0.03, abs=3)
@@ -196,37 +197,37 @@ def test_a_clock_that_jumps_back_allows_nothing_and_ends_nothing():
     assert sum(d.train for d in run(policy, 2.0 ** np.arange(10, 30), seconds=0.03)) <= 5
 
 
-def test_a_purse_holds_the_tolerance_and_is_due_before_it_overflows():
-    purse = Purse(window=300, tolerance=0.05)
-    assert not purse.is_due and not purse.holds_step and purse.fullness == 0.0
-    purse.fill(0.25, step=1.0)
+def test_a_bucket_holds_the_tolerance_and_is_due_before_it_overflows():
+    bucket = TokenBucket(window=300, tolerance=0.05)
+    assert not bucket.is_due and not bucket.holds_step and bucket.fullness == 0.0
+    bucket.fill(0.25, step=1.0)
     # Holds 0.05 * 75 = 3.75, due four frames of 0.25 earlier
-    assert purse.is_due and purse.fullness == 1.0 and purse.steps_per_frame == 0.25
+    assert bucket.is_due and bucket.fullness == 1.0 and bucket.steps_per_frame == 0.25
     for _ in range(10):
-        purse.fill(0.25, step=1.0)
-    purse.spend(2.75)
-    assert purse.holds_step                     # 3.75 were held: 1 is left
-    purse.spend(0.01)
-    assert not purse.holds_step
-    purse.spend(-0.885)                          # 1.875 left, midway between 1 and 2.75
-    assert purse.fullness == pytest.approx(0.5) and not purse.is_due
-    purse.spend(100.0)                          # debt is as limited: 3.75
+        bucket.fill(0.25, step=1.0)
+    bucket.spend(2.75)
+    assert bucket.holds_step                     # 3.75 were held: 1 is left
+    bucket.spend(0.01)
+    assert not bucket.holds_step
+    bucket.spend(-0.885)                          # 1.875 left, midway between 1 and 2.75
+    assert bucket.fullness == pytest.approx(0.5) and not bucket.is_due
+    bucket.spend(100.0)                          # debt is as limited: 3.75
     for _ in range(18):
-        purse.fill(0.25, step=1.0)
-    assert not purse.holds_step
-    purse.fill(0.25, step=1.0)
-    assert purse.holds_step
-    purse.spend(-100.0)
-    purse.spend(2.75)
-    assert purse.holds_step
-    purse.spend(0.01)
-    assert not purse.holds_step
+        bucket.fill(0.25, step=1.0)
+    assert not bucket.holds_step
+    bucket.fill(0.25, step=1.0)
+    assert bucket.holds_step
+    bucket.spend(-100.0)
+    bucket.spend(2.75)
+    assert bucket.holds_step
+    bucket.spend(0.01)
+    assert not bucket.holds_step
 
 
 @pytest.mark.parametrize('window, tolerance', [(0, 0.05), (300, 0.0), (300, math.nan)])
-def test_a_purse_without_room_is_refused(window, tolerance):
+def test_a_bucket_without_room_is_refused(window, tolerance):
     with pytest.raises(ValueError, match=f'over {window} frames within {tolerance}: both must be'):
-        Budget(Telling(), Target(0.25, 'frames'), window=window, tolerance=tolerance)
+        Budget(Target(0.25, 'frames'), window=window, tolerance=tolerance)
 
 
 def test_budgets_are_read_in_the_units_of_the_user():

@@ -3,8 +3,9 @@
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.cli import main
 from dectrain_ros.composition import compose
-from dectrain_ros.decision.published.features import LeanFeatures, ReferenceFeatures
-from dectrain_ros.decision.published.statistics import Statistics
+from dectrain_ros.decision.features import LeanFeatures
+from dectrain_ros.decision.published.features import ReferenceFeatures
+from dectrain_ros.decision.published.step_records import StepRecords
 from dectrain_ros.evaluation.collect import collect, Collection
 from dectrain_ros.evaluation.measure import measure
 from dectrain_ros.training.trial import trial
@@ -122,7 +123,7 @@ def test_the_command_writes_statistics_that_fit_decision_reads(bag, settings, tm
     main(['collect', str(bag), '--out', str(out), '--policies', 'always', '--every', '4',
           '--steps', '1', '--horizon', '3', '--set',
           f'depth.weights={settings.depth.weights}', '--set', 'training.replay_similarity=1.0'])
-    assert f'{len(Statistics.read(out))} trials' in capsys.readouterr().out
+    assert f'{len(StepRecords.read(out))} trials' in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(['fit-decision', str(out), str(out), '--out', str(tmp_path / 'gain.safetensors')])
     assert 'hold steps of 1 sequences: at least 3' in capsys.readouterr().err

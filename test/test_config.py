@@ -52,8 +52,9 @@ def test_names_are_room_and_option_and_each_is_there_once():
 def test_only_what_is_safe_to_change_is_live():
     assert {o.name for o in ALL if o.live} == {
         'training.learning_rate', 'decision.cost', 'decision.policy', 'decision.alpha',
-        'decision.epsilon', 'safety.anchor', 'limits.max_train_share', 'limits.max_steps_hz',
-        'limits.min_depth_hz', 'limits.max_celsius', 'pose.max_speed', 'pose.max_turn_rate'}
+        'decision.exploration', 'decision.min_share', 'safety.anchor', 'limits.max_train_share',
+        'limits.max_steps_hz', 'limits.min_depth_hz', 'limits.max_celsius', 'pose.max_speed',
+        'pose.max_turn_rate'}
 
 
 def test_a_whole_number_is_taken_for_a_float():

@@ -4,8 +4,8 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.decision.published.features import LeanFeatures     # noqa: E402,I100
-from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
+from dectrain_ros.decision.features import LeanFeatures     # noqa: E402,I100
+from dectrain_ros.decision.published.gain_network import load_gain, Proxy  # noqa: E402
 from dectrain_ros.frames import Candidate, StepResult   # noqa: E402
 from dectrain_ros.ros import messages                   # noqa: E402
 from dectrain_ros.ros.decision_node import DecisionNode     # noqa: E402
@@ -22,8 +22,9 @@ pytest_plugins = ('ros_fixture',)
 def options(tmp_path):
     """Give options by which every frame is worth a step, and every step teaches."""
     path = tmp_path / 'gain.safetensors'
-    load_gain('').replaced(told=Told()).save(path)
-    return {'decision.gain_file': str(path), 'decision.epsilon': 1.0,
+    load_gain('').replaced(proxy=Proxy()).save(path)
+    return {'decision.gain_file': str(path), 'decision.exploration': 1.0,
+            'decision.min_share': 1.0,
             'checkpoints.folder': str(tmp_path / 'kept')}
 
 
@@ -47,7 +48,7 @@ def taught(ros, node, count):
 
 def learnt(node):
     """Give how many outcomes the predictor has learnt from."""
-    return node._policy.predictor.accepted + node._policy.predictor.rejected
+    return node._policy.policy.predictor.accepted + node._policy.policy.predictor.rejected
 
 
 def ask(ros, service):

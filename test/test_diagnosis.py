@@ -168,13 +168,13 @@ def test_images_that_all_drop_are_an_error_with_what_stops_most_of_them(second):
 
 def test_a_lens_that_cannot_be_rectified_says_why_for_every_image():
     inbox, stamp = Inbox(wait_s=0.0), Header()
-    inbox.put_lens(Lens(CAMERA, 'plumb_bob', (5.0, 0.0, 0.0, 0.0)))
+    inbox.put_lens(0, Lens(CAMERA, 'plumb_bob', (5.0, 0.0, 0.0, 0.0)))
     builder = FrameBuilder(Health(Log()).problem, 1)
     for stamp.stamp.sec in (1, 2, 3):
         image = Image(header=stamp, encoding='rgb8', height=CAMERA.height, width=CAMERA.width,
                       step=3 * CAMERA.width, data=bytes(3 * CAMERA.width * CAMERA.height))
         with pytest.raises(Dropped, match='feed rectified images'):
-            builder.build(image, inbox.lens())
+            builder.build(image, inbox.take_lens(stamp.stamp.sec * 10**9))
 
 
 @pytest.mark.parametrize('reason, remedy', [

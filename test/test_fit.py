@@ -1,4 +1,4 @@
-"""Fitting the gain network: gains known by construction, and statistics that teach nothing."""
+"""Fitting the gain network: gains known by construction, and records that teach nothing."""
 
 from dataclasses import replace
 import json
@@ -6,14 +6,14 @@ import logging
 import math
 
 from dectrain_ros.cli import main
-from dectrain_ros.decision.published.agreement import agreement, assess, ranks
-from dectrain_ros.decision.published.features import FEATURE_SETS
+from dectrain_ros.decision.feature_sets import FEATURE_SETS
+from dectrain_ros.decision.published.agreement import agreement, assess
 from dectrain_ros.decision.published.fit import fit, split_sequences
 from dectrain_ros.decision.published.gain_network import GainNetwork
 from dectrain_ros.decision.published.learning import (
-    calibrated, loss, loss_of, new_layers, regress, Rows, Schedule)
-from dectrain_ros.decision.published.statistics import Statistics
-from gain_parts import linear_statistics, NAMES, truth
+    calibrated, loss, loss_of, new_layers, regress, Schedule, TrainingRows)
+from dectrain_ros.decision.published.step_records import StepRecords
+from gain_parts import linear_records, NAMES, truth
 import numpy as np
 import pytest
 import torch
@@ -23,24 +23,24 @@ LEAN = FEATURE_SETS['lean']._fields
 
 @pytest.fixture(scope='module')
 def linear():
-    """Give noiseless statistics with a fifth of novelty unknown, and what is fitted to them."""
-    statistics = linear_statistics()
-    statistics.features[::5, 2] = math.nan
-    return statistics, fit(statistics, restarts=2)
+    """Give noiseless records with a fifth of novelty unknown, and what is fitted to them."""
+    records = linear_records()
+    records.features[::5, 2] = math.nan
+    return records, fit(records, restarts=2)
 
 
-def with_column(statistics, name, values):
-    features = statistics.features.copy()
+def with_column(records, name, values):
+    features = records.features.copy()
     features[:, NAMES.index(name)] = values
-    return replace(statistics, features=features)
+    return replace(records, features=features)
 
 
 def test_a_linear_gain_is_recovered_on_sequences_never_trained_on(linear):
-    statistics, (network, report) = linear
+    records, (network, report) = linear
     assert report.tested.pearson > 0.99 and report.tested.spearman > 0.98
     assert report.tested.rows == 200
     assert 0.9 < report.w < 1.1 and abs(report.b) < 5e-4
-    fresh = linear_statistics(seed=9).features
+    fresh = linear_records(seed=9).features
     assert np.abs(network.gains(fresh) - truth(fresh)).mean() < 0.1 * truth(fresh).std()
     for row in report.bins:                 # ten bins of 20, on the diagonal
         assert row.rows == 20 and row.realised == pytest.approx(row.predicted, abs=3e-3)
@@ -49,49 +49,49 @@ def test_a_linear_gain_is_recovered_on_sequences_never_trained_on(linear):
 
 
 def test_noise_is_called_noise():
-    statistics = linear_statistics(noise=1.0, signal=0.0)
-    network, report = fit(statistics, restarts=2)
+    records = linear_records(noise=1.0, signal=0.0)
+    network, report = fit(records, restarts=2)
     assert abs(report.tested.pearson) < 0.2 and abs(report.tested.spearman) < 0.2
-    assert network.gains(statistics.features).std() < 0.1 * statistics.change.std()
+    assert network.gains(records.features).std() < 0.1 * records.change.std()
     assert report.w < 0.1
 
 
 def test_a_gain_that_only_tells_sequences_apart_is_not_claimed():
     """By rows the offset of a sequence could be looked up; by sequences it cannot."""
-    statistics = linear_statistics(signal=0.0, noise=0.1)
+    records = linear_records(signal=0.0, noise=0.1)
     offset = np.random.default_rng(5).normal(size=10)
-    features = statistics.features.copy()
-    features[:, 2] = statistics.sequence * 7.0 % 10
-    change = statistics.change + np.float32(0.02) * offset[statistics.sequence].astype(np.float32)
-    _, report = fit(replace(statistics, features=features, change=change), restarts=1)
-    assert report.rehearsed.pearson > 0.8
+    features = records.features.copy()
+    features[:, 2] = records.sequence * 7.0 % 10
+    change = records.change + np.float32(0.02) * offset[records.sequence].astype(np.float32)
+    _, report = fit(replace(records, features=features, change=change), restarts=1)
+    assert report.trained.pearson > 0.8
     assert report.tested.pearson < 0.7
 
 
 @pytest.mark.parametrize('count, parts', [(3, (1, 1, 1)), (5, (3, 1, 1)), (10, (6, 2, 2))])
 def test_a_sequence_is_in_one_part_only(count, parts):
-    statistics = linear_statistics(sequences=count, rows=2)
-    split = split_sequences(statistics, 0)
+    records = linear_records(sequences=count, rows=2)
+    split = split_sequences(records, 0)
     assert tuple(map(len, split)) == parts
     assert sorted(s for part in split for s in part) == list(range(count))
-    assert len({split_sequences(statistics, seed) for seed in range(9)}) > 1
+    assert len({split_sequences(records, seed) for seed in range(9)}) > 1
 
 
 def test_the_report_names_the_sequences_and_the_stored_rows_leave_the_test_out(linear):
-    statistics, (network, report) = linear
+    records, (network, report) = linear
     named = [n for names in report.sequences.values() for n in names]
-    assert sorted(named) == sorted(statistics.sequences)
+    assert sorted(named) == sorted(records.sequences)
     assert report.rows == {'train': 600, 'validation': 200, 'test': 200}
-    held = [statistics.sequences.index(n) for n in report.sequences['test']]
-    kept = statistics.change[~np.isin(statistics.sequence, held)]
-    trained = [statistics.sequences.index(n) for n in report.sequences['train']]
-    bounds = np.percentile(statistics.change[np.isin(statistics.sequence, trained)], (2.5, 97.5))
+    held = [records.sequences.index(n) for n in report.sequences['test']]
+    kept = records.change[~np.isin(records.sequence, held)]
+    trained = [records.sequences.index(n) for n in report.sequences['train']]
+    bounds = np.percentile(records.change[np.isin(records.sequence, trained)], (2.5, 97.5))
     np.testing.assert_allclose(sorted(network.stored.change), sorted(np.clip(kept, *bounds)))
 
 
 def test_no_more_than_three_thousand_rows_are_stored_each_with_its_own_change():
-    statistics = linear_statistics(sequences=3, rows=1800)
-    network, _ = fit(statistics, restarts=1, epochs=1)
+    records = linear_records(sequences=3, rows=1800)
+    network, _ = fit(records, restarts=1, epochs=1)
     assert len(network.stored.change) == 3000
     change = network.stored.change
     low, high = change.min(), change.max()      # what is farther out is drawn in
@@ -101,40 +101,40 @@ def test_no_more_than_three_thousand_rows_are_stored_each_with_its_own_change():
 
 
 def test_steps_that_ruin_a_frame_do_not_rule_the_fit():
-    statistics = linear_statistics(noise=0.3)
-    change = statistics.change.copy()
+    records = linear_records(noise=0.3)
+    change = records.change.copy()
     change[::60] = 5.0                          # a hundred times what steps bring
-    wild = fit(replace(statistics, change=change), restarts=1).report
-    assert wild.w > 0 and wild.rehearsed.spearman > 0.8 and wild.tested.spearman > 0.8
+    wild = fit(replace(records, change=change), restarts=1).report
+    assert wild.w > 0 and wild.trained.spearman > 0.8 and wild.tested.spearman > 0.8
 
 
 def test_a_seed_repeats_a_fit_and_nobody_elses_random_stream_moves(linear):
-    statistics, (network, report) = linear
+    records, (network, report) = linear
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
-    again = fit(statistics, restarts=2)
+    again = fit(records, restarts=2)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1] == before[1]).all()
     assert json.dumps(again.report.as_dict()) == json.dumps(report.as_dict())
     assert all((a == b).all() for a, b in zip(again.network.layers, network.layers))
-    other = fit(statistics, restarts=2, seed=1, epochs=1)
-    assert other.report.losses != fit(statistics, restarts=2, epochs=1).report.losses
+    other = fit(records, restarts=2, seed=1, epochs=1)
+    assert other.report.losses != fit(records, restarts=2, epochs=1).report.losses
 
 
 def test_the_restart_best_on_validation_is_kept():
     found = []
-    statistics = linear_statistics(noise=1.0, sequences=5)
-    report = fit(statistics, restarts=3, epochs=3, advance=lambda: found.append(1)).report
+    records = linear_records(noise=1.0, sequences=5)
+    report = fit(records, restarts=3, epochs=3, advance=lambda: found.append(1)).report
     assert len(found) == len(report.losses) == 3 and len(set(report.losses)) == 3
     assert report.losses[report.restart] == min(report.losses)
     # The first restart alone is the first of three: the others were no part of it.
-    assert fit(statistics, restarts=1, epochs=3).report.losses == report.losses[:1]
+    assert fit(records, restarts=1, epochs=3).report.losses == report.losses[:1]
 
 
 def test_further_columns_are_compared_with_the_predicted_change(linear):
-    statistics, (network, _) = linear
-    later = statistics.change * 2 + 1
+    records, (network, _) = linear
+    later = records.change * 2 + 1
     later[::2] = math.nan
-    report = fit(replace(statistics, more={'absrel_later': later}), restarts=2).report
+    report = fit(replace(records, more={'absrel_later': later}), restarts=2).report
     assert report.more['absrel_later'].pearson > 0.98       # falls where it is said to
     assert report.more['absrel_later'].rows == 100
 
@@ -149,27 +149,27 @@ def test_the_report_is_plain_json_without_nan(linear):
 @pytest.mark.parametrize('value, problem', [(7.0, 'constant'), (math.nan, 'empty'),
                                             (math.inf, 'empty')])
 def test_a_column_that_says_nothing_is_named(value, problem):
-    statistics = with_column(linear_statistics(rows=40), 'parallax', value)
+    records = with_column(linear_records(rows=40), 'parallax', value)
     with pytest.raises(ValueError, match=f'^{problem} in the sequences to train on: parallax; '):
-        fit(statistics)
+        fit(records)
 
 
 def test_a_column_constant_where_it_is_known_is_named():
-    statistics = linear_statistics(rows=40)
-    some = np.where(np.arange(len(statistics)) % 3, math.nan, 2.0)
+    records = linear_records(rows=40)
+    some = np.where(np.arange(len(records)) % 3, math.nan, 2.0)
     with pytest.raises(ValueError, match='^constant in .*: novelty; .*collect where'):
-        fit(with_column(statistics, 'novelty', some))
+        fit(with_column(records, 'novelty', some))
 
 
 def test_too_little_to_fit_is_refused():
     with pytest.raises(ValueError, match='hold steps of 2 sequences: at least 3'):
-        fit(linear_statistics(sequences=2))
+        fit(linear_records(sequences=2))
     with pytest.raises(ValueError, match='31 steps to train, 31 to choose and 31 to test on'):
-        fit(linear_statistics(sequences=3, rows=31))
+        fit(linear_records(sequences=3, rows=31))
     with pytest.raises(ValueError, match='every step changed the target by 0: nothing'):
-        fit(replace(linear_statistics(rows=40), change=np.zeros(400, np.float32)))
+        fit(replace(linear_records(rows=40), change=np.zeros(400, np.float32)))
     with pytest.raises(ValueError, match='restarts 0 and epochs 20 must be at least 1'):
-        fit(linear_statistics(), restarts=0)
+        fit(linear_records(), restarts=0)
 
 
 def test_the_loss_is_one_minus_correlation_plus_squared_error():
@@ -188,9 +188,10 @@ def test_epochs_that_do_not_help_on_the_validation_rows_are_forgotten():
     layers = new_layers(3, rng)
     features = rng.normal(size=(64, 3)).astype(np.float32)
     said = layers(features).astype(np.float32)
-    found = regress(layers, Rows(features, -said), Rows(features, said), Schedule(3, 16), rng)
+    right, wrong = TrainingRows(features, said), TrainingRows(features, -said)
+    found = regress(layers, wrong, right, Schedule(3, 16), rng)
     assert found.layers is layers and found.loss == pytest.approx(0.0, abs=1e-3)
-    helped = regress(layers, Rows(features, -said), Rows(features, -said), Schedule(3, 16), rng)
+    helped = regress(layers, wrong, wrong, Schedule(3, 16), rng)
     assert helped.layers is not layers and helped.loss < loss_of(said, -said)
 
 
@@ -204,9 +205,11 @@ def test_a_line_is_fitted_by_least_squares():
 
 
 def test_agreement_by_hand():
-    assert ranks(np.array([5.0, 1.0, 5.0, 9.0])).tolist() == [2.5, 1.0, 2.5, 4.0]
     found = agreement(np.array([1.0, 2.0, 3.0, math.nan]), np.array([1.0, 4.0, 900.0, 0.0]))
     assert found.spearman == pytest.approx(1.0) and found.pearson < 0.9 and found.rows == 3
+    # Ranks 2.5 1 2.5 4 and 3 1 2 4: deviations multiply to 4.5, squares to 4.5 and 5
+    tied = agreement(np.array([5.0, 1.0, 5.0, 9.0]), np.array([3.0, 1.0, 2.0, 4.0]))
+    assert tied.spearman == pytest.approx(4.5 / math.sqrt(4.5 * 5))
     assert math.isnan(agreement(np.ones(3), np.arange(3.0)).spearman)
     assert math.isnan(agreement(np.zeros(0), np.zeros(0)).pearson)
 
@@ -222,18 +225,18 @@ def test_bins_and_signs_by_hand():
 
 
 def test_statistics_come_back(tmp_path):
-    statistics = replace(
-        linear_statistics(rows=3), more={'later': np.arange(30, dtype=np.float32)},
+    records = replace(
+        linear_records(rows=3), more={'later': np.arange(30, dtype=np.float32)},
         command='dectrain collect', versions={'python': '3'})
-    statistics.features[4, 1] = math.nan
-    statistics.write(tmp_path / 'stats.safetensors')
-    back = Statistics.read(tmp_path / 'stats.safetensors')
+    records.features[4, 1] = math.nan
+    records.write(tmp_path / 'stats.safetensors')
+    back = StepRecords.read(tmp_path / 'stats.safetensors')
     for name in ('features', 'change', 'sequence'):
-        np.testing.assert_array_equal(getattr(back, name), getattr(statistics, name))
-        assert getattr(back, name).dtype == getattr(statistics, name).dtype
+        np.testing.assert_array_equal(getattr(back, name), getattr(records, name))
+        assert getattr(back, name).dtype == getattr(records, name).dtype
     assert back.more['later'].tolist() == list(range(30))
     for name in ('feature_set', 'feature_names', 'sequences', 'target', 'command', 'versions'):
-        assert getattr(back, name) == getattr(statistics, name)
+        assert getattr(back, name) == getattr(records, name)
     chosen = back.rows(back.sequence == 1)
     assert len(chosen) == 3 and chosen.more['later'].tolist() == [3, 4, 5]
 
@@ -247,16 +250,16 @@ def test_statistics_come_back(tmp_path):
     ({'sequence': np.full(30, -1)}, 'sequence counts from -1')])
 def test_columns_that_do_not_belong_together_are_refused(change, problem):
     with pytest.raises(ValueError, match=problem):
-        replace(linear_statistics(rows=3), **change)
+        replace(linear_records(rows=3), **change)
 
 
 def test_statistics_of_other_features_are_refused():
-    statistics = linear_statistics(rows=3)
-    statistics.require('toy', NAMES)
+    records = linear_records(rows=3)
+    records.require('toy', NAMES)
     with pytest.raises(ValueError, match="another version of the 'toy' features than the 'lean'"):
-        statistics.require('lean', NAMES)
+        records.require('lean', NAMES)
     with pytest.raises(ValueError, match="feature 2 is 'novelty', not 'age'; make it with"):
-        statistics.require('toy', (*NAMES[:2], 'age'))
+        records.require('toy', (*NAMES[:2], 'age'))
 
 
 @pytest.fixture
@@ -271,7 +274,7 @@ def own_logging():
 @pytest.fixture
 def lean(tmp_path, own_logging):
     path = tmp_path / 'stats.safetensors'
-    replace(linear_statistics(names=LEAN, rows=40), feature_set='lean').write(path)
+    replace(linear_records(names=LEAN, rows=40), feature_set='lean').write(path)
     return path
 
 
@@ -295,16 +298,16 @@ def test_the_command_writes_a_decision_and_says_what_it_is_worth(lean, tmp_path,
     assert text.splitlines()[-1] == f'decision: {out}'
     assert 'Spearman' in text and 'precision of the sign' in text and 'Realised gain' in text
     network = GainNetwork.load(out, LEAN)
-    assert network.story['command'] == (
+    assert network.fitted['command'] == (
         f'dectrain fit-decision {lean} --seed 3 --restarts 1')
-    assert f"{network.story['report']['tested']['spearman']:.3f}" in text
-    json.dumps(network.story, allow_nan=False)
+    assert f"{network.fitted['report']['tested']['spearman']:.3f}" in text
+    json.dumps(network.fitted, allow_nan=False)
 
 
 def test_the_command_refuses_in_one_line_and_writes_nothing(lean, tmp_path, capsys):
     out = tmp_path / 'decision.safetensors'
     assert 'must end in .safetensors' in refused(capsys, lean, '--out', tmp_path / 'decision')
-    assert 'is the statistics: name another file' in refused(capsys, lean, '--out', lean)
+    assert 'is one of the step records: name another file' in refused(capsys, lean, '--out', lean)
     assert 'no readable safetensors' in refused(
         capsys, tmp_path / 'none.safetensors', '--out', out)
     assert 'restarts 0' in refused(capsys, lean, '--out', out, '--restarts', '0')

@@ -4,9 +4,9 @@ import hashlib
 import json
 import math
 
-from dectrain_ros.decision.published.features import LeanFeatures
+from dectrain_ros.decision.features import LeanFeatures
 from dectrain_ros.decision.published.gain_network import (
-    GainNetwork, Layers, load_gain, Outcomes, Scaling)
+    Examples, GainNetwork, Layers, load_gain, Scaling)
 from dectrain_ros.decision.published.learning import new_layers
 from gain_parts import by_hand
 import numpy as np
@@ -21,7 +21,7 @@ def random_network():
     return GainNetwork(
         'toy', ('a', 'b', 'c'), Scaling(rng.normal(size=3) * 100, rng.uniform(1, 9, 3), 0.1, 0.02),
         new_layers(3, rng), 0.7, 0.001,
-        Outcomes(np.float32([[1, 2, math.nan]]), np.float32([0.5])), {'command': 'none'})
+        Examples(np.float32([[1, 2, math.nan]]), np.float32([0.5])), {'command': 'none'})
 
 
 def saved(tmp_path, **changes):
@@ -98,7 +98,7 @@ def test_what_is_saved_comes_back(tmp_path):
     loaded = GainNetwork.load(path, ('a', 'b', 'c'))
     rows = np.random.default_rng(0).normal(size=(50, 3)) * 100
     np.testing.assert_array_equal(loaded.gains(rows), network.gains(rows))
-    assert (loaded.feature_set, loaded.story) == ('toy', {'command': 'none'})
+    assert (loaded.feature_set, loaded.fitted) == ('toy', {'command': 'none'})
     np.testing.assert_array_equal(loaded.stored.features, network.stored.features)
     assert loaded.stored.change.tolist() == [0.5]
     assert sorted(p.name for p in path.parent.iterdir()) == ['gain.json', 'gain.safetensors']
@@ -186,7 +186,7 @@ def test_the_shipped_network_is_for_the_features_in_use_and_says_what_it_is_wort
     network = load_gain('', 'lean')
     assert network.feature_names == LeanFeatures._fields
     assert np.isfinite(network.predict([math.nan] * len(LeanFeatures._fields)))
-    report = network.story['report']
+    report = network.fitted['report']
     assert report['rows']['test'] >= 32 and -1 <= report['tested']['spearman'] <= 1
     places = {name for part in report['sequences'].values() for name in part}
     evaluated = ('warehouse', 'corridor', 'library', 'workshop')

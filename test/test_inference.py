@@ -103,7 +103,7 @@ class Bench:
 
     def camera(self, camera=CAMERA):
         """Put a camera without distortion."""
-        self.inbox.put_lens(Lens(camera))
+        self.inbox.put_lens(0, Lens(camera))
 
     def counts(self):
         """Give what was counted."""
@@ -279,7 +279,7 @@ def test_while_the_clock_stands_still_a_frame_waits_without_complaint():
 
 def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_changes(patient):
     lens = Lens(Intrinsics(40.0, 40.0, 15.5, 7.5, 32, 16), 'plumb_bob', (0.2, 0.0, 0.0, 0.0))
-    patient.inbox.put_lens(lens)
+    patient.inbox.put_lens(0, lens)
     patient.pose(0)
     for number in range(1, MAX_WAITING + 1):
         patient.image(number * S, red=number, size=(16, 32))
@@ -293,7 +293,7 @@ def test_a_distorted_image_is_predicted_as_a_pinhole_sees_it_and_no_waiting_one_
 
 
 def test_an_image_that_cannot_be_rectified_is_dropped_with_the_reason(bench):
-    bench.inbox.put_lens(Lens(CAMERA, 'plumb_bob', (4e3, 0.0, 0.0, 0.0)))
+    bench.inbox.put_lens(0, Lens(CAMERA, 'plumb_bob', (4e3, 0.0, 0.0, 0.0)))
     bench.image(1 * S)
     wait_until(lambda: bench.counts() == {'dropped: image cannot be rectified': 1})
     bench.image(2 * S)

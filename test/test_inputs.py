@@ -101,7 +101,7 @@ def test_poses_that_come_after_their_images_hold_up_no_depth_and_are_used(ros, w
     depths = ros.listen(Image, 'depth/image')
     candidates = ros.listen(DiagnosticArray, messages.CANDIDATE)
     camera = Camera(ros)
-    camera.info(1)
+    camera.info(0)
     for number in (1, 2, 3):
         camera.image(number)
         depths.wait_for(number, timeout_s=8.0)
@@ -132,7 +132,7 @@ def test_a_latched_camera_info_from_before_the_node_is_heard(ros):
     infos = speaker.create_publisher(CameraInfo, 'camera_info', latched)
     infos.publish(conversions.camera_info_message(header(1), CAMERA))
     node = ros.add(Listening(ros))
-    wait_until(lambda: node.inbox.lens() == Lens(CAMERA))
+    wait_until(lambda: node.inbox.take_lens(0) == Lens(CAMERA))
 
 
 def test_two_cameras_in_two_namespaces_know_nothing_of_each_other(ros, weights):

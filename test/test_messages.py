@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip('rclpy')
 
-from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures     # noqa: E402,I100
+from dectrain_ros.decision.features import LeanFeatures, NoFeatures     # noqa: E402,I100
 from dectrain_ros.frames import Candidate, Decision, StepResult       # noqa: E402
 from dectrain_ros.ros import messages                                   # noqa: E402
 from rclpy.serialization import deserialize_message, serialize_message  # noqa: E402

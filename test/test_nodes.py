@@ -13,9 +13,9 @@ pytest.importorskip('rclpy')
 from dectrain_ros.composition import compose  # noqa: E402,I100
 from dectrain_ros.config import Config  # noqa: E402,I100
 from dectrain_ros.decision.cost import TimeCost       # noqa: E402
+from dectrain_ros.decision.features import LeanFeatures, NoFeatures  # noqa: E402
 from dectrain_ros.decision.power import find_sensor  # noqa: E402
-from dectrain_ros.decision.published.features import LeanFeatures, NoFeatures  # noqa: E402
-from dectrain_ros.decision.published.gain_network import load_gain, Told  # noqa: E402
+from dectrain_ros.decision.published.gain_network import load_gain, Proxy  # noqa: E402
 from dectrain_ros.frames import Candidate, Decision, Frame, Intrinsics  # noqa: E402
 from dectrain_ros.ros import messages  # noqa: E402
 from dectrain_ros.sensing.lens import lens_from_camera_info  # noqa: E402
@@ -147,7 +147,7 @@ def test_the_candidate_tells_the_version_that_predicted(ros, weights):
         outcomes.wait_for(number)
     after = [messages.outcome_from(m).weight_version for m in outcomes.messages]
     assert after[-1] > 0
-    assert [messages.predicting_version(m) for m in candidates.messages] == [0, *after[:-1]]
+    assert [messages.origin_of(m).weight_version for m in candidates.messages] == [0, *after[:-1]]
 
 
 def test_a_looping_bag_keeps_the_weights_and_goes_on(ros, weights):
@@ -230,7 +230,7 @@ def test_outcomes_are_heard_where_the_policy_learns_from_them(ros):
 @pytest.mark.parametrize('slope', [0.0, 1.0])
 def test_outcomes_are_heard_where_what_they_tell_teaches_the_gain_network(ros, tmp_path, slope):
     path = tmp_path / 'gain.safetensors'
-    load_gain('').replaced(told=Told(slope)).save(path)
+    load_gain('').replaced(proxy=Proxy(slope)).save(path)
     node = decision_node(ros, 'never', **{'decision.gain_file': str(path)})
     assert node.set_parameters([Parameter('decision.policy', value='paced')])[0].successful
     wait_until(lambda: ros.tester.count_subscribers(messages.CANDIDATE) == 1)
@@ -267,7 +267,7 @@ def test_it_goes_by_the_gain_network_of_a_file_and_says_so_where_features_are_of
     path = tmp_path / 'gain.safetensors'
     by_hand(LeanFeatures._fields, feature_set='lean').save(path)    # gain: -novelty_lately / 2
     node = decision_node(ros, 'dectrain', **{
-        'decision.gain_file': str(path), 'decision.epsilon': 0.0, 'decision.alpha': 2.0})
+        'decision.gain_file': str(path), 'decision.min_share': 0.0, 'decision.alpha': 2.0})
     decisions = ros.listen(DiagnosticArray, messages.DECISION)
     candidates = ros.speak(DiagnosticArray, messages.CANDIDATE)
     time.sleep(0.3)

@@ -3,25 +3,25 @@
 import math
 
 from dectrain_ros.decision.published.fit import fit
-from dectrain_ros.decision.published.gain_network import Outcomes, Told
-from dectrain_ros.decision.published.online import draw, OnlineGain, Outcome
-from gain_parts import by_hand, linear_statistics, truth
+from dectrain_ros.decision.published.gain_network import Examples, Proxy
+from dectrain_ros.decision.published.online import draw, Example, OnlineGain
+from gain_parts import by_hand, linear_records, truth
 import numpy as np
 import pytest
 import torch
 
-NOTHING = Outcomes(np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
+NOTHING = Examples(np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
 
 
 @pytest.fixture(scope='module')
 def network():
-    """Give a network that knows the gain of linear_statistics rather well."""
-    return fit(linear_statistics(rows=40, noise=0.3), restarts=1).network
+    """Give a network that knows the gain of linear_records rather well."""
+    return fit(linear_records(rows=40, noise=0.3), restarts=1).network
 
 
 def outcomes(count, signal=1.0, noise=0.3, seed=7):
     """Give outcomes in another place, as (features, change)."""
-    found = linear_statistics(sequences=1, rows=count, signal=signal, noise=noise, seed=seed)
+    found = linear_records(sequences=1, rows=count, signal=signal, noise=noise, seed=seed)
     return list(zip(found.features.tolist(), found.change.tolist()))
 
 
@@ -33,7 +33,7 @@ def taught(gain, steps):
 
 def error(network, signal=1.0):
     """Give the mean error of predicted gains over fresh frames."""
-    features = linear_statistics(seed=11, rows=30).features
+    features = linear_records(seed=11, rows=30).features
     return np.abs(network.gains(features) - signal * truth(features)).mean()
 
 
@@ -62,7 +62,7 @@ def test_noise_is_mostly_rejected_and_spoils_little(network):
     gain = taught(OnlineGain(network), outcomes(60, noise=2.0))
     assert gain.rejected > gain.accepted
     assert gain.accepted + gain.rejected == 60
-    assert error(gain.network) < 0.5 * np.abs(truth(linear_statistics(seed=11).features)).mean()
+    assert error(gain.network) < 0.5 * np.abs(truth(linear_records(seed=11).features)).mean()
 
 
 def test_the_slope_never_turns_round_and_trust_is_lost_and_found_again(network):
@@ -93,13 +93,13 @@ def test_what_is_told_is_turned_into_the_target_before_it_is_learned(network):
     steps = outcomes(120, signal=3.0)
     halves = [(f, (c - 0.5) / 2) for f, c in steps]     # c = 2 * told + 0.5
     expected = taught(OnlineGain(network, NOTHING), steps)
-    gain = taught(OnlineGain(network.replaced(told=Told(2.0, 0.5)), NOTHING), halves)
+    gain = taught(OnlineGain(network.replaced(proxy=Proxy(2.0, 0.5)), NOTHING), halves)
     assert gain.accepted > 5
     assert error(gain.network, 3.0) == pytest.approx(error(expected.network, 3.0), rel=0.05)
 
 
 def test_what_is_told_and_says_nothing_of_the_target_teaches_nothing(network):
-    deaf = network.replaced(told=Told(0.0, 0.1))
+    deaf = network.replaced(proxy=Proxy(0.0, 0.1))
     gain = taught(OnlineGain(deaf, NOTHING), outcomes(60, signal=3.0))
     assert not gain.learns and OnlineGain(network).learns
     assert gain.network is deaf and gain.trusted and math.isnan(gain.correlation)
@@ -201,10 +201,10 @@ def test_a_seed_repeats_itself_and_nobody_elses_random_stream_moves(network):
 
 
 def test_what_judges_is_never_what_teaches_and_is_another_stretch_of_the_past():
-    recent = [Outcome(np.float32([k, 0]), float(k)) for k in range(300)]
-    stored = Outcomes(np.float32([[k, 0] for k in range(1000, 1200)]),
+    recent = [Example(np.float32([k, 0]), float(k)) for k in range(300)]
+    stored = Examples(np.float32([[k, 0] for k in range(1000, 1200)]),
                       np.arange(1000, 1200, dtype=np.float32))
-    new = Outcome(np.float32([999, 0]), 999.0)
+    new = Example(np.float32([999, 0]), 999.0)
     starts = set()
     for seed in range(20):
         train, validation = draw(new, recent, stored, np.random.default_rng(seed))
@@ -224,8 +224,8 @@ def test_what_judges_is_never_what_teaches_and_is_another_stretch_of_the_past():
 
 def test_too_little_to_be_judged_by_teaches_nothing():
     rng = np.random.default_rng(0)
-    empty = Outcomes(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
-    row = Outcome(np.float32([1, 2]), 0.1)
+    empty = Examples(np.zeros((0, 2), np.float32), np.zeros(0, np.float32))
+    row = Example(np.float32([1, 2]), 0.1)
     assert draw(row, [], empty, rng) is None
     assert draw(row, [row] * 15, empty, rng) is None
     assert len(draw(row, [row] * 16, empty, rng).validation.change) == 8
@@ -233,6 +233,6 @@ def test_too_little_to_be_judged_by_teaches_nothing():
 
 def test_stored_outcomes_of_other_features_are_refused(network):
     with pytest.raises(ValueError, match=r'stored features are \(4, 2\): they must be \(4, 3\)'):
-        OnlineGain(network, Outcomes(np.zeros((4, 2)), np.zeros(4)))
+        OnlineGain(network, Examples(np.zeros((4, 2)), np.zeros(4)))
     with pytest.raises(ValueError, match='judged_from is 101: it must be between 3 and .* 100'):
         OnlineGain(network, judged_from=101)

@@ -5,7 +5,7 @@ import threading
 
 from dectrain_ros.composition import compose
 from dectrain_ros.config import TrainingConfig
-from dectrain_ros.decision_features import _Visits, Considered
+from dectrain_ros.decision.features import Considered, KeyRing
 from dectrain_ros.depth.estimator import pooled_feature
 from dectrain_ros.frames import Decision, Intrinsics, StepResult
 from dectrain_ros.memory.views import ViewHistory
@@ -365,17 +365,17 @@ class Meddling(np.ndarray):
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         plain = [np.asarray(item) for item in inputs]
         if ufunc is np.matmul:
-            self.visits.add(plain[1])
+            self.keys.add(plain[1])
         return getattr(ufunc, method)(*plain, **options)
 
 
 def test_a_step_may_end_while_views_are_counted():
-    visits, key = _Visits(), np.full(4, 0.5, np.float32).view(Meddling)
-    visits.add(np.asarray(key))
-    key.visits = visits
+    keys, key = KeyRing(), np.full(4, 0.5, np.float32).view(Meddling)
+    keys.add(np.asarray(key))
+    key.keys = keys
     for count in range(1, 4):
-        near, _ = visits.like(key)
-        assert near == pytest.approx(np.log1p(count))
+        near, _ = keys.counts(key)
+        assert near == pytest.approx(count)
 
 
 def test_the_median_depth_is_of_the_whole_image(make):

@@ -3,6 +3,7 @@
 import math
 
 from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.decision.policy import Tuning
 from dectrain_ros.frames import Candidate, StepResult
 import pytest
 
@@ -52,7 +53,7 @@ def test_a_policy_that_looks_at_no_frame_weighs_nothing():
 
 
 def test_the_oracle_tries_every_frame_and_keeps_what_was_worth_it():
-    oracle = make_policy('oracle', alpha=500.0, offline=True)
+    oracle = make_policy('oracle', tuning=Tuning(alpha=500.0), offline=True)
     tried = oracle.decide(Candidate(1, FEATURES, cost=1.5))
     assert (tried.train, tried.cost, tried.alpha) == (True, 1.5, 500.0)
     assert not oracle.decide(Candidate(2, FEATURES, 'no pose')).train
@@ -62,7 +63,7 @@ def test_the_oracle_tries_every_frame_and_keeps_what_was_worth_it():
         return StepResult(1, True, '', 1, change=change)
     assert [oracle.keeps(changed(c)) for c in (-0.0021, -0.0019, 0.1, math.nan)] == [
         True, False, False, False]
-    oracle.take_alpha(1000.0)
+    oracle.tune(Tuning(alpha=1000.0))
     assert oracle.keeps(changed(-0.0011))
 
 
@@ -74,9 +75,7 @@ def test_the_oracle_is_refused_where_steps_cannot_be_taken_back():
 @pytest.mark.parametrize('alpha', [-1.0, math.nan, math.inf])
 def test_alpha_is_a_finite_number_of_at_least_zero(alpha):
     with pytest.raises(ValueError, match=f'^alpha is {alpha}: it must be a finite number'):
-        make_policy('oracle', alpha=alpha, offline=True)
-    with pytest.raises(ValueError, match=f'^alpha is {alpha}: it must be a finite number'):
-        make_policy('dectrain', alpha=alpha, make_gain=object)
+        Tuning(alpha)
 
 
 @pytest.mark.parametrize('text', ['dectrain', 'budget:0.25'])
@@ -88,7 +87,7 @@ def test_a_policy_by_predicted_gain_needs_a_predictor(text):
 def test_another_alpha_is_nothing_to_a_policy_without_one():
     policy = make_policy('periodic:2')
     policy.decide(Candidate(0, FEATURES))
-    policy.take_alpha(3.0)
+    policy.tune(Tuning(alpha=3.0))
     assert not policy.decide(Candidate(1, FEATURES)).train
 
 

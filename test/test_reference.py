@@ -1,12 +1,12 @@
-"""The reference probe: what it measures of frames and batches, and what that costs."""
+"""The published features: what is measured of frames and batches, and what that costs."""
 
 from dataclasses import replace
 import gc
 
 import cv2
-from dectrain_ros.decision.published.features import map_statistics, reference_features
+from dectrain_ros.decision.published.features import reference_features
 from dectrain_ros.decision.published.landmarks import landmark_count
-from dectrain_ros.decision.published.measured_features import _statistics, ReferenceProbe
+from dectrain_ros.decision.published.measured_features import PublishedFeatures
 from dectrain_ros.depth.estimator import Estimator, image_batch
 from dectrain_ros.depth.geometry import relative_transform
 from dectrain_ros.memory.samples import Sample
@@ -28,10 +28,10 @@ POINTS = 3061                           # of a depth of 32x48: 1e5 at 224x224
 class Drive:
     """Frames to the right, observed one by one, as the pipeline does it."""
 
-    def __init__(self, seed=0, features=True, remeasure=True):
+    def __init__(self, seed=0, features=True):
         self.network = lite()
         self.estimator = Estimator(self.network, torch.device('cpu'))
-        self.probe = ReferenceProbe(self.network, seed=seed, remeasure=remeasure, **LOSS)
+        self.probe = PublishedFeatures(self.network, seed=seed, **LOSS)
         self.features = features
         self.frames, self.predictions = [], []
 
@@ -60,7 +60,7 @@ def drive(request):
     """Four frames seen; the last one with two replayed: the third, and the second."""
     made = Drive(features=request.param)
     made.see()
-    made.see()
+    made.see(sources=(0,))
     made.see(sources=(1, 0))
     replayed = made.sample(2, (1, 0)), made.sample(1, (0,))
     made.seen = made.see(sources=(2, 1), replayed=replayed)
@@ -82,7 +82,7 @@ def test_landmarks_are_those_of_the_full_images(drive):
         counts[:3], counts[:2], counts[1:]]
 
 
-def test_aleatoric_is_the_log_variance_of_each_sample_by_the_current_network(drive):
+def test_aleatoric_is_the_log_variance_of_each_sample(drive):
     for slot, number in enumerate((2, 1, 3)):
         image = image_batch([drive.predictions[number].image], torch.device('cpu'))
         with torch.no_grad():
@@ -142,7 +142,7 @@ def test_a_frame_without_a_pose_is_uncertain_of_nothing(hide):
 def test_slots_that_are_missing_are_those_of_replay():
     drive = Drive()
     drive.see()
-    drive.see()
+    drive.see(sources=(0,))
     alone = drive.see(sources=(0, 1))
     assert [slot is None for slot in alone.landmarks] == [True, True, False]
     one = drive.see(sources=(2, 1), replayed=[drive.sample(1, (0,))])
@@ -176,26 +176,16 @@ def test_counts_go_with_their_images_and_unseen_images_are_refused():
     assert len(drive.probe._landmarks) == 0
 
 
-def test_replayed_frames_are_measured_anew_or_as_they_were():
-    for remeasure in (True, False):
-        drive = Drive(remeasure=remeasure)
-        drive.see()
-        first = drive.see(sources=(0,)).aleatoric[2]
-        with torch.no_grad():
-            drive.network.variance_head.bias.add_(1.0)
-        seen = drive.see(sources=(0,), replayed=[drive.sample(1, (0,))]).aleatoric
-        grown = np.array([1.0, 0.0, 1.0, 1.0]) * remeasure
-        np.testing.assert_allclose(seen[0], first + grown, rtol=1e-3, atol=1e-4)
-        assert seen[2][0] > first[0] + 0.5
-        assert seen[1] is None
-        later = drive.see(sources=(0,), replayed=[drive.sample(2, (0,))]).aleatoric
-        np.testing.assert_allclose(later[0], seen[2], rtol=1e-3, atol=1e-4)
-
-
-def test_statistics_on_the_device_are_those_on_the_host():
-    maps = torch.tensor([[[1.0, 2.0], [4.0, 3.0]], [[0.0, 0.0], [0.0, 4.0]]])
-    for made, values in zip(_statistics(maps), maps):
-        assert made.tolist() == pytest.approx(map_statistics(values))
+def test_the_log_variance_of_replayed_frames_is_that_of_when_they_were_new():
+    drive = Drive()
+    drive.see()
+    first = drive.see(sources=(0,)).aleatoric[2]
+    with torch.no_grad():
+        drive.network.variance_head.bias.add_(1.0)
+    seen = drive.see(sources=(0,), replayed=[drive.sample(1, (0,))]).aleatoric
+    np.testing.assert_array_equal(seen[0], first)
+    assert seen[2][0] > first[0] + 0.5
+    assert seen[1] is None
 
 
 def test_what_comes_into_view_is_not_known_yet():
@@ -205,16 +195,15 @@ def test_what_comes_into_view_is_not_known_yet():
     assert seen[:, 0].all() and not seen[:, -1].any()
 
 
-@pytest.mark.parametrize('features, remeasure', [(True, True), (False, True), (False, False)])
-def test_flops_are_those_of_what_is_executed(features, remeasure):
-    drive = Drive(features=features, remeasure=remeasure)
+@pytest.mark.parametrize('features', [True, False])
+def test_flops_are_those_of_what_is_executed(features):
+    drive = Drive(features=features)
     drive.see()
     drive.see(sources=(0,))
     replayed = [drive.sample(1, (0,))] * 3        # only two are looked at
     image, focal_px = torch.rand(1, 3, 64, 96), torch.tensor([80.0])
     with torch.no_grad():
-        with FlopCounterMode(display=False) as encode:
-            encoded = drive.network.encode(image)
+        encoded = drive.network.encode(image)
         with FlopCounterMode(display=False) as depth:
             drive.network.depth(encoded, focal_px)
         with FlopCounterMode(display=False) as decode:
@@ -227,8 +216,7 @@ def test_flops_are_those_of_what_is_executed(features, remeasure):
         drive.probe.observe(drive.frames[-1], drive.predictions[-1], batch)
     cloud = 2 * 6 * 6 * POINTS
     assert whole.get_total_flops() == (
-        depth.get_total_flops() + (3 if remeasure else 1) * decode.get_total_flops() + cloud
-        + (2 * encode.get_total_flops() if remeasure and not features else 0))
+        depth.get_total_flops() + decode.get_total_flops() + cloud)
 
 
 def blob(colour):

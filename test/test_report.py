@@ -9,11 +9,12 @@ import math
 
 import cv2
 from dectrain_ros.config import Config
-from dectrain_ros.evaluation.plots import colours, gallery, rolling_mean
-from dectrain_ros.evaluation.report import (
-    file_names, frames_csv, Report, results_table)
-from dectrain_ros.evaluation.results import (
-    Amounts, answer, FrameRecord, mean_over, Picture, recovery, report_json, RunResult)
+from dectrain_ros.evaluation.comparison import answer, mean_over, recovery, report_json
+from dectrain_ros.evaluation.pictures import columns, depth_scale, galleries
+from dectrain_ros.evaluation.plots import colours, rolling_mean
+from dectrain_ros.evaluation.report import file_names, frames_csv, Report
+from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
+from dectrain_ros.evaluation.tables import results_table
 import numpy as np
 import pytest
 from rich.console import Console
@@ -22,7 +23,7 @@ NAN = float('nan')
 
 
 def record(index, delta1, trained=False, reason='policy never', **other):
-    """Give a frame whose AbsRel is 1 - delta1 and RMSE twice that."""
+    """Return a frame whose AbsRel is 1 - delta1 and RMSE twice that."""
     values = {'absrel': 1.0 - delta1, 'rmse': 2.0 - 2.0 * delta1, 'loss_before': NAN, **other}
     return FrameRecord(
         index=index, stamp_ns=1000 + index, trained=trained, reason=reason, delta1=delta1,
@@ -30,20 +31,20 @@ def record(index, delta1, trained=False, reason='policy never', **other):
 
 
 def run(policy, deltas, bag='hall', seed=0, trained=(), pictures=()):
-    """Give a run with the given delta1 for each frame."""
+    """Return a run with the given delta1 for each frame."""
     records = tuple(record(i, d, i in trained, 'due' if i in trained else 'static camera')
                     for i, d in enumerate(deltas))
     return RunResult(bag, policy, seed, records, {'no camera_info': 3}, Amounts(1.0, 0.5, 2.0),
                      Amounts(10.0, 1.0, 30.0), 123, tuple(pictures))
 
 
-def picture(index=7, depth=2.0):
-    """Give a small picture of a wall; truth is missing in one corner."""
-    error = np.full((6, 8), 0.25, np.float32)
-    error[:2, :2] = np.nan
+def picture(index=7, depth=2.0, truth=2.5):
+    """Return a small picture of a wall; truth is missing in one corner."""
+    known = np.full((6, 8), truth, np.float32)
+    known[:2, :2] = np.nan
     return Picture(index, np.full((6, 8, 3), 200, np.uint8),
-                   np.full((6, 8), depth, np.float32), np.full((6, 8), 2 * depth, np.float32),
-                   error)
+                   np.full((6, 8), depth / 2, np.float32), np.full((6, 8), depth, np.float32),
+                   known)
 
 
 def test_a_summary_averages_frames_with_ground_truth_only():
@@ -62,7 +63,8 @@ def test_a_summary_averages_frames_with_ground_truth_only():
 def test_a_summary_has_exactly_the_documented_keys():
     assert list(run('never', [0.5]).summary()) == [
         'bag', 'policy', 'seed', 'frames', 'trained', 'share_trained', 'delta1', 'absrel', 'rmse',
-        'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame', 'peak_bytes']
+        'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame',
+        'training_joules_per_frame', 'peak_bytes']
 
 
 def test_predicted_and_realised_gain_are_compared_over_steps_that_were_judged():
@@ -140,7 +142,8 @@ def test_recovery_of_a_policy_run_on_other_bags_is_null():
 
 def test_the_json_carries_configuration_and_versions():
     found = report_json([run('never', [0.5])], Config(seed=3))
-    assert list(found) == ['runs', 'recovery', 'config', 'versions']
+    assert list(found) == [
+        'answer', 'runs', 'recovery', 'recovery_absrel', 'config', 'versions']
     assert found['config']['seed'] == 3 and found['config']['depth']['network'] == 'lite'
     assert found['versions']['numpy'] == np.__version__
     assert 'torch' in found['versions'] and 'python' in found['versions']
@@ -171,14 +174,50 @@ def test_file_names_are_plain_and_distinct():
     assert file_names(runs) == ['hall_random-0.5_0', 'hall_random-0.5_0_2', 'ha-ll_random-0-5_2']
 
 
-def test_both_depths_share_one_colour_scale():
-    def panels(depth):
-        shown = cv2.imdecode(np.frombuffer(gallery([picture(depth=depth)]), np.uint8), -1)
-        height, width = shown.shape[:2]
-        return [shown[height // 3, int(width * x), :3].tolist() for x in (0.38, 0.62)]
-    near, far = panels(2.0)
-    assert near != far                      # 2 m and 4 m look different, scaled together
-    assert panels(4.0) == [near, far]       # and the scale follows what is shown
+def panels(png):
+    """Return the colours in the middle of a figure's panels, row by row, below the titles."""
+    shown = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    height, width = shown.shape[:2]
+    count = round(width / (2.35 * 130))
+    return [[shown[int(height * y), int(width * (0.5 + k) / count), :3].tolist()
+             for k in range(count)] for y in (0.25, 0.6)]
+
+
+def test_a_frame_is_shown_under_every_policy_with_its_truth_in_one_colour_scale():
+    runs = [run('never', [0.5], pictures=[picture(depth=2.0)]),
+            run('always', [0.5], trained=(0,), pictures=[picture(depth=3.0, truth=3.0)])]
+    drawn, = galleries(runs)
+    (image, near, far), (truth, wrong, right) = panels(drawn)
+    assert image == [200] * 3 and near != far and wrong != right
+    assert right == [3, 0, 0]               # no error: the dark end of the scale, BGR
+    runs[0] = run('never', [0.5], pictures=[picture(depth=2.5)])
+    assert panels(galleries(runs)[0])[0][1] == truth        # depth that is right looks like truth
+
+
+def test_shipped_weights_are_shown_once_as_never_or_beside_what_was_run():
+    never, always, other = (run(policy, [0.5], pictures=[picture(depth=2.0)])
+                            for policy in ('never', 'always', 'periodic:4'))
+    assert [c.title for c in columns([never, always])] == ['never', 'always']
+    shipped, adapted = columns([always])
+    assert (shipped.title, adapted.title) == ('shipped weights', 'always')
+    frame, = always.pictures
+    assert shipped.depth(frame).max() == 1.0 and adapted.depth(frame).max() == 2.0
+    assert shipped.error(frame)[5, 5] == pytest.approx(1.5 / 2.5)
+    assert [c.title for c in columns([always, run('always', [0.5], seed=1), other])] == [
+        'shipped weights', 'always', 'periodic:4']
+    assert columns([run('never', [0.5])]) == []
+
+
+def test_many_policies_are_shown_in_several_figures():
+    runs = [run(f'periodic:{k}', [0.5], pictures=[picture()]) for k in range(1, 6)]
+    assert len(galleries(runs)) == 2
+
+
+def test_the_colour_scale_is_that_of_the_truth_else_of_what_was_predicted():
+    known = columns([run('never', [0.5], pictures=[picture(depth=9.0, truth=2.5)])])
+    assert depth_scale(known).vmin == 2.5 and depth_scale(known).vmax < 2.6
+    blind = columns([run('never', [0.5], pictures=[picture(depth=9.0, truth=NAN)])])
+    assert depth_scale(blind).vmin == 9.0
 
 
 class _Sources(HTMLParser):
@@ -214,7 +253,7 @@ def test_the_report_writes_each_file_whole(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {
         'report.html', 'report.json', 'trade.png', 'course_0.png',
         'frames_hall_never_0.csv', 'frames_hall_periodic-4_0.csv',
-        'pictures_hall_periodic-4_0.png'}
+        'pictures_0_0.png'}
     found = json.loads((tmp_path / 'report.json').read_text())
     assert found['runs'][0]['delta1'] == 0.4 and found['runs'][1]['delta1'] is None
 
@@ -237,41 +276,102 @@ def test_text_from_a_bag_cannot_become_markup(tmp_path):
     assert '<script>' not in page.read_text()
 
 
-def test_the_answer_says_what_a_policy_keeps_of_always_and_at_what_cost(tmp_path):
-    def costing(found, gflops):
-        return dataclasses.replace(found, gflops=Amounts(2.0, 0.0, gflops))
-    never, always = run('never', [0.5] * 8), run('always', [0.8] * 8, trained=range(8))
-    always = costing(always, 18.0)
-    half = costing(run('periodic:4', [0.796] * 8, trained=(0, 4)), 3.0)
-    sentence = ('periodic:4 is as accurate as always (delta1 0.796 against 0.800; never: 0.500) '
-                'at 25 % of its training steps and 25 % of its compute.')
-    assert answer([never, always, half]) == sentence
-    page = Report(tmp_path, Config()).write([never, always, half]).read_text()
-    assert page.index(sentence) < page.index('<table>')
-    poor = run('random:0.25', [0.65] * 8, trained=(0,))
-    assert answer([never, always, poor]).startswith(
-        'random:0.25 keeps 50 % of the accuracy gained by always (delta1 0.650')
-    assert answer([never, poor]) == '' == answer([never, always])
+def costing(found, gflops):
+    """Return a run whose training takes so many GFLOP a frame."""
+    return dataclasses.replace(found, gflops=Amounts(2.0, 0.0, gflops))
+
+
+NEVER = run('never', [0.5] * 8)
+ALWAYS = costing(run('always', [0.8] * 8, trained=range(8)), 18.0)
+
+
+def test_the_page_opens_with_the_answer(tmp_path):
+    quarter = costing(run('periodic:4', [0.796] * 8, trained=(0, 4)), 4.5)
+    found = answer([NEVER, ALWAYS, quarter])
+    assert found.headline == (
+        'periodic:4 is as accurate as always at 25 % of its training compute.')
+    assert found.details == (
+        "Recovery, the share of always' gain over never: 99 % in delta1, 99 % in AbsRel. "
+        'delta1: periodic:4 0.796, always 0.800, never 0.500; '
+        'AbsRel: periodic:4 0.204, always 0.200, never 0.500.')
+    page = Report(tmp_path, Config()).write([NEVER, ALWAYS, quarter]).read_text()
+    assert page.index(found.headline) < page.index('<table') < page.index('<img')
+    assert page.partition('<body>')[2].strip().startswith(f'<h1 class="answer">{found.headline}')
+    kept = json.loads((tmp_path / 'report.json').read_text())
+    assert kept['answer'] == ' '.join(found)
+    assert kept['recovery_absrel']['periodic:4'] == pytest.approx(0.296 / 0.3)
+
+
+@pytest.mark.parametrize('delta1, how', [
+    (0.65, 'less accurate than'), (0.793, 'less accurate than'), (0.795, 'as accurate as'),
+    (0.805, 'as accurate as'), (0.81, 'more accurate than')])
+def test_as_accurate_means_within_two_percent_of_the_gain(delta1, how):
+    found = answer([NEVER, ALWAYS, run('random:0.25', [delta1] * 8, trained=(0,))])
+    assert found.headline.startswith(f'random:0.25 is {how} always')
+
+
+def test_a_policy_that_reaches_always_in_one_metric_only_is_less_accurate():
+    other = run('periodic:4', [0.8] * 8, trained=(0,))
+    worse = dataclasses.replace(other, records=tuple(
+        r._replace(absrel=0.3) for r in other.records))
+    found = answer([NEVER, ALWAYS, worse])
+    assert 'is less accurate than always' in found.headline
+    assert '100 % in delta1, 67 % in AbsRel' in found.details
+
+
+def test_where_always_makes_a_metric_worse_it_has_no_recovery():
+    def with_absrel(found, absrel):
+        return dataclasses.replace(found, records=tuple(
+            r._replace(absrel=absrel) for r in found.records))
+    runs = [with_absrel(NEVER, 0.4), with_absrel(ALWAYS, 0.6),
+            with_absrel(run('periodic:4', [0.8] * 8, trained=(0,)), 0.5)]
+    found = answer(runs)
+    assert 'is as accurate as always' in found.headline
+    assert 'none in AbsRel, which always does not improve' in found.details
+
+
+def test_without_gflops_training_is_compared_by_steps():
+    unknown = [dataclasses.replace(found, gflops=Amounts(NAN, NAN, NAN)) for found in (
+        NEVER, ALWAYS, run('periodic:4', [0.8] * 8, trained=(0, 4)))]
+    assert answer(unknown).headline.endswith('at 25 % of its training steps.')
+
+
+def test_the_answer_compares_what_there_is():
+    half = run('periodic:2', [0.65] * 8, trained=range(4))
+    assert answer([NEVER, half]).headline == (
+        'periodic:2 raises delta1 from 0.500 to 0.650 by training on 50 % of the frames.')
+    assert answer([NEVER, ALWAYS]).headline.startswith('always raises delta1 from 0.500 to 0.800')
+    assert answer([run('never', [0.8]), half]).headline.startswith(
+        'periodic:2 does not raise delta1')
+    harmed = dataclasses.replace(half, records=tuple(
+        r._replace(absrel=0.6) for r in half.records))
+    assert answer([NEVER, harmed]).headline == (
+        'periodic:2 raises delta1 from 0.500 to 0.650, but worsens AbsRel from 0.500 to 0.600, by '
+        'training on 50 % of the frames.')
+    assert answer([half]).headline == (
+        'periodic:2 reaches delta1 0.650 and AbsRel 0.350 by training on 50 % of the frames.')
+    blind = answer([run('never', [NAN]), run('always', [NAN, NAN], trained=(0,))])
+    assert blind == ('There is no ground truth, so accuracy is unknown.',
+                     'never trained on 0 % of the frames. always trained on 50 % of the frames.')
 
 
 def test_where_training_does_not_help_the_answer_says_so():
     runs = [run('never', [0.8]), run('always', [0.5]), run('periodic:4', [0.6])]
-    assert answer(runs) == ('Training did not help here: delta1 is 0.500 with always and 0.800 '
-                            'with never training.')
+    assert answer(runs) == (
+        'Training did not help here.',
+        'delta1: always 0.500, never 0.800; AbsRel: always 0.500, never 0.200.')
 
 
-def test_a_run_that_never_trained_has_no_adapted_picture_and_a_bag_one_scale(tmp_path):
-    def drawn(*runs):
-        Report(tmp_path, Config()).write(runs)
-        shown = cv2.imread(str(tmp_path / 'pictures_hall_never_0.png'), cv2.IMREAD_UNCHANGED)
-        height, width = shown.shape[:2]
-        return shown.shape, shown[height // 3, width // 2, :3].tolist()
-    never = run('never', [0.5], pictures=[picture()])
-    always = run('always', [0.5], trained=(0,), pictures=[picture(depth=0.5)])
-    (alone, colour), (beside, in_one_scale) = drawn(never), drawn(never, always)
-    trained = cv2.imread(str(tmp_path / 'pictures_hall_always_0.png'), cv2.IMREAD_UNCHANGED)
-    assert alone == beside and trained.shape[1] * 3 == pytest.approx(alone[1] * 4, rel=0.01)
-    assert colour != in_one_scale
+def test_energy_is_that_of_the_steps_or_a_dash_with_the_reason(tmp_path):
+    def page(*joules):
+        records = tuple(record(k, 0.5, True, training_joules=j) for k, j in enumerate(joules))
+        measured = dataclasses.replace(run('always', ()), records=records)
+        return (measured.summary()['training_joules_per_frame'],
+                Report(tmp_path, Config()).write([measured]).read_text())
+    joules, shown = page(1.5, 0.0, 3.0)
+    assert joules == 1.5 and '<td>1.50</td>' in shown and 'Energy is not known' not in shown
+    joules, shown = page(1.5, NAN)
+    assert joules is None and 'Energy is not known: ' in shown
 
 
 def test_nothing_to_report_is_an_error_that_says_so(tmp_path):

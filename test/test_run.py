@@ -159,14 +159,14 @@ def test_a_loop_is_trained_without_the_views_of_the_loop_before(bag, config):
 
 def test_what_a_run_has_learnt_is_kept_and_the_next_goes_on_from_it(bag, config, tmp_path):
     keeping = (config.replaced('checkpoints.folder', str(tmp_path))
-               .replaced('checkpoints.resume', True).replaced('decision.epsilon', 1.0))
+               .replaced('checkpoints.resume', True).replaced('decision.min_share', 1.0))
     plan = Plan((bag,), ('paced',), frames=6)
     first, = evaluate(plan, keeping, Watch())
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         'checkpoint-00000001.safetensors', 'decision-paced-00000001.safetensors']
     again, = evaluate(plan, keeping, Watch())
     assert first.records[0].weight_version == 0 and again.records[0].weight_version == 1
-    untouched = [run.pictures[0].depth_before for run in (first, again)]
+    untouched = [run.pictures[0].shipped_depth for run in (first, again)]
     assert np.array_equal(*untouched)
 
 
@@ -201,22 +201,24 @@ def test_pictures_show_the_network_before_and_after(runs):
     never, always = runs[:2]
     assert [p.index for p in always.pictures] == [3, 7, 11, 15]
     for picture in never.pictures:
-        np.testing.assert_array_equal(picture.depth_before, picture.depth_after)
+        np.testing.assert_array_equal(picture.shipped_depth, picture.depth)
     last = always.pictures[-1]
-    assert last.image.shape == (*last.depth_after.shape, 3)
-    assert last.error.shape == last.depth_before.shape == last.depth_after.shape
-    assert np.abs(last.depth_before - last.depth_after).max() > 1e-3
+    assert last.image.shape == (*last.depth.shape, 3)
+    assert last.truth.shape == last.shipped_depth.shape == last.depth.shape
+    assert np.abs(last.shipped_depth - last.depth).max() > 1e-3
 
 
 def test_the_report_has_the_agreed_fields(runs, config, tmp_path):
     Report(tmp_path, config).write(runs[:3])
     report = json.loads((tmp_path / 'report.json').read_text())
-    assert list(report) == ['runs', 'recovery', 'config', 'versions']
+    assert list(report) == [
+        'answer', 'runs', 'recovery', 'recovery_absrel', 'config', 'versions']
     amounts = {'inference', 'decision', 'training', 'total'}
     for run in report['runs']:
         assert set(run) == {
             'bag', 'policy', 'seed', 'frames', 'trained', 'share_trained', 'delta1', 'absrel',
-            'rmse', 'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame', 'peak_bytes'}
+            'rmse', 'second_half', 'skipped', 'gflops_per_frame', 'ms_per_frame',
+            'training_joules_per_frame', 'peak_bytes'}
         assert set(run['second_half']) == {'delta1', 'absrel', 'rmse'}
         assert set(run['gflops_per_frame']) == set(run['ms_per_frame']) == amounts
     assert set(report['recovery']) == {'never', 'always', 'periodic:4'}

@@ -10,7 +10,7 @@ import time
 
 from dectrain_ros.cli import main
 from dectrain_ros.config import parsed
-from dectrain_ros.decision.published.features import LeanFeatures
+from dectrain_ros.decision.features import LeanFeatures
 from dectrain_ros.evaluation.engines import Ended, LocalEngine, make_engine, told
 from dectrain_ros.evaluation.run import evaluate, Plan
 from dectrain_ros.evaluation.sweep import run_job, Sweep, SweepPlan
@@ -245,7 +245,7 @@ def test_another_cut_is_another_run(plan, config, stored, change):
 def test_another_option_or_other_weights_are_other_runs(plan, config, stored, folder, tmp_path):
     assert Sweep(plan, config.replaced('training.learning_rate', 1e-5), stored).done == 0
     # Policies that do not look at predicted gain are not run again for its options.
-    assert Sweep(plan, config.replaced('decision.epsilon', 0.5), stored).done == 6
+    assert Sweep(plan, config.replaced('decision.exploration', 0.5), stored).done == 6
     weights = folder / 'random.safetensors'
     before = weights.read_bytes()
     try:

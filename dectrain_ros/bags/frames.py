@@ -12,6 +12,7 @@ from dectrain_ros.sensing.camera_poses import CameraPoses, Report
 from dectrain_ros.sensing.frame_builder import (
     CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
 from dectrain_ros.sensing.lens import Lens, Rectifier
+from dectrain_ros.sensing.per_image import PerImage
 from dectrain_ros.sensing.pose_stream import JUMP_NS
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
 from dectrain_ros.sensing.stamps import stamp_ns_of
@@ -37,6 +38,14 @@ class Recorded(NamedTuple):
     begins_stretch: bool = False
 
 
+class _Image(NamedTuple):
+    """An image message that waits for its camera, and when it was logged."""
+
+    message: object
+    stamp_ns: int
+    log_ns: int
+
+
 class _Posing(NamedTuple):
     """A frame that waits for its pose, and when its image was logged."""
 
@@ -60,10 +69,10 @@ class FrameStream:
 
     :param topics: which part the topics play.
     :param poses: made of what is fed; fixed transforms are in it already.
-    :param lens: of the first camera_info that holds, until one comes.
+    :param lens: of the first camera_info that holds; used until one comes.
     :param read_lens: reads a camera_info message; raises ValueError where it is none.
     :param read_truth: reads a depth message; None, counted, where it is unusable.
-    :param wait_s: longest wait for a pose, by log times, s.
+    :param wait_s: longest wait for a camera or a pose, by log times, s.
     :param drop: counts an image that cannot be used, by reason and detail.
     :param report: counts a problem that costs no image.
     """
@@ -75,25 +84,27 @@ class FrameStream:
         report: Report
     ):
         """Start before the first message."""
-        self._topics, self._poses, self._lens = topics, poses, lens
+        self._topics, self._poses, self._lenses = topics, poses, PerImage(lens)
         self._read_lens, self._read_truth = read_lens, read_truth
         self._wait_ns = wait_s * 1e9
         self._drop, self._report = drop, report
         # Whoever reads frames may keep them: no image is made in another's place.
         self._builder = FrameBuilder(report, buffers=0, rewind=self._rewind)
         self._stretches = Stretches(poses.jumped)
+        self._images: Deque[_Image] = deque()
         self._posing: Deque[_Posing] = deque()
         self._posed: Deque[_Posed] = deque()
         self._truths: Deque[tuple] = deque(maxlen=_LOOKAHEAD)       # (stamp_ns, message)
 
     def feed(self, topic: str, log_ns: int, message) -> Iterator[Recorded]:
         """Take the next message; yields the frames that wait for nothing any more."""
+        self._settle(log_ns)
         topics = self._topics
         if topic == topics.image:
-            self._add_image(message, log_ns)
+            self._images.append(_Image(message, stamp_ns_of(message.header.stamp), log_ns))
         elif topic == topics.camera_info:
             try:
-                self._lens = self._read_lens(message)
+                self._lenses.add(stamp_ns_of(message.header.stamp), self._read_lens(message))
             except ValueError as error:
                 self._report('invalid camera_info', str(error))
         elif topic == topics.ground_truth:
@@ -103,13 +114,23 @@ class FrameStream:
                 self._poses.add_moving(transform)
         else:
             self._poses.add_pose(message)
-        while self._posing and self._is_decided(self._posing[0], log_ns):
-            self._decide(self._posing.popleft())
+        self._settle(log_ns)
         while self._posed and self._has_seen_truth_of(self._posed[0].frame):
             yield self._recorded(self._posed.popleft())
 
+    def _settle(self, log_ns: int) -> None:
+        """Go on with the images and frames that need not wait for a camera or pose any longer."""
+        while self._images and (len(self._images) > MAX_WAITING
+                                or log_ns - self._images[0].log_ns >= self._wait_ns
+                                or self._lenses.is_decided(self._images[0].stamp_ns)):
+            self._build(self._images.popleft())
+        while self._posing and self._is_decided(self._posing[0], log_ns):
+            self._decide(self._posing.popleft())
+
     def end(self) -> Iterator[Recorded]:
         """Yield the frames that still wait: nothing more comes."""
+        while self._images:
+            self._build(self._images.popleft())
         while self._posing:
             self._decide(self._posing.popleft())
         while self._posed:
@@ -117,17 +138,18 @@ class FrameStream:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a frame waits for its pose or true depth."""
-        return bool(self._posing or self._posed)
+        """Whether a frame waits for its camera, pose or true depth."""
+        return bool(self._images or self._posing or self._posed)
 
-    def _add_image(self, message, log_ns: int) -> None:
+    def _build(self, image: _Image) -> None:
+        """Make an image's frame; from here on it waits for its pose."""
         try:
-            frame = self._builder.build(message, self._lens)
+            frame = self._builder.build(image.message, self._lenses.take(image.stamp_ns))
         except Dropped as dropped:
             self._drop(*dropped.args)
             return
         self._posing.append(_Posing(
-            frame, log_ns, self._builder.stretch, self._builder.rectifier))
+            frame, image.log_ns, self._builder.stretch, self._builder.rectifier))
 
     def _is_decided(self, posing: _Posing, log_ns: int) -> bool:
         """Return whether waiting longer for a frame's pose is of no use."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import islice
 import logging
+import math
 from pathlib import Path
 import struct
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -60,6 +61,9 @@ class Bag:
     def __init__(self, path, topics: Topics = Topics(), pose: Optional[PoseConfig] = PoseConfig(),
                  ground_truth_unit_m: float = 0.001):
         """Open the bag, choose its topics and read its calibration and poses."""
+        if not 0.0 < ground_truth_unit_m < math.inf:
+            raise BagError(f'the unit of true depth is {ground_truth_unit_m} m: it must be '
+                           'positive and finite, 0.001 for mm')
         self.path = Path(path)
         self.skipped: Counter = Counter()
         self._warned: set = set()
@@ -80,6 +84,14 @@ class Bag:
     def __len__(self) -> int:
         """Count the recorded images, usable or not."""
         return self._listed[self.topics.image].count
+
+    def with_pose(self, pose: PoseConfig) -> 'Bag':
+        """
+        Return the same topics of this bag, opened with other options of poses.
+
+        :raises BagError: if the poses do not fit the options.
+        """
+        return Bag(self.path, self.topics, pose, self._truth_unit_m)
 
     @property
     def static_transforms(self) -> Tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Keeping what is learnt: a checkpoint now and then, when asked for, and at the end."""
+"""Checkpoints every few steps, on request, and at the end."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dectrain_ros.checkpoints.checkpoint import Checkpoints, Contents, Found, re
 _logger = logging.getLogger(__name__)
 
 
-class Keeper:
+class Autosave:
     """
-    Keeps what somebody learns by steps: now and then, when asked to, and at the end.
+    Writes a checkpoint every few steps, on request, and at the end.
 
-    To be used by the thread that learns, and end by another one, too. has_news: whether something
-    changed since what is on disk; who changes it otherwise than by a step sets it. saved counts
-    the checkpoints written by themselves, failures those that could not be; they may be read by
-    any thread.
+    To be used by the thread that learns; end may be called by another one. is_unsaved: whether
+    something changed since the last checkpoint; to be set after a change that is no step. saved,
+    failures: automatic checkpoints that were written, and those that could not be; they may be
+    read by any thread.
 
     :param name: of the files, as for Checkpoints.
     :param model: as for write.
     :param folder: '' for none.
     :param save_every: steps between checkpoints; 0 for none but the last.
-    :param resume: whether to start with what there is.
+    :param resume: whether start reads the newest checkpoint.
     :raises ValueError: if the folder cannot be used.
     """
 
@@ -33,10 +33,10 @@ class Keeper:
         self, name: str, model: Mapping[str, str], *, folder: str, save_every: int, keep: int,
         resume: bool
     ):
-        """Make the folder; nothing is read yet."""
+        """Create the folder; nothing is read yet."""
         self._model, self._every, self._resumes = model, save_every, resume
         self.saved = self.failures = 0
-        self.has_news = False
+        self.is_unsaved = False
         self._writing = threading.Lock()
         self._checkpoints: Optional[Checkpoints] = None
         if folder:
@@ -59,12 +59,12 @@ class Keeper:
             return path
         with self._writing:
             path = self._folder().save(contents)
-            self.has_news = False
+            self.is_unsaved = False
         return path
 
     def find(self, path: Optional[Path] = None) -> Found:
         """
-        Read a checkpoint that is to be taken up.
+        Read a checkpoint.
 
         :param path: of the file; None takes the newest usable one of the folder.
         :raises ValueError: if there is none, with what is wrong with each.
@@ -73,7 +73,7 @@ class Keeper:
 
     def start(self) -> Optional[Found]:
         """
-        Give what to start with: the newest usable checkpoint, if there is one and it is wanted.
+        Return the newest usable checkpoint where resume is set; None if there is none yet.
 
         :raises ValueError: if there are checkpoints, and none can be used.
         """
@@ -89,19 +89,19 @@ class Keeper:
             _logger.info('nothing to resume from yet: %s', error)
             return None
         for reason in found.refused:
-            _logger.warning('not resumed from, an older one is: %s', reason)
+            _logger.warning('not resumed from, an older one is used: %s', reason)
         _logger.info('resumed from %s', found.path)
         return found
 
     def stepped(self, steps: int, contents: Callable[[], Contents]) -> None:
-        """Save after one more step, if it is time; a full disk must not end training."""
-        self.has_news = True
+        """Count a step and save where it is time; a full disk must not end training."""
+        self.is_unsaved = True
         if self._checkpoints and self._every and steps % self._every == 0:
             self._autosave(contents)
 
     def end(self, contents: Callable[[], Contents]) -> bool:
-        """Save a last time, where there is a folder and news; return whether that was done."""
-        return bool(self._checkpoints) and self.has_news and self._autosave(contents)
+        """Save unsaved changes where there is a folder; return whether that was done."""
+        return bool(self._checkpoints) and self.is_unsaved and self._autosave(contents)
 
     def _autosave(self, contents: Callable[[], Contents]) -> bool:
         try:

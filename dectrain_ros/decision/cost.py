@@ -6,17 +6,17 @@ from abc import ABC, abstractmethod
 from collections import deque
 import math
 import statistics
-from typing import Deque, List, NamedTuple, Sequence
+from typing import Deque, Dict, List, Mapping, NamedTuple, Sequence
 
 from dectrain_ros.decision.power import find_sensor, PowerSensor
 
 SOURCES = ('flops', 'milliseconds', 'joules')
-_WINDOW = 31            # steps a running median goes over: rides out a burst of other load
-_FIRST = 5              # steps whose median is one: the very first warms the device up
+_WINDOW = 31            # steps of the running median: not disturbed by a burst of other load
+_FIRST = 5              # steps whose median is a cost of 1: the very first warms the device up
 
 
 class Spent(NamedTuple):
-    """What one step took; nan where not measured."""
+    """Time and energy of one step; nan where not measured."""
 
     seconds: float
     joules: float = math.nan
@@ -24,9 +24,9 @@ class Spent(NamedTuple):
 
 class StepAmounts:
     """
-    Running median of what steps took.
+    Running median of the amounts that steps took.
 
-    :param window: steps that the median goes over.
+    :param window: steps of the median.
     """
 
     def __init__(self, window: int = _WINDOW):
@@ -35,32 +35,32 @@ class StepAmounts:
         self.median = math.nan
 
     def __len__(self) -> int:
-        """Return the number of steps that the median goes over."""
+        """Return the number of steps of the median."""
         return len(self._amounts)
 
     def add(self, amount: float) -> None:
-        """Add a step; an amount that is not positive and finite was not measured."""
+        """Add a step; an amount that is not positive and finite is ignored."""
         if amount > 0.0 and math.isfinite(amount):
             self._amounts.append(amount)
             self.median = statistics.median(self._amounts)
 
-    def memory(self) -> List[float]:
-        """Return what the median goes over."""
-        return list(self._amounts)
+    def state_dict(self) -> Dict[str, List[float]]:
+        """Return the amounts of the median."""
+        return {'amounts': list(self._amounts)}
 
-    def remember(self, memory: Sequence[float]) -> None:
-        """Restore what memory returned."""
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Restore what state_dict returned."""
         self._amounts.clear()
         self.median = math.nan
-        for amount in memory:
+        for amount in state['amounts']:
             self.add(amount)
 
 
 class CostModel(ABC):
     """
-    What a training step costs.
+    The cost of a training step.
 
-    unit: what amounts are in.
+    unit: of the amounts.
     """
 
     unit: str
@@ -69,8 +69,8 @@ class CostModel(ABC):
         """
         Record a step that has just ended.
 
-        :param seconds: that it took, the device synchronised on both sides.
-        :returns: what it took, for its StepResult.
+        :param seconds: its time, the device synchronised on both sides.
+        :returns: time and energy, for its StepResult.
         """
         return Spent(seconds)
 
@@ -80,12 +80,12 @@ class CostModel(ABC):
 
     @abstractmethod
     def amount(self) -> float:
-        """Return what a step takes, in unit; nan where it is not known."""
+        """Return the amount that a step takes, in unit; nan where it is not known."""
 
 
 class FlopCost(CostModel):
     """
-    Counted once, so the same in every run; a step costs exactly 1.
+    FLOPs, counted once and so the same in every run; a step costs exactly 1.
 
     :param flops: of a step, as executed (FlopCounterMode, 2 x MAC); nan where not counted.
     :raises ValueError: if the count is not positive.
@@ -94,7 +94,7 @@ class FlopCost(CostModel):
     unit = 'FLOP'
 
     def __init__(self, flops: float = math.nan):
-        """Keep the count."""
+        """Check the count."""
         if not (math.isnan(flops) or 0.0 < flops < math.inf):
             raise ValueError(f'a step is counted at {flops} FLOPs: it must be positive')
         self._flops = flops
@@ -128,7 +128,7 @@ class TimeCost(CostModel):
         return 1.0 if math.isnan(self._one) else self.amount() / self._one
 
     def amount(self) -> float:
-        """Return the median of what recent steps took, in unit."""
+        """Return the median of recent steps, in unit."""
         return self._amounts.median
 
     def _add(self, amount: float) -> None:
@@ -139,7 +139,7 @@ class TimeCost(CostModel):
 
 class EnergyCost(TimeCost):
     """
-    Running median of joules: the power right after a step, which sensors average, by its time.
+    Running median of joules: the power right after a step, which sensors average, times its time.
 
     :param sensor: of the device's power.
     """

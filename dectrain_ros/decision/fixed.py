@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dectrain_ros.decision.policy import Policy, Wish
+from dectrain_ros.decision.policy import Policy
+from dectrain_ros.frames import Decision
 import numpy as np
 
 
 class NeverTrain(Policy):
     """The network as it was shipped: the lower yardstick."""
 
-    def _wants(self, candidate):
-        return Wish(False, 'policy never')
+    def _decide(self, candidate):
+        return Decision(candidate.stamp_ns, False, 'policy never')
 
 
 class AlwaysTrain(Policy):
     """Every frame that can be trained on: the upper yardstick."""
 
-    def _wants(self, candidate):
-        return Wish(True, 'policy always')
+    def _decide(self, candidate):
+        return Decision(candidate.stamp_ns, True, 'policy always')
 
 
 class Periodic(Policy):
@@ -34,10 +35,11 @@ class Periodic(Policy):
         self._period = period
         self._count = 0
 
-    def _wants(self, candidate):
+    def _decide(self, candidate):
         due = self._count % self._period == 0
         self._count += 1
-        return _if(due, f'frame {"is" if due else "is not"} due, one in {self._period}')
+        return Decision(candidate.stamp_ns, due,
+                        f'frame {"is" if due else "is not"} due, one in {self._period}')
 
 
 class Pattern(Policy):
@@ -55,10 +57,11 @@ class Pattern(Policy):
         self._pattern = pattern
         self._count = 0
 
-    def _wants(self, candidate):
+    def _decide(self, candidate):
         due = self._pattern[self._count % len(self._pattern)] == '1'
         self._count += 1
-        return _if(due, f'frame {"is" if due else "is not"} due by pattern {self._pattern}')
+        return Decision(candidate.stamp_ns, due,
+                        f'frame {"is" if due else "is not"} due by pattern {self._pattern}')
 
 
 class Random(Policy):
@@ -75,11 +78,8 @@ class Random(Policy):
         self._probability = probability
         self._random = np.random.default_rng(seed)
 
-    def _wants(self, candidate):
+    def _decide(self, candidate):
         drawn = bool(self._random.random() < self._probability)
-        return _if(
-            drawn, f'{"drawn" if drawn else "not drawn"} with probability {self._probability:g}')
-
-
-def _if(train: bool, reason: str) -> Wish:
-    return Wish(train, reason)
+        return Decision(
+            candidate.stamp_ns, drawn,
+            f'{"drawn" if drawn else "not drawn"} with probability {self._probability:g}')

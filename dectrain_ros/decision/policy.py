@@ -1,22 +1,23 @@
-"""What every policy does, and what it may ask a predictor of gain."""
+"""The interface of a policy, and of a predictor of gain."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 import math
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Protocol, Sequence
+from typing import Any, Dict, Mapping, Optional, Protocol, Sequence
 
 from dectrain_ros.frames import Candidate, Decision, StepResult
 
-Memory = Mapping[str, Any]      # what was learnt, by name: arrays, and plain values as in JSON
+State = Mapping[str, Any]       # by name: arrays, and plain values as in JSON
 
 
 class GainPredictor(Protocol):
     """
-    Predicts what a step on a frame gains: how far it lowers the target loss, relatively.
+    Predicts the gain of a step on a frame: by how much it lowers the target loss, relatively.
 
-    trusted says whether its predictions may decide, reason why they may not. learns: whether what
-    steps change teaches it anything. basis, memory and remember are as for Policy.
+    trusted: whether predictions may decide; reason: why they may not. learns: whether the
+    measured change of a step teaches it anything. basis: what its state depends on, by name.
     """
 
     trusted: bool
@@ -25,87 +26,87 @@ class GainPredictor(Protocol):
     basis: Mapping[str, str]
 
     def predict(self, features: Sequence[float]) -> float:
-        """Give the gain, positive is good; nan where there is none to give."""
+        """Return the gain expected of a step on a frame, positive is good; nan if unknown."""
 
     def learn(self, features: Sequence[float], change: float) -> None:
-        """Take note of what a step changed, (after - before) / before, negative is good."""
+        """
+        Learn from a step.
 
-    def memory(self) -> Dict[str, Any]:
-        """Give what was learnt, for keeping."""
+        :param features: those of its frame, as given to predict.
+        :param change: measured, (after - before) / before, negative is good.
+        """
 
-    def remember(self, memory: Memory) -> None:
-        """Take what memory gave."""
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what was learnt."""
+
+    def load_state_dict(self, state: State) -> None:
+        """Restore what state_dict returned."""
 
 
-class Wish(NamedTuple):
-    """What a policy wants of a frame that may be trained on, as a Decision has it."""
+@dataclass(frozen=True)
+class Tuning:
+    """
+    The numbers of a policy that may change while it runs.
 
-    train: bool
-    reason: str
-    predicted_gain: float = math.nan
-    cost: float = math.nan
-    alpha: float = math.nan
+    :param alpha: steps that a predicted gain of 1 is worth.
+    :param exploration: probability of training where predicted gain is not worth the cost.
+    :param min_share: least share of frames trained on.
+    :raises ValueError: if alpha is negative or not finite, or a share is not between 0 and 1.
+    """
+
+    alpha: float = 500.0
+    exploration: float = 0.02
+    min_share: float = 0.02
+
+    def __post_init__(self):
+        """Check the ranges."""
+        if not (self.alpha >= 0.0 and math.isfinite(self.alpha)):
+            raise ValueError(f'alpha is {self.alpha}: it must be a finite number of at least 0')
+        for name in ('exploration', 'min_share'):
+            value = getattr(self, name)
+            if not 0.0 <= value <= 1.0:         # also false for nan
+                raise ValueError(f'{name} is {value}: it must be between 0 and 1')
 
 
 class Policy(ABC):
     """
-    Decides about every candidate in stream order; one that must not be trained on never is.
+    Decides about every candidate in stream order; one that is refused is never trained on.
 
-    takes_back says whether keeps must be asked after every step; looks, whether the policy goes by
-    features; learns, whether what becomes of its decisions matters to it. predictor is that of
-    gain, if there is one. basis says by name what the memory builds on, so that none is taken that
-    builds on anything else; a policy with nothing to remember has none.
+    uses_features: whether decisions depend on the candidates' features. learns: whether learn
+    must be called. predictor: of gain, if the policy has one. basis: what its state depends on,
+    by name; the state is loaded only where it is the same. A policy without state has none.
     """
 
-    takes_back = False
-    looks = False
+    uses_features = False
     learns = False
     predictor: Optional[GainPredictor] = None
     basis: Mapping[str, str] = {}
 
     def decide(self, candidate: Candidate) -> Decision:
-        """Decide what to do with the candidate; called once for every frame."""
-        wish = self._wants(candidate)
+        """Decide about a candidate; to be called once for every frame."""
+        decision = self._decide(candidate)
         if not candidate.trainable:
-            wish = Wish(False, candidate.refusal)
-        return Decision(candidate.stamp_ns, *wish)
+            return Decision(candidate.stamp_ns, False, candidate.refusal)
+        return decision
 
     def learn(self, result: StepResult) -> None:
-        """Take note of what became of a decision; policies that adapt override this."""
+        """Learn from the outcome of a decision."""
 
-    def keeps(self, result: StepResult) -> bool:
-        """Say whether a step just taken stays; one that does not is taken back, offline only."""
-        return True
+    def tune(self, tuning: Tuning) -> None:
+        """Replace the numbers that may change while running; what was learnt stays."""
 
-    def take_alpha(self, alpha: float) -> None:
-        """Go on with another value of gain, keeping what was learned; most policies have none."""
-
-    def take_epsilon(self, epsilon: float) -> None:
-        """Explore with another probability, keeping what was learned; most policies do not."""
-
-    def memory(self) -> Dict[str, Any]:
-        """Give what was learnt, for keeping; what waits for an outcome is not part of it."""
+    def state_dict(self) -> Dict[str, Any]:
+        """Return what was learnt; steps whose outcome is awaited are not part of it."""
         return {}
 
-    def remember(self, memory: Memory) -> None:
+    def load_state_dict(self, state: State) -> None:
         """
-        Take what memory gave.
+        Restore what state_dict returned.
 
-        :raises KeyError, TypeError, ValueError: if it gave something else; half of it may then
-            be taken.
+        :raises KeyError, TypeError, ValueError: if the state is another policy's; a part of it
+            may then be loaded.
         """
 
     @abstractmethod
-    def _wants(self, candidate: Candidate) -> Wish:
-        """Say what to do were the candidate trainable; called for every frame."""
-
-
-def valid_alpha(alpha: float) -> float:
-    """
-    Give alpha, the steps that a predicted gain of 1 is worth.
-
-    :raises ValueError: if it is negative, infinite or not a number.
-    """
-    if not (alpha >= 0.0 and math.isfinite(alpha)):
-        raise ValueError(f'alpha is {alpha}: it must be a finite number of at least 0')
-    return float(alpha)
+    def _decide(self, candidate: Candidate) -> Decision:
+        """Decide as if the candidate were trainable; called for every frame."""

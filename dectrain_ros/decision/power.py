@@ -8,15 +8,15 @@ from typing import Optional, Protocol
 
 _HWMON = Path('/sys/class/hwmon')
 _CHIPS = ('ina3221', 'ina3221x', 'ina226', 'ina219', 'ina238')
-# The module's input first: it counts what a step costs the battery; else the GPU's rail.
+# The whole module's input first, as the battery feels it; else the GPU's rail.
 _RAILS = ('VDD_IN', 'POM_5V_IN', 'VDD_GPU_SOC', 'VDD_CPU_GPU_CV', 'VDD_GPU', 'POM_5V_GPU', 'GPU')
 
 
 class PowerSensor(Protocol):
-    """Says what the device draws at this moment."""
+    """Measures the power that the device draws at this moment."""
 
     def watts(self) -> float:
-        """Give the power, W."""
+        """Return the power, W."""
 
 
 class InaSensor:
@@ -29,7 +29,7 @@ class InaSensor:
     """
 
     def __init__(self, folder: Path, channel: int):
-        """Read once, so that a channel that cannot be read is told at start."""
+        """Read once, so that a channel that cannot be read is refused at the start."""
         self._volts = folder / f'in{channel}_input'         # mV
         self._amperes = folder / f'curr{channel}_input'     # mA
         try:
@@ -38,7 +38,7 @@ class InaSensor:
             raise ValueError(f'power sensor {folder}, channel {channel}: {error}') from error
 
     def watts(self) -> float:
-        """Give the power, W."""
+        """Return the power, W."""
         return float(self._volts.read_text()) * float(self._amperes.read_text()) * 1e-6
 
 
@@ -52,7 +52,7 @@ class NvmlSensor:
     """
 
     def __init__(self, nvml, index: int = 0):
-        """Read once, so that a device that tells no power is known at start."""
+        """Read once, so that a device without a power reading is refused at the start."""
         self._nvml = nvml
         try:
             nvml.nvmlInit()
@@ -62,7 +62,7 @@ class NvmlSensor:
             raise ValueError(f'NVML gives no power of device {index}: {error}') from error
 
     def watts(self) -> float:
-        """Give the power, W; NVML tells mW."""
+        """Return the power, W; NVML returns mW."""
         return self._nvml.nvmlDeviceGetPowerUsage(self._handle) * 1e-3
 
 

@@ -1,4 +1,4 @@
-"""Where jobs run: in processes of this machine side by side, or on a Ray cluster."""
+"""Run jobs in parallel, in processes of this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENGINES = ('local', 'ray')
 
 
 class Ended(NamedTuple):
-    """How a job ended: index is its place in the list; failure says why there is no value."""
+    """The end of a job: its place in the list, and its value, or why it failed."""
 
     index: int
     value: Any = None
@@ -23,16 +23,17 @@ class Ended(NamedTuple):
 
 
 class Engine(Protocol):
-    """Does work on many jobs, so many at a time."""
+    """Runs many jobs, several at a time."""
 
     def run(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Ended]:
         """
-        Do the work on every job in a process of its own; gives each as it ends, in any order.
+        Do the work on every job in another process; yields each job as it ends, in any order.
 
-        A job that fails, or whose process dies, fails alone. Closing the iterator ends the
-        processes.
+        A job that fails, or whose process dies, does not affect the others. Closing the iterator
+        ends the processes.
 
-        :param work: a function of a module, and jobs what can be sent to other processes.
+        :param work: a module's function, which can be pickled.
+        :param jobs: its arguments, which can be pickled.
         """
 
 
@@ -42,7 +43,7 @@ def make_engine(name: str, jobs: int, threads: int, device: str = 'auto') -> Eng
 
     :param jobs: how many run at a time.
     :param threads: CPU threads of each.
-    :param device: torch device the jobs are told to use.
+    :param device: torch device that the jobs use.
     :raises ValueError: if there is none of that name, jobs is below 1, or Ray is not installed.
     """
     if name not in ENGINES:
@@ -52,8 +53,8 @@ def make_engine(name: str, jobs: int, threads: int, device: str = 'auto') -> Eng
     return LocalEngine(jobs) if name == 'local' else RayEngine(jobs, threads, device)
 
 
-def told(error: BaseException) -> str:
-    """Give an error in one line."""
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line."""
     text = ' '.join(str(error).split())
     return text if text and isinstance(error, ValueError) else f'{type(error).__name__}: {text}'
 
@@ -62,11 +63,11 @@ class LocalEngine:
     """
     Processes of this machine.
 
-    Each has an executor of its own: one that dies, for want of memory say, takes no other along.
+    Each has its own executor, so that a process that dies, out of memory say, ends no other.
     """
 
     def __init__(self, jobs: int):
-        """Remember how many run at a time; nothing is started yet."""
+        """Keep the number of jobs to run at a time; nothing is started yet."""
         self._jobs = jobs
 
     def run(self, work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Ended]:
@@ -89,7 +90,7 @@ class LocalEngine:
                     error = future.exception()
                     if not isinstance(error, BrokenExecutor):
                         idle.append(lane)
-                    yield Ended(index, failure=told(error)) if error else Ended(
+                    yield Ended(index, failure=one_line(error)) if error else Ended(
                         index, future.result())
         finally:
             for lane in lanes:
@@ -97,20 +98,20 @@ class LocalEngine:
 
 
 def _leave_interrupts() -> None:
-    """Leave Ctrl-C, which reaches every process of a terminal, to the one that ends the others."""
+    """Ignore Ctrl-C: it reaches every process of a terminal, and the parent ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class RayEngine:
     """
-    A Ray cluster: the one RAY_ADDRESS names, else one of this machine, ended afterwards.
+    A Ray cluster: that of RAY_ADDRESS if set, else one on this machine, ended afterwards.
 
-    On a cluster every machine needs this package, and bags and weights at the same paths.
+    Every machine of a cluster needs this package, and bags and weights at the same paths.
     """
 
     def __init__(self, jobs: int, threads: int, device: str = 'auto'):
         """
-        Find Ray; nothing is started yet.
+        Import Ray; nothing is started yet.
 
         :raises ValueError: if it is not installed.
         """
@@ -136,17 +137,17 @@ class RayEngine:
                     try:
                         ended = Ended(index, ray.get(reference))
                     except ray.exceptions.RayTaskError as error:
-                        ended = Ended(index, failure=told(getattr(error, 'cause', error)))
+                        ended = Ended(index, failure=one_line(getattr(error, 'cause', error)))
                     except ray.exceptions.RayError as error:
-                        ended = Ended(index, failure=told(error))
+                        ended = Ended(index, failure=one_line(error))
                     yield ended
         finally:
-            for reference in busy:              # on a cluster they would go on without us
+            for reference in busy:              # else a cluster would finish them
                 ray.cancel(reference, force=True)
             ray.shutdown()
 
     def _connected(self, work: Callable[[Any], Any]) -> Any:
-        """Connect, and give the work as Ray's; a device no job asks for is hidden from it."""
+        """Connect, and return the work as a Ray function; a GPU that no job asks for is hidden."""
         ray, cluster = self._ray, os.environ.get('RAY_ADDRESS')
         if cluster:
             ray.init(cluster, logging_level='ERROR')

@@ -1,4 +1,4 @@
-"""What one frame's depth is worth, in numbers and as a picture; and what memory a run took."""
+"""Measure a frame's depth, in numbers and as a picture, and the memory that a run takes."""
 
 from __future__ import annotations
 
@@ -34,30 +34,28 @@ def small(image: np.ndarray) -> np.ndarray:
 
 
 def picture(
-    index: int, image: np.ndarray, before: np.ndarray, after: np.ndarray,
+    index: int, image: np.ndarray, shipped_depth: np.ndarray, depth: np.ndarray,
     truth: Optional[np.ndarray]
 ) -> Picture:
     """
-    Put a frame's image, depths and relative error side by side, at the size of pictures.
+    Return a frame's image and depths at the size of pictures.
 
     :param image: uint8 RGB, (H, W, 3).
-    :param before: depth by the shipped weights, m, (H, W) float32.
-    :param after: depth by the adapted weights, m, (H, W) float32.
+    :param shipped_depth: by the weights before any training, m, (H, W) float32.
+    :param depth: as predicted in the run, m, (H, W) float32.
     :param truth: m, (h, w) float32, nan where unknown, or None.
     """
-    image, before, after = small(image), small(before), small(after)
-    error = np.full(after.shape, np.nan, np.float32)
-    if truth is not None:
-        known = cv2.resize(truth, after.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        error = np.abs(after - known) / known
-    return Picture(index, image, before, after, error)
+    image, shipped_depth, depth = small(image), small(shipped_depth), small(depth)
+    known = np.full(depth.shape, np.nan, np.float32) if truth is None else cv2.resize(
+        truth, depth.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return Picture(index, image, shipped_depth, depth, known)
 
 
 class PeakMemory:
     """
-    The most memory held since it was made: the accelerator's, or the process's resident memory.
+    Peak memory since it was made: the accelerator's, or the process's resident memory.
 
-    Where the system cannot start such a count afresh (only Linux can), it is the process's so far.
+    Where the system cannot restart that count (only Linux can), it is the process's whole life's.
     """
 
     _STATUS, _RESET = Path('/proc/self/status'), Path('/proc/self/clear_refs')
@@ -74,7 +72,7 @@ class PeakMemory:
             pass
 
     def read(self) -> int:
-        """Give the most bytes held."""
+        """Return the most bytes held."""
         if self._device.type == 'cuda':
             return int(torch.cuda.max_memory_allocated(self._device))
         if self._STATUS.exists():

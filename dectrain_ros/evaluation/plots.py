@@ -1,37 +1,35 @@
-"""Figures of an evaluation as PNG; text and axes are grey, to read on light and dark pages."""
+"""Figures of an evaluation as PNG; text and axes are grey, readable on light and dark pages."""
 
 from __future__ import annotations
 
 import io
 from itertools import cycle
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Sequence, Tuple
 
 from dectrain_ros.decision.published.agreement import assess
-from dectrain_ros.evaluation.results import by_policy, mean_over, Picture, RunResult
-from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from dectrain_ros.evaluation.comparison import by_policy, mean_over, YARDSTICKS
+from dectrain_ros.evaluation.results import RunResult
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 import numpy as np
 
 INK = '#7d8590'
-_YARDSTICKS = {'never': '#8c959f', 'always': '#2f81f7'}
+_YARDSTICK_COLOURS = {'never': '#8c959f', 'always': '#2f81f7'}
 _COLOURS = ('#e36209', '#2da44e', '#bf4b8a', '#d4a72c', '#1b9e9e', '#8250df', '#cf222e')
 _MARKERS = 'osD^vP*X'
-_DEPTH_MAP, _ERROR_MAP = 'turbo_r', 'inferno'
-_ERROR_TOP = 0.5            # relative error shown at the end of the scale
+_ACCURACY = {'delta1': 'delta1 (higher is better)', 'absrel': 'AbsRel (lower is better)'}
+_TRAINING = {'share': 'frames trained on, %', 'gflops': 'training, GFLOP a frame'}
 
 
 def colours(policies: Iterable[str]) -> Dict[str, str]:
-    """Give every policy its colour: the yardsticks always the same, others in order."""
-    others = [p for p in dict.fromkeys(policies) if p not in _YARDSTICKS]
-    return {**_YARDSTICKS, **{p: _COLOURS[i % len(_COLOURS)] for i, p in enumerate(others)}}
+    """Return a colour for every policy: never and always keep theirs, others get one in order."""
+    others = [p for p in dict.fromkeys(policies) if p not in YARDSTICKS]
+    return {**_YARDSTICK_COLOURS, **{p: _COLOURS[i % len(_COLOURS)] for i, p in enumerate(others)}}
 
 
 def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
     """
-    Average the last `window` values up to each one, leaving out nan; nan where all are nan.
+    Average the last `window` values up to each one, without nan; nan where all are nan.
 
     :param values: (N,).
     :param window: at least 1.
@@ -45,7 +43,7 @@ def rolling_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Give an empty figure, inches wide and high, on a transparent ground."""
+    """Return an empty figure, inches wide and high, on a transparent ground."""
     figure = Figure(figsize=(width, height), layout='constrained')
     figure.patch.set_alpha(0.0)
     return figure
@@ -65,7 +63,7 @@ def quiet(axes, title: str = '', xlabel: str = '', ylabel: str = '') -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """Give a figure as PNG."""
+    """Return a figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format='png', dpi=130)
     return buffer.getvalue()
@@ -84,8 +82,7 @@ def course(runs: Sequence[RunResult]) -> bytes:
     figure = new_figure(9.0, 5.4 + 0.22 * len(groups))
     panels = figure.subplots(
         3, 1, sharex=True, gridspec_kw={'height_ratios': (3, 3, 0.4 + 0.35 * len(groups))})
-    for axes, metric, label in zip(panels, ('delta1', 'absrel'), ('delta1 (higher is better)',
-                                                                  'AbsRel (lower is better)')):
+    for axes, (metric, label) in zip(panels, _ACCURACY.items()):
         for policy, group in groups.items():
             for number, run in enumerate(group):
                 values = np.array([getattr(r, metric) for r in run.records], dtype=float)
@@ -108,35 +105,59 @@ def course(runs: Sequence[RunResult]) -> bytes:
 
 def trade(runs: Sequence[RunResult]) -> bytes:
     """
-    Draw delta1 against the share of frames trained: a point a policy and bag, bars over seeds.
+    Draw accuracy against training: delta1 and AbsRel over share of frames and GFLOP of training.
+
+    Each policy and bag has a labelled point; bars are the deviation over seeds. A dotted line goes
+    from never to always: a policy on the better side of it gains more than its part of training.
 
     :returns: PNG.
     """
-    figure = new_figure(9.0, 4.2)
-    axes = figure.subplots()
+    figure = new_figure(9.0, 6.2)
+    panels = figure.subplots(2, 2, sharex='col', sharey='row')
     colour = colours(run.policy for run in runs)
     marker = dict(zip(dict.fromkeys(run.bag for run in runs), cycle(_MARKERS)))
-    for (bag, policy), group in _by_bag_and_policy(runs).items():
-        accuracy = [mean_over([run], 'delta1') for run in group]
-        if None in accuracy:
-            continue
-        share = np.mean([np.mean([r.trained for r in run.records]) for run in group])
-        spread = np.std(accuracy, ddof=1) if len(group) > 1 else None
-        axes.errorbar(100.0 * share, np.mean(accuracy), yerr=spread, color=colour[policy],
-                      marker=marker[bag], markersize=8, capsize=3, linestyle='none')
-        axes.annotate(policy, (100.0 * share, np.mean(accuracy)), xytext=(7, 5),
-                      textcoords='offset points', color=colour[policy], fontsize=9)
-    keys = [Line2D([], [], color=colour[p], marker='o', linestyle='none', label=p)
-            for p in by_policy(runs)]
+    for row, (metric, ylabel) in zip(panels, _ACCURACY.items()):
+        for axes, (cost, xlabel) in zip(row, _TRAINING.items()):
+            _trade_panel(axes, runs, metric, cost, colour, marker)
+            is_low, is_left = metric == 'absrel', cost == 'share'
+            quiet(axes, xlabel=xlabel if is_low else '', ylabel=ylabel if is_left else '')
     if len(marker) > 1:
-        keys += [Line2D([], [], color=INK, marker=m, fillstyle='none', linestyle='none', label=bag)
-                 for bag, m in marker.items()]
-    axes.legend(handles=keys, loc='center left', bbox_to_anchor=(1.01, 0.5), frameon=False,
-                labelcolor=INK, fontsize=9)
-    axes.set_xlim(-4.0, 112.0)           # room for the label at 100 %
-    axes.margins(y=0.15)
-    quiet(axes, xlabel='frames trained on, %', ylabel='delta1')
+        keys = [Line2D([], [], color=INK, marker=m, fillstyle='none', linestyle='none', label=bag)
+                for bag, m in marker.items()]
+        figure.suptitle(' ')                    # room for the legend, which takes none itself
+        figure.legend(handles=keys, loc='upper center', ncol=6, frameon=False, labelcolor=INK,
+                      fontsize=9)
     return png(figure)
+
+
+def _trade_panel(
+    axes, runs: Sequence[RunResult], metric: str, cost: str, colour: Dict[str, str],
+    marker: Dict[str, str]
+) -> None:
+    """Draw the points of one metric over one cost; what is unknown is left out."""
+    places: Dict[str, Dict[str, Tuple[float, float]]] = {}
+    for (bag, policy), group in _by_bag_and_policy(runs).items():
+        accuracies = [mean_over([run], metric) for run in group]
+        spent = float(np.mean([_training(run, cost) for run in group]))
+        if None in accuracies or not np.isfinite(spent):
+            continue
+        place = spent, float(np.mean(accuracies))
+        places.setdefault(bag, {})[policy] = place
+        spread = np.std(accuracies, ddof=1) if len(group) > 1 else None
+        axes.errorbar(*place, yerr=spread, color=colour[policy], marker=marker[bag],
+                      markersize=8, capsize=3, linestyle='none')
+        axes.annotate(policy, place, xytext=(0, 9), textcoords='offset points', ha='center',
+                      color=colour[policy], fontsize=9)
+    for by_policy_name in places.values():
+        ends = [by_policy_name[name] for name in YARDSTICKS if name in by_policy_name]
+        axes.plot(*zip(*ends), color=INK, linestyle=':', linewidth=1.2, zorder=0)
+    axes.margins(x=0.14, y=0.22)            # room for the labels
+
+
+def _training(run: RunResult, cost: str) -> float:
+    """Return what a run trained: share of its frames, %, or GFLOP a frame."""
+    return (run.gflops.training if cost == 'gflops'
+            else 100.0 * run.trained / max(len(run.records), 1))
 
 
 def calibration(runs: Sequence[RunResult]) -> bytes:
@@ -166,56 +187,3 @@ def _by_bag_and_policy(runs: Sequence[RunResult]) -> Dict[Tuple[str, str], List[
     for run in runs:
         groups.setdefault((run.bag, run.policy), []).append(run)
     return groups
-
-
-def depth_scale(pictures: Sequence[Picture]) -> Normalize:
-    """Return one depth scale, m, for all pictures: 2nd to 98th percentile of finite depth."""
-    depths = np.concatenate([d.ravel() for p in pictures for d in (p.depth_before, p.depth_after)])
-    depths = depths[np.isfinite(depths)]
-    low, high = np.percentile(depths, (2, 98)) if depths.size else (0.0, 1.0)
-    return Normalize(low, max(high, low + 1e-3))
-
-
-def gallery(
-    pictures: Sequence[Picture], scale: Optional[Normalize] = None, adapted: bool = True
-) -> bytes:
-    """
-    Draw image, shipped depth, adapted depth and error side by side, one frame a row.
-
-    Invalid depth, and error without truth, stay empty.
-
-    :param scale: of depth, m; that of these pictures where it is None.
-    :param adapted: whether the network was trained: else adapted depth is left out.
-    :returns: PNG.
-    """
-    height, width = pictures[0].image.shape[:2]
-    panel, count, columns = 2.35, len(pictures), 4 if adapted else 3
-    figure = new_figure(columns * panel, count * (panel * height / width + 0.08) + 0.9)
-    grid = figure.add_gridspec(count + 1, columns, height_ratios=[1.0] * count + [0.05])
-    scale, error_scale = scale or depth_scale(pictures), Normalize(0.0, _ERROR_TOP)
-    depth = {'cmap': _DEPTH_MAP, 'norm': scale}
-    error = {'cmap': _ERROR_MAP, 'norm': error_scale}
-    for row, picture in enumerate(pictures):
-        panels = [('image', picture.image, {}), ('shipped weights', picture.depth_before, depth)]
-        if adapted:
-            panels.append(('adapted', picture.depth_after, depth))
-        panels.append(('error, adapted' if adapted else 'error', picture.error, error))
-        for column, (title, values, look) in enumerate(panels):
-            axes = figure.add_subplot(grid[row, column])
-            axes.imshow(values, **look)
-            axes.set(xticks=[], yticks=[], facecolor='none')
-            axes.spines[:].set_visible(False)
-            if row == 0:
-                axes.set_title(title, color=INK, fontsize=10)
-            if column == 0:
-                axes.set_ylabel(f'frame {picture.index}', color=INK, fontsize=9)
-    for place, norm, cmap, label, extend in (
-            (grid[count, 1:-1], scale, _DEPTH_MAP, 'depth, m', 'both'),
-            (grid[count, -1], error_scale, _ERROR_MAP, '|depth - truth| / truth', 'max')):
-        bar = figure.colorbar(
-            ScalarMappable(norm, colormaps[cmap]), cax=figure.add_subplot(place),
-            orientation='horizontal', label=label, extend=extend)
-        bar.ax.tick_params(colors=INK, labelsize=8)
-        bar.ax.xaxis.label.set_color(INK)
-        bar.outline.set_visible(False)
-    return png(figure)

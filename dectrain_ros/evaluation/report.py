@@ -1,4 +1,4 @@
-"""An evaluation as files: JSON, CSV, plots, and one page that needs nothing beside it."""
+"""An evaluation as files: JSON, CSV, plots, and one page that embeds its pictures."""
 
 from __future__ import annotations
 
@@ -11,90 +11,25 @@ import math
 import os
 from pathlib import Path
 import re
-import statistics
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from dectrain_ros.checkpoints.files import write_bytes
 from dectrain_ros.config import Config
 from dectrain_ros.evaluation import plots
-from dectrain_ros.evaluation.results import (
-    answer, by_policy, FrameRecord, mean_over, recovery, report_json, RunResult, versions)
+from dectrain_ros.evaluation.comparison import answer, by_policy, report_json
+from dectrain_ros.evaluation.pictures import galleries
+from dectrain_ros.evaluation.results import FrameRecord, RunResult, versions
+from dectrain_ros.evaluation.tables import (
+    HEADINGS, MISSING, missing_energy, recovery_rows, rows)
 import jinja2
-from rich.table import Table
 
-_MISSING = '–'
 _REASONS_SHOWN = 6
 _FILES = ('report.json', 'report.html', 'frames_*.csv', 'pictures_*.png', 'course_*.png',
           'trade.png', 'calibration.png')
 
 
-class Row(NamedTuple):
-    """One line of a results table as text: a policy on a bag."""
-
-    policy: str
-    frames: str
-    trained: str
-    delta1: str
-    absrel: str
-    rmse: str
-    late_delta1: str
-    late_absrel: str
-    gflops: str
-    ms: str
-
-
-HEADINGS = Row('Policy', 'Frames', 'Trained', 'delta1', 'AbsRel', 'RMSE (m)', '2nd half delta1',
-               '2nd half AbsRel', 'GFLOP/frame', 'ms/frame')
-
-
-def _text(values: Sequence[Optional[float]], form: str, spread: bool) -> str:
-    """Give the mean, and ± standard deviation over seeds; a dash if any value is missing."""
-    if None in values:
-        return _MISSING
-    mean = form.format(statistics.fmean(values))
-    deviates = spread and len(values) > 1
-    return f'{mean} ± {form.format(statistics.stdev(values))}' if deviates else mean
-
-
-def row_of(runs: Sequence[RunResult], spread: bool) -> Row:
-    """Give the table's line for the runs of one bag and policy."""
-    found = [run.summary() for run in runs]
-    late = [s['second_half'] for s in found]
-    share = [None if s['share_trained'] is None else 100.0 * s['share_trained'] for s in found]
-    return Row(
-        runs[0].policy, f'{statistics.fmean(s["frames"] for s in found):.0f}',
-        _text(share, '{:.1f}', spread) + ('' if None in share else ' %'),
-        *(_text([s[m] for s in found], '{:.3f}', spread) for m in ('delta1', 'absrel', 'rmse')),
-        *(_text([s[m] for s in late], '{:.3f}', spread) for m in ('delta1', 'absrel')),
-        *(_text([s[m]['total'] for s in found], '{:.1f}', spread)
-          for m in ('gflops_per_frame', 'ms_per_frame')))
-
-
-def rows(runs: Sequence[RunResult], spread: bool) -> List[Tuple[str, Row]]:
-    """Give (bag, line) for every bag and policy, in order of first appearance."""
-    bags = dict.fromkeys(run.bag for run in runs)
-    return [(bag, row_of(group, spread)) for bag in bags
-            for group in by_policy(run for run in runs if run.bag == bag).values()]
-
-
-def results_table(runs: Sequence[RunResult]) -> Table:
-    """Give the results for a terminal: a line a bag and policy, mean over its seeds."""
-    lines = rows(runs, spread=False)
-    several = len({bag for bag, _ in lines}) > 1
-    table = Table()
-    for heading in (('Bag',) if several else ()) + tuple(HEADINGS):
-        table.add_column(heading, justify='left' if heading in ('Bag', 'Policy') else 'right')
-    last = lines[0][0] if lines else ''
-    for bag, line in lines:
-        if bag != last:
-            table.add_section()
-        table.add_row(*((bag,) if several else ()), *line)
-        last = bag
-    return table
-
-
 def file_names(runs: Sequence[RunResult]) -> List[str]:
-    """Give a distinct, plain name bag_policy_seed for every run; the bag's folder is left out."""
+    """Return a distinct, plain name bag_policy_seed for every run, without the bag's folder."""
     names: List[str] = []
     for run in runs:
         text = f'{Path(run.bag).name}_{run.policy}_{run.seed}'
@@ -107,7 +42,7 @@ def file_names(runs: Sequence[RunResult]) -> List[str]:
 
 
 def frames_csv(records: Sequence[FrameRecord]) -> bytes:
-    """Give the frames as CSV; nan is an empty cell."""
+    """Return the frames as CSV; nan is an empty cell."""
     text = io.StringIO(newline='')
     writer = csv.writer(text, lineterminator='\n')
     writer.writerow(FrameRecord._fields)
@@ -132,18 +67,18 @@ def _overviews(runs: Sequence[RunResult]) -> Dict[str, bytes]:
     predicting = [run for run in runs if run.gain()]
     if predicting:
         images['calibration.png'] = plots.calibration(predicting)
-    for number, bag in enumerate(dict.fromkeys(run.bag for run in runs)):
+    for number, bag in enumerate(_bags(runs)):
         images[f'course_{number}.png'] = plots.course([run for run in runs if run.bag == bag])
     return images
 
 
 def render(template: str, images: Mapping[str, bytes], **values: Any) -> bytes:
     """
-    Fill a template; the page needs nothing beside it.
+    Fill a template.
 
-    :param template: file name of a template.
-    :param images: PNG by name, to embed.
-    :param values: what else the template names.
+    :param template: its file name.
+    :param images: PNG by name, to embed in the page.
+    :param values: the template's other variables.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader('dectrain_ros.evaluation'), autoescape=True,
@@ -152,27 +87,28 @@ def render(template: str, images: Mapping[str, bytes], **values: Any) -> bytes:
     return environment.get_template(template).render(images=embedded, **values).encode()
 
 
-def _page(runs: Sequence[RunResult], names: Sequence[str], report: Mapping,
-          images: Dict[str, bytes]) -> bytes:
+def _page(runs: Sequence[RunResult], report: Mapping, images: Dict[str, bytes]) -> bytes:
     """Fill the template; every image is embedded."""
     lines = rows(runs, spread=True)
     bags = [{
         'name': bag,
         'rows': [row for name, row in lines if name == bag],
         'course': f'course_{number}.png',
-        'galleries': [(run, f'pictures_{name}.png') for run, name in zip(runs, names)
-                      if run.bag == bag and run.pictures],
+        'galleries': [name for name in images if name.startswith(f'pictures_{number}_')],
         'untrained': [(group[0].policy, _untrained(group[0])) for group in by_policy(
             run for run in runs if run.bag == bag).values()],
-    } for number, bag in enumerate(dict.fromkeys(run.bag for run in runs))]
-    kept = [(policy, mean_over(by_policy(runs)[policy], 'delta1'), value)
-            for policy, value in recovery(runs).items()]
+    } for number, bag in enumerate(_bags(runs))]
     return render(
-        'report.html.j2', images, headings=HEADINGS, bags=bags, recovery=kept,
-        answer=answer(runs),
-        versions=versions(), seeds=len({run.seed for run in runs}), missing=_MISSING,
+        'report.html.j2', images, headings=HEADINGS, bags=bags, answer=answer(runs),
+        recovery=recovery_rows(runs), missing_energy=missing_energy(runs),
+        has_live=any(run.dropped is not None for run in runs),
+        versions=versions(), seeds=len({run.seed for run in runs}), missing=MISSING,
         gains=[(run, run.gain()) for run in runs if run.gain()],
         config=json.dumps(report['config'], indent=2))
+
+
+def _bags(runs: Sequence[RunResult]) -> List[str]:
+    return list(dict.fromkeys(run.bag for run in runs))
 
 
 class Report:
@@ -180,16 +116,16 @@ class Report:
     A folder of report.html, report.json, a CSV for every run, and the plots.
 
     :param directory: made if missing; an earlier report in it is replaced, all its files.
-    :param plan: what was asked for, in plain values, to repeat it by.
+    :param plan: bags, policies and cuts that were asked for, in plain values, to repeat them.
     """
 
     def __init__(
         self, directory: str | os.PathLike, config: Config, plan: Optional[Mapping] = None
     ):
-        """Remember what to write; nothing is touched yet."""
+        """Keep the settings; nothing is written yet."""
         self._directory, self._config, self._plan = Path(directory), config, plan
-        self._galleries: Dict[str, bytes] = {}
-        self._written: Set[str] = set()         # names of runs
+        self._pictures: Dict[str, bytes] = {}          # by file name
+        self._written: Set[str] = set()                 # names of runs
 
     def write(self, runs: Sequence[RunResult]) -> Path:
         """
@@ -215,30 +151,23 @@ class Report:
             if name not in self._written:
                 write_bytes(self._directory / f'frames_{name}.csv', frames_csv(run.records))
                 self._written.add(name)
-        for bag in sorted(grown):
-            self._write_galleries([(r, n) for r, n in zip(runs, names) if r.bag == bag])
-        images = _overviews(runs)
+        for number, bag in enumerate(_bags(runs)):
+            if bag in grown:
+                self._draw_pictures(number, [run for run in runs if run.bag == bag])
+        images = {**_overviews(runs), **self._pictures}
         for name, data in images.items():
             write_bytes(self._directory / name, data)
         report = report_json(runs, self._config, self._plan)
         text = json.dumps(report, indent=2, allow_nan=False)
         write_bytes(self._directory / 'report.json', text.encode())
         page = self._directory / 'report.html'
-        write_bytes(page, _page(runs, names, report, {**images, **self._galleries}))
+        write_bytes(page, _page(runs, report, images))
         return page
 
-    def _write_galleries(self, named: Sequence[Tuple[RunResult, str]]) -> None:
-        """Draw the pictures of one bag's runs, all in one colour scale."""
-        pictures = [picture for run, _ in named for picture in run.pictures]
-        if not pictures:
-            return
-        scale = plots.depth_scale(pictures)
-        for run, name in named:
-            if run.pictures:
-                adapted = any(r.trained or r.weight_version for r in run.records)
-                drawn = plots.gallery(run.pictures, scale, adapted)
-                self._galleries[f'pictures_{name}.png'] = drawn
-                write_bytes(self._directory / f'pictures_{name}.png', drawn)
+    def _draw_pictures(self, number: int, runs: Sequence[RunResult]) -> None:
+        """Draw the pictures of one bag."""
+        for part, drawn in enumerate(galleries(runs)):
+            self._pictures[f'pictures_{number}_{part}.png'] = drawn
 
     def _remove_earlier(self) -> None:
         """Remove an earlier report: its files must not be taken for this one's."""

@@ -6,23 +6,20 @@ from collections import Counter
 from dataclasses import asdict, replace
 import math
 from pathlib import Path
-import time
-from typing import (
-    Callable, Dict, Hashable, Iterator, List, NamedTuple, Optional, Protocol, Tuple)
+from typing import Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded, Topics
 from dectrain_ros.composition import compose
 from dectrain_ros.config import CheckpointsConfig, Config
-from dectrain_ros.decision.persistent import Kept
-from dectrain_ros.decision.policies import make_policy, Policy
-from dectrain_ros.decision.published.gain_network import load_gain
-from dectrain_ros.decision.published.online import OnlineGain
-from dectrain_ros.depth.flops import flop_counter
+from dectrain_ros.decision.policies import make_policy, published_gain
+from dectrain_ros.decision.policy import Policy, Tuning
+from dectrain_ros.decision.published.oracle import Oracle
+from dectrain_ros.decision.saved_policy import SavedPolicy
+from dectrain_ros.evaluation.costs import Costs
 from dectrain_ros.evaluation.measure import measure, PeakMemory, picture
 from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
 from dectrain_ros.frames import Candidate, Decision, DepthPrediction, Frame, StepResult
 import numpy as np
-import torch
 
 _PICTURES = 4
 
@@ -46,24 +43,24 @@ class Plan(NamedTuple):
     ground_truth_unit_m: float = 0.001
 
     def as_dict(self) -> dict:
-        """Give plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {**self._asdict(), 'bags': [str(path) for path in self.bags],
                 'topics': self.topics._asdict()}
 
 
 class Watcher(Protocol):
-    """Is told how a run goes."""
+    """Shows the progress of runs."""
 
     def start(self, name: str, frames: int) -> None:
-        """Learn that a run of so many frames begins."""
+        """Show that a run of so many frames begins."""
 
     def advance(self) -> None:
-        """Learn that a frame is done."""
+        """Show that one more frame is done."""
 
 
 def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult]:
     """
-    Run every policy with every seed on every bag; gives each run as it ends.
+    Run every policy with every seed on every bag; yields each run as it ends.
 
     Everything that can be refused is refused before the first run.
 
@@ -83,7 +80,7 @@ def evaluate(plan: Plan, config: Config, watcher: Watcher) -> Iterator[RunResult
 
 def opened(plan: Plan, config: Config) -> List[Bag]:
     """
-    Open the bags of a plan, once everything in it is found usable.
+    Check a plan, and open its bags.
 
     :raises ValueError: if a bag, policy, number or option is not usable.
     """
@@ -97,9 +94,6 @@ def opened(plan: Plan, config: Config) -> List[Bag]:
                          f'before: these are {runs}')
     for policy in plan.policies:
         policy_of(policy, config)
-    if not 0.0 < plan.ground_truth_unit_m < math.inf:
-        raise ValueError(f'the unit of true depth is {plan.ground_truth_unit_m} m: it must be '
-                         'positive and finite, 0.001 for mm')
     bags = [Bag(path, plan.topics, config.pose, plan.ground_truth_unit_m)
             for path in plan.bags]
     for bag in bags:
@@ -117,21 +111,18 @@ def policy_of(text: str, config: Config) -> Policy:
     :raises ValueError: if the text names none, or the gain network does not fit the features.
     """
     decision = config.decision
-
-    def make_gain() -> OnlineGain:
-        return OnlineGain(load_gain(decision.gain_file, config.decision.features),
-                          seed=config.seed)
     return make_policy(
-        text, config.seed, make_gain=make_gain, alpha=decision.alpha, offline=True,
-        epsilon=decision.epsilon)
+        text, config.seed, offline=True,
+        make_gain=lambda: published_gain(decision.gain_file, config.seed, decision.features),
+        tuning=Tuning(decision.alpha, decision.exploration, decision.min_share))
 
 
 def _for_policy(config: Config, policy: Policy) -> Config:
-    """Give the configuration in which a policy is told what it looks at, and nothing else."""
-    if policy.takes_back:
+    """Return the configuration that computes only the features that a policy uses."""
+    if isinstance(policy, Oracle):
         judged_by = config.decision.judged_by.replace('nothing', 'batch')       # as published
         return config.replaced('decision.judged_by', judged_by)
-    return config if policy.looks else _without_features(config)
+    return config if policy.uses_features else _without_features(config)
 
 
 def _without_features(config: Config) -> Config:
@@ -149,84 +140,19 @@ def _count(bag: Bag, plan: Plan) -> int:
     return left if plan.frames is None else min(left, plan.frames)
 
 
-class _Costs:
-    """
-    Counts FLOPs and milliseconds of one purpose.
-
-    :param device: what the work runs on; it is waited for at both ends of a measurement.
-    """
-
-    def __init__(self, device: torch.device):
-        self._on_gpu = device.type == 'cuda'
-        self.flops = 0
-        self.calls = 0
-        self.last_ms = 0.0
-        self._timed = 0
-        self._seconds = 0.0
-        self._flops_of: Dict[Hashable, int] = {}
-
-    def charge(
-        self, kind: Optional[Hashable], work: Callable, whole: Callable = lambda result: True
-    ):
-        """
-        Do the work and charge for it.
-
-        FLOPs are counted where a kind of work is executed for the first time; its shapes, and so
-        its FLOPs, are the same from then on. Counting slows work down, so that one is not timed.
-
-        :param kind: names work of the same shapes; None is work whose shapes differ from call to
-            call: it is counted every time, and timed with the counting.
-        :param whole: whether a result came of all the work, so that its FLOPs stand for the kind.
-        """
-        if kind is None or kind not in self._flops_of:
-            started = self._now()
-            with flop_counter() as counter:
-                result = work()
-            flops = counter.get_total_flops()
-            self.last_ms = float('nan')
-            if kind is None:
-                self._note(self._now() - started)
-            elif whole(result):
-                self._flops_of[kind] = flops
-        else:
-            started = self._now()
-            result = work()
-            self._note(self._now() - started)
-            flops = self._flops_of[kind]
-        self.calls += 1
-        self.flops += flops
-        return result
-
-    def _note(self, elapsed: float) -> None:
-        self._timed += 1
-        self._seconds += elapsed
-        self.last_ms = elapsed * 1e3
-
-    def _now(self) -> float:
-        if self._on_gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    @property
-    def ms(self) -> float:
-        """Time of all calls, those not timed taken as the mean of the others; nan if none was."""
-        if not self.calls:
-            return 0.0
-        return self._seconds * 1e3 * self.calls / self._timed if self._timed else float('nan')
-
-
 class _Run:
     """One bag under one policy with one seed."""
 
     def __init__(self, bag_name: str, policy: str, config: Config, before: Dict[int, np.ndarray]):
         self._name, self._policy_text, self._config = bag_name, policy, config
         self._before = before
-        self._policy = Kept(
+        self._policy = SavedPolicy(
             policy.partition(':')[0], policy_of(policy, config), **asdict(config.checkpoints))
-        self._pipeline = compose(_for_policy(config, self._policy))
+        self._oracle = self._policy.policy if isinstance(self._policy.policy, Oracle) else None
+        self._pipeline = compose(_for_policy(config, self._policy.policy))
         device = self._pipeline.estimator.device
         self._peak = PeakMemory(device)
-        self._costs = (_Costs(device), _Costs(device), _Costs(device))  # infer, decide, train
+        self._costs = (Costs(device), Costs(device), Costs(device))  # infer, decide, train
         # The published features take more or less work from frame to frame.
         self._considering = None if config.decision.features == 'reference' else 0
         self._records: List[FrameRecord] = []
@@ -267,12 +193,13 @@ class _Run:
         self._records.append(FrameRecord(
             index, frame.stamp_ns, result.trained, result.reason, *metrics[:3],
             result.loss_before, prediction.weight_version, inference.last_ms, training.last_ms,
-            decision.predicted_gain, decision.cost, decision.alpha, result.change))
+            decision.predicted_gain, decision.cost, decision.alpha, result.change,
+            0.0 if math.isnan(result.seconds) else result.joules))
         if index in wanted:
             self._picture(index, recorded, depth)
 
     def _inferred(self, frame: Frame) -> Tuple[DepthPrediction, np.ndarray]:
-        """Give what the network says, and the depth to publish of it."""
+        """Return the prediction, and its depth at the size to publish."""
         prediction = self._pipeline.predict(frame)
         depth, _ = self._pipeline.output_size.resize(prediction.depth, frame, prediction)
         return prediction, depth
@@ -283,19 +210,19 @@ class _Run:
         if not decision.train:
             training.last_ms = 0.0
             return self._pipeline.train(decision)
-        before = self._pipeline.trainer.step.snapshot() if self._policy.takes_back else None
+        before = self._pipeline.trainer.step.snapshot() if self._oracle else None
         result: StepResult = training.charge(
             (candidate.batch_size, candidate.judges, self._pipeline.due),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
-        if before and result.trained and not self._policy.keeps(result):
+        if before and result.trained and not self._oracle.keeps(result):
             self._pipeline.trainer.restore(before)
             result = replace(result, trained=False, reason='taken back: not worth its cost')
         deciding.charge(2, lambda: self._policy.learn(result))
         return result
 
     def _picture(self, index: int, recorded: Recorded, depth: np.ndarray) -> None:
-        """Keep a frame to look at."""
+        """Keep a frame's image and depths for the report."""
         if index not in self._before:
             untouched = compose(replace(
                 _without_features(self._config), checkpoints=CheckpointsConfig()))
@@ -313,7 +240,7 @@ class _Run:
 
 
 def _picture_indices(frames: int, loops: int) -> frozenset:
-    """Choose frames to look at: spread over the last loop, the last one among them."""
+    """Return the frames to keep pictures of: spread over the last loop, its last one included."""
     first = frames * (loops - 1)
     return frozenset(
         first + int(k) for k in np.linspace(frames / _PICTURES, frames, _PICTURES) - 1)

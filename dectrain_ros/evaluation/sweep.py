@@ -1,4 +1,4 @@
-"""A sweep: many policies on many bags with many seeds, each run once however often interrupted."""
+"""Run many policies on many bags with many seeds; an interrupted sweep can be continued."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 
 class SweepPlan(NamedTuple):
     """
-    What to sweep over: policies as they are, and every budget.
+    The policies, budgets, bags and seeds of a sweep.
 
-    alphas: of the policies named that go by it, of dectrain where none is; empty takes the
-    configured one. seeds: runs of each on every bag; but one of never, which draws nothing.
-    start, frames, loops and ground_truth_unit_m are those of Plan; jobs is how many runs go on
-    at a time.
+    alphas: values of alpha for each named policy that uses it, or for dectrain if none does; empty
+    takes the configured value. seeds: runs of each policy on every bag; never is run once, as it
+    uses no random numbers. start, frames, loops and ground_truth_unit_m are those of Plan; jobs:
+    runs at a time.
     """
 
     bags: Tuple[Path, ...]
@@ -49,12 +49,12 @@ class SweepPlan(NamedTuple):
     ground_truth_unit_m: float = 0.001
 
     def as_dict(self) -> dict:
-        """Give plain values, for JSON."""
+        """Return plain values, for JSON."""
         return {**self._asdict(), 'bags': [str(path) for path in self.bags]}
 
 
 class Job(NamedTuple):
-    """One run: bag is its name in the sweep; plan and config are all that `evaluate` needs."""
+    """One run: bag is its name in the sweep; plan and config are the arguments of `evaluate`."""
 
     point: Point
     bag: str
@@ -64,12 +64,12 @@ class Job(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Name the run to people."""
+        """Name of the run for people."""
         return f'{self.bag} {self.point.label} seed {self.seed}'
 
 
 class _Silence:
-    """Watches nothing: a sweep counts runs, not frames."""
+    """Shows no progress of frames: a sweep counts runs."""
 
     def start(self, name: str, frames: int) -> None:
         """Do nothing."""
@@ -80,9 +80,9 @@ class _Silence:
 
 def run_job(job: Job) -> dict:
     """
-    Run a job in this process, as `dectrain evaluate` would.
+    Run a job in this process, as `dectrain evaluate` does.
 
-    :returns: its summary.
+    :returns: the summary of the run.
     :raises ValueError: if it cannot be run, or not one frame could be used.
     """
     run, = evaluate(job.plan, job.config, _Silence())
@@ -93,14 +93,14 @@ def run_job(job: Job) -> dict:
 
 class Sweep:
     """
-    Runs and their results, kept in a folder: what is finished is not run again.
+    A sweep with its results in a folder; finished runs are not repeated.
 
-    :param directory: its folder runs holds a file a finished run; nothing is touched yet.
+    :param directory: its sub-folder `runs` holds one file for each finished run.
     :raises ValueError: if a bag, policy, number or option is not usable.
     """
 
     def __init__(self, plan: SweepPlan, config: Config, directory: Path):
-        """Find out what there is to run."""
+        """Check the plan, list the runs and read those that are finished; nothing is written."""
         if plan.jobs < 1:
             raise ValueError(f'jobs is {plan.jobs}: it must be at least 1')
         if not config.depth.threads:
@@ -115,7 +115,7 @@ class Sweep:
         self._found = {job: summary for job, summary in stored.items() if summary is not None}
 
     def _list(self) -> Iterator[Job]:
-        """Give all jobs, seed by seed: a sweep cut short has at least the first of every point."""
+        """Yield all jobs, seed by seed: an interrupted sweep has every point with some seeds."""
         plan = self.plan
         for seed in range(plan.seeds):
             for point in self.points:
@@ -132,11 +132,11 @@ class Sweep:
         """Count the finished jobs."""
         return len(self._found)
 
-    def run(self, engine: Engine, told: Callable[[Job, str], None]) -> Dict[Job, str]:
+    def run(self, engine: Engine, on_end: Callable[[Job, str], None]) -> Dict[Job, str]:
         """
         Run what is not finished.
 
-        :param told: is called with every job as it ends, and why if it failed.
+        :param on_end: is called with every job as it ends, and why it failed or ''.
         :returns: the jobs that failed, and why.
         :raises KeyboardInterrupt: if interrupted, saying how much is done.
         :raises OSError: if a result cannot be written.
@@ -152,7 +152,7 @@ class Sweep:
                         failed[job] = end.failure
                     else:
                         self._keep(job, end.value)
-                    told(job, end.failure)
+                    on_end(job, end.failure)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f'{self.done} of {len(self.jobs)} runs are done and kept; the same command goes '
@@ -201,7 +201,7 @@ def _check(plan: SweepPlan, config: Config, points: Tuple[Point, ...]) -> None:
 
 
 def _key(job: Job) -> dict:
-    """Give all that determines a run's numbers, as JSON gives it back."""
+    """Return everything that determines a run's numbers, in the types that JSON reads back."""
     config, depth, decision = job.config.as_dict(), job.config.depth, job.config.decision
     files = [Path(depth.weights) if depth.weights else _SHIPPED / 'lite.safetensors']
     if job.point.family in PREDICTING:
@@ -224,7 +224,7 @@ def _files(path: Path) -> List[Path]:
 
 
 def _digest(path: Path) -> str:
-    """Give the SHA-256 of a file, or of all in a folder."""
+    """Return the SHA-256 of a file, or of all files in a folder."""
     digest = hashlib.sha256()
     for file in _files(path):
         digest.update(file.read_bytes())
@@ -232,7 +232,7 @@ def _digest(path: Path) -> str:
 
 
 def _stored(path: Path, key: dict) -> Optional[dict]:
-    """Read a finished run; None if there is none, or, with a warning, if it is not usable."""
+    """Read a finished run; None if there is none, or, with a warning, if it is unusable."""
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""The figure of a sweep: accuracy against what it takes, a line a family of policies."""
+"""The figure of a sweep: accuracy against cost, one line for each family of policies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _families(results: Sequence[PointResult]) -> Dict[str, List[PointResult]]:
 
 
 def _line(axes, points: Sequence[PointResult], cost: str, metric: str, **look) -> None:
-    """Draw one family from cheap to dear; what is unknown is left out."""
+    """Draw the points of one family in the order of their cost; unknown ones are left out."""
     scale = 100.0 if cost == 'share_trained' else 1.0
     known = sorted((p for p in points if None not in (p.means[cost], p.means[metric])),
                    key=lambda p: p.means[cost])

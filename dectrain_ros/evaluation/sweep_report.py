@@ -1,4 +1,4 @@
-"""A sweep as files: JSON, the figure, and one page that needs nothing beside it."""
+"""A sweep as files: JSON, the figure, and one page that embeds it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Row(NamedTuple):
     delta1: str
     absrel: str
     rmse: str
-    kept_delta1: str
-    kept_absrel: str
+    recovery_delta1: str
+    recovery_absrel: str
     gflops: str
     ms: str
     periodic: str = ''
@@ -57,15 +57,16 @@ def _row(result: PointResult, values: Values, spread: Values, compared: bool) ->
 
 
 def _overall(results: List[PointResult], spread: bool) -> Iterator[Row]:
-    """Give a line a point: means over bags, but recovery of the accuracies' means."""
+    """Yield a line for each point: means over bags, and the recovery of these means."""
     for result in results:
-        kept = {f'recovery_{name}': value for name, value in result.recovery_of_means.items()}
-        deviations = {k: v for k, v in result.spread.items() if k not in kept} if spread else {}
-        yield _row(result, {**result.means, **kept}, deviations, compared=True)
+        recovered = {f'recovery_{name}': value for name, value in result.recovery_of_means.items()}
+        deviations = {name: value for name, value in result.spread.items()
+                      if spread and name not in recovered}
+        yield _row(result, {**result.means, **recovered}, deviations, compared=True)
 
 
 def sweep_table(results: List[PointResult]) -> Table:
-    """Give the points for a terminal: means over seeds and bags."""
+    """Return a table of the points for a terminal: means over seeds and bags."""
     table = Table(caption=FOOTNOTE)
     for place, heading in enumerate(HEADINGS):
         table.add_column(heading, justify='right' if place else 'left')

@@ -1,4 +1,4 @@
-"""What a sweep found: every point's means over seeds and bags, and what it is worth."""
+"""The results of a sweep: means over seeds and bags for every policy, and comparisons."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dectrain_ros.depth.metrics import recovery
 from dectrain_ros.evaluation.results import METRICS
 import numpy as np
 
-STEERED = ('dectrain', 'paced', 'budget')       # families held against periodic and random
+STEERED = ('dectrain', 'paced', 'budget')       # families compared with periodic and random
 BASELINES = ('periodic', 'random')
 _RECOVERED = ('delta1', 'absrel')
 Values = Dict[str, Optional[float]]
 
 
 class Point(NamedTuple):
-    """A policy to run; alpha is None where it is not the point's own."""
+    """A policy of a sweep; alpha is None where the sweep does not set it."""
 
     policy: str
     alpha: Optional[float] = None
 
     @property
     def label(self) -> str:
-        """Name the point to people."""
+        """Name of the point for people."""
         return self.policy if self.alpha is None else f'{self.policy} alpha={self.alpha:g}'
 
     @property
     def family(self) -> str:
-        """Give the policy's name without its number."""
+        """Name of the policy without its number."""
         return self.policy.partition(':')[0]
 
 
@@ -45,13 +45,13 @@ class PointResult:
     Values are share_trained, delta1, absrel, rmse (m), and gflops and ms, both the total a frame,
     and recovery_delta1 and recovery_absrel; None where unknown.
 
-    :param seeds: those finished on every bag; all values are of these.
+    :param seeds: seeds that are finished on every bag; all values are of these.
     :param bags: means over seeds, by bag.
     :param means: means over the bags.
     :param spread: standard deviation over seeds of the mean over bags; None for one seed.
     :param recovery_of_means: recovery of the accuracies' means over bags, by metric. On a bag
         where always-training gains little, recovery is noise, and so is a mean over bags of it.
-    :param against: difference to periodic and random at equal GFLOPs, by policy, of those steered.
+    :param against: difference to periodic and random at equal GFLOP, for the families of STEERED.
     """
 
     point: Point
@@ -63,7 +63,7 @@ class PointResult:
     against: Optional[Dict[str, Values]] = None
 
     def as_dict(self) -> dict:
-        """Give plain values, for JSON."""
+        """Return plain values, for JSON."""
         found = {'policy': self.point.policy, 'alpha': self.point.alpha, 'bags': self.bags,
                  'seeds': list(self.seeds), **self.means, 'spread': self.spread,
                  'recovery_of_means': self.recovery_of_means}
@@ -72,7 +72,7 @@ class PointResult:
 
 def aggregate(points: Sequence[Point], bags: Sequence[str], runs: Runs) -> List[PointResult]:
     """
-    Put runs together, point by point; one that has no seed finished on every bag is left out.
+    Average the runs of each point; a point without a seed finished on every bag is left out.
 
     :param runs: run summaries (RunResult.summary) by point, bag's name and seed.
     """
@@ -88,7 +88,7 @@ def aggregate(points: Sequence[Point], bags: Sequence[str], runs: Runs) -> List[
         for bag, by_seed in by_bag.items():
             low, high = (_averaged(list(y[bag].values())) if y else {} for y in yardsticks)
             for values in by_seed.values():
-                values.update({f'recovery_{m}': _kept(values[m], low.get(m), high.get(m))
+                values.update({f'recovery_{m}': _recovered(values[m], low.get(m), high.get(m))
                                for m in _RECOVERED})
     low, high = (_over_bags(y) if y else {} for y in yardsticks)
     results = [_result(point, by_bag, low, high) for point, by_bag in measured.items()]
@@ -114,8 +114,10 @@ def _over_bags(by_bag: Mapping[str, Mapping[int, Values]]) -> Values:
     return _averaged([_averaged(list(by_seed.values())) for by_seed in by_bag.values()])
 
 
-def _kept(value: Optional[float], low: Optional[float], high: Optional[float]) -> Optional[float]:
-    """Give the share of the gain that was kept; None where it is unknown or there is none."""
+def _recovered(
+    value: Optional[float], low: Optional[float], high: Optional[float]
+) -> Optional[float]:
+    """Return the recovery; None where it is unknown, or never and always score the same."""
     if None in (value, low, high) or low == high:
         return None
     return recovery(value, low, high) + 0.0         # not -0.0
@@ -134,11 +136,11 @@ def _result(
     return PointResult(
         point, seeds, {bag: _averaged(list(by_seed.values())) for bag, by_seed in by_bag.items()},
         means, {name: _deviation([values[name] for values in each]) for name in means},
-        {m: _kept(means[m], low.get(m), high.get(m)) for m in _RECOVERED})
+        {m: _recovered(means[m], low.get(m), high.get(m)) for m in _RECOVERED})
 
 
 def _compared(result: PointResult, results: Sequence[PointResult]) -> PointResult:
-    """Hold a steered point against the baselines at its own compute."""
+    """Add the difference of a deciding policy to periodic and random at equal compute."""
     if result.point.family not in STEERED:
         return result
     against = {}
@@ -157,7 +159,7 @@ def _compared(result: PointResult, results: Sequence[PointResult]) -> PointResul
 def _interpolated(
     curve: Sequence[Values], metric: str, gflops: Optional[float]
 ) -> Optional[float]:
-    """Give a metric of a family's points at some compute; None outside what they span."""
+    """Interpolate a metric between a family's points at some GFLOP; None outside their range."""
     known = sorted((v['gflops'], v[metric]) for v in curve
                    if None not in (v['gflops'], v[metric]))
     if gflops is None or not known or not known[0][0] <= gflops <= known[-1][0]:

@@ -1,4 +1,4 @@
-"""The decision node: says for every candidate whether a training step is worth it."""
+"""The decision node: decides for every candidate whether a training step is worth it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 import math
 from typing import Callable, List, Optional
 
-from dectrain_ros.config import Config
-from dectrain_ros.decision.persistent import Kept
-from dectrain_ros.decision.policies import GainPredictor, make_policy
-from dectrain_ros.decision.published.gain_network import load_gain
+from dectrain_ros.config import Config, DecisionConfig
+from dectrain_ros.decision.policies import make_policy, published_gain
+from dectrain_ros.decision.policy import Tuning
+from dectrain_ros.decision.saved_policy import SavedPolicy
 from dectrain_ros.ros import diagnostics, messages
 from dectrain_ros.ros.executable import no_arguments_left, run
 from dectrain_ros.ros.lifecycle import ACTIVE, FINALIZED, ManagedNode
@@ -39,7 +39,7 @@ class DecisionNode(ManagedNode):
         """Declare parameters and report; start does the rest."""
         super().__init__('decision_node', **ros)
         self._health = Health(self.get_logger())
-        self._policy: Optional[Kept] = None
+        self._policy: Optional[SavedPolicy] = None
         self._alpha = math.nan                          # of the newest decision
         self._heard: List[Subscription] = []
         self._config: Config
@@ -76,10 +76,10 @@ class DecisionNode(ManagedNode):
     def _hear_outcomes(self) -> None:
         """Hear outcomes only where the policy learns: they are half of all messages."""
         is_heard = len(self._heard) > 1
-        if self._policy.learns and not is_heard:
+        if self._policy.policy.learns and not is_heard:
             self._heard.append(self.create_subscription(
                 DiagnosticArray, messages.OUTCOME, self._on_outcome, 50))
-        elif is_heard and not self._policy.learns:
+        elif is_heard and not self._policy.policy.learns:
             self.destroy_subscription(self._heard.pop())
 
     def close(self) -> bool:
@@ -93,9 +93,8 @@ class DecisionNode(ManagedNode):
         if self._policy is None:                        # configuring will tell
             return
         now, new = self._config.decision, config.decision
-        if now == replace(new, alpha=now.alpha, epsilon=now.epsilon):
-            self._policy.take_alpha(new.alpha)
-            self._policy.take_epsilon(new.epsilon)
+        if now == replace(new, **asdict(_tuning(now))):
+            self._policy.policy.tune(_tuning(new))
             self._config = config
         else:
             self._take(config)
@@ -104,12 +103,12 @@ class DecisionNode(ManagedNode):
         decision = config.decision
         try:
             policy = make_policy(
-                decision.policy, config.seed, alpha=decision.alpha, epsilon=decision.epsilon,
-                make_gain=lambda: _gain(config))
+                decision.policy, config.seed, tuning=_tuning(decision),
+                make_gain=lambda: published_gain(decision.gain_file, config.seed))
         except ValueError as error:
             raise ValueError(f'decision.policy: {error}') from None
         self.close()                                    # what the next one may go on from
-        self._policy = Kept(
+        self._policy = SavedPolicy(
             decision.policy.partition(':')[0], policy,
             **asdict(with_own_checkpoints(config, self).checkpoints))
         self._config, self._alpha = config, decision.alpha
@@ -140,7 +139,7 @@ class DecisionNode(ManagedNode):
         except ValueError as error:
             self._health.problem('malformed outcome', str(error))
 
-    def _service(self, done: str, work: Callable[[Kept], str]) -> Callable:
+    def _service(self, done: str, work: Callable[[SavedPolicy], str]) -> Callable:
         """Return the callback of a service that works on the policy."""
         def answer(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
             if self._policy is None:
@@ -159,10 +158,10 @@ class DecisionNode(ManagedNode):
         if self._policy is not None:
             note = f'OK, policy {self._config.decision.policy}'
             numbers = {**diagnostics.decision_numbers(health), 'alpha': self._alpha,
-                       **diagnostics.kept_numbers(self._policy)}
+                       **diagnostics.policy_numbers(self._policy)}
         if self.state == ACTIVE:
             policy = self._policy
-            causes = [*diagnostics.decision_causes(self, health, policy.predictor),
+            causes = [*diagnostics.decision_causes(self, health, policy.policy.predictor),
                       *diagnostics.unsaved_causes(policy.save_failures)]
         else:
             causes = [diagnostics.lifecycle_cause(self.state, self.problem, self.address)]
@@ -170,10 +169,8 @@ class DecisionNode(ManagedNode):
         self._diagnostics.publish(diagnostics.report(self, status))
 
 
-def _gain(config: Config) -> GainPredictor:
-    """Return the predictor of gain; torch, which adapts it, is imported only where needed."""
-    from dectrain_ros.decision.published.online import OnlineGain
-    return OnlineGain(load_gain(config.decision.gain_file), seed=config.seed)
+def _tuning(decision: DecisionConfig) -> Tuning:
+    return Tuning(decision.alpha, decision.exploration, decision.min_share)
 
 
 def main(args: Optional[List[str]] = None) -> int:

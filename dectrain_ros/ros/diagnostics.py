@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 if TYPE_CHECKING:       # the decision node starts without torch
-    from dectrain_ros.decision.persistent import Kept
+    from dectrain_ros.decision.saved_policy import SavedPolicy
     from dectrain_ros.training.trainer import Safety
 
 SLOWER = 'newer image came before its turn'
@@ -177,12 +177,12 @@ def decision_causes(node: Node, health: Health, predictor) -> Iterator[Cause]:
                        'network to this place (dectrain collect, fit-decision)')
 
 
-def kept_numbers(policy: Kept) -> Mapping[str, float]:
-    """Return whether predicted gain is trusted, and what was learnt and saved, if anything."""
-    if not policy.predictor:
+def policy_numbers(saved: SavedPolicy) -> Mapping[str, float]:
+    """Return whether predicted gain is trusted, steps asked for and checkpoints, if it learns."""
+    if not saved.policy.predictor:
         return {}
-    return {'gain_trusted': int(policy.predictor.trusted), 'steps': policy.steps,
-            'saved': policy.saved, 'save_failures': policy.save_failures}
+    return {'gain_trusted': int(saved.policy.predictor.trusted), 'steps': saved.steps,
+            'saved': saved.saved, 'save_failures': saved.save_failures}
 
 
 def decision_numbers(health: Health) -> Mapping[str, float]:

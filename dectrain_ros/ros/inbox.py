@@ -8,6 +8,7 @@ import time
 from typing import Any, Callable, Iterator, NamedTuple, Optional, Protocol
 
 from dectrain_ros.sensing.lens import Lens
+from dectrain_ros.sensing.per_image import PerImage
 from dectrain_ros.sensing.pose_stream import JUMP_NS
 from dectrain_ros.sensing.pose_track import NO_POSES, PoseLookup
 
@@ -51,9 +52,9 @@ class Inbox:
     Hands messages from the executor's thread to the inference thread.
 
     One image waits at most, and a newer one replaces it. Putting never blocks; the inference
-    thread waits here for an image, for the first camera, and for poses.
+    thread waits here for an image, for its camera, and for poses.
 
-    :param wait_s: longest wait for the first camera, or for a pose, s.
+    :param wait_s: longest wait for a camera, or for a pose, s.
     :param now_s: clock by which a pose is waited for, s; one that stands still while a bag pauses
         lets frames wait.
     """
@@ -64,7 +65,7 @@ class Inbox:
         self._wait_s = wait_s
         self._condition = threading.Condition()
         self._image: Optional[Received] = None
-        self._lens: Optional[Lens] = None
+        self._lenses: PerImage[Lens] = PerImage()
         self._poses: Optional[Poses] = None
         self._went_back = False
         self._closed = False
@@ -77,10 +78,10 @@ class Inbox:
             self._condition.notify_all()
         return replaced
 
-    def put_lens(self, lens: Lens) -> None:
-        """Make this the camera of the images to come."""
+    def put_lens(self, stamp_ns: int, lens: Lens) -> None:
+        """Add the camera of a camera_info's stamp."""
         with self._condition:
-            self._lens = lens
+            self._lenses.add(stamp_ns, lens)
             self._condition.notify_all()
 
     def ask(self, poses: Optional[Poses]) -> None:
@@ -115,11 +116,18 @@ class Inbox:
             image, self._image = self._image, None
             return image
 
-    def lens(self) -> Optional[Lens]:
-        """Give the newest camera, waiting for the first one; None if none came in time."""
+    def take_lens(self, image_ns: int) -> Optional[Lens]:
+        """
+        Return the camera of the next image, waiting for it as PerImage says.
+
+        The wait is by a clock that never stands still: no image is predicted meanwhile.
+
+        :returns: of the image's stamp, else the newest one; None if none came in time.
+        """
         with self._condition:
-            self._condition.wait_for(lambda: self._closed or self._lens is not None, self._wait_s)
-            return self._lens
+            self._condition.wait_for(
+                lambda: self._closed or self._lenses.is_decided(image_ns), self._wait_s)
+            return self._lenses.take(image_ns)
 
     def is_decided(self, asked: Asked) -> bool:
         """Say whether waiting longer for a frame's pose is of no use."""

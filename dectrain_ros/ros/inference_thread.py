@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 import threading
+import time
 from typing import Callable, Deque, NamedTuple
 
 from dectrain_ros.frames import Candidate, DepthPrediction, Frame
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.ros.inbox import Asked, Inbox, Received
+from dectrain_ros.ros.messages import Origin
 from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.sensing.frame_builder import (
     CROWDED, Dropped, FrameBuilder, MAX_WAITING, Stretches)
 from dectrain_ros.sensing.pose_track import AFTER_LAST, PoseLookup
+from dectrain_ros.sensing.stamps import stamp_ns_of
 from std_msgs.msg import Header
 
 
@@ -23,6 +26,7 @@ class _Predicted(NamedTuple):
     asked: Asked
     frame: Frame
     prediction: DepthPrediction
+    inference_s: float
     header: Header
     stretch: int            # see FrameBuilder
 
@@ -36,14 +40,14 @@ class Inference:
 
     :param publish_depth: takes an image as it was received, its frame, without a pose, and its
         depth, on this thread.
-    :param publish_candidate: takes the image's header, the candidate it became and the version of
-        the weights that predicted, on this thread.
+    :param publish_candidate: takes the image's header, the candidate it became and how it came
+        about, on this thread.
     :param begin: called first of all on this thread.
     """
 
     def __init__(self, pipeline: Pipeline, inbox: Inbox, health: Health,
                  publish_depth: Callable[[Received, Frame, DepthPrediction], None],
-                 publish_candidate: Callable[[Header, Candidate, int], None],
+                 publish_candidate: Callable[[Header, Candidate, Origin], None],
                  begin: Callable[[], None] = lambda: None):
         """Start the thread."""
         self._begin = begin
@@ -78,10 +82,14 @@ class Inference:
                 self._consider(self._predicted.popleft())
 
     def _predict(self, received: Received) -> None:
-        """Publish the depth of an image, and let its frame wait."""
+        """Publish the depth of an image; its frame then waits for its pose."""
         try:
-            frame = self._builder.build(received.message, self._inbox.lens())
+            message = received.message
+            lens = self._inbox.take_lens(stamp_ns_of(message.header.stamp))
+            frame = self._builder.build(message, lens)
+            started_s = time.perf_counter()
             prediction = self._pipeline.predict(frame)
+            inference_s = time.perf_counter() - started_s
             self._publish_depth(received, frame, prediction)
         except Dropped as dropped:
             self._health.drop(*dropped.args)
@@ -90,7 +98,8 @@ class Inference:
         else:
             asked = Asked(frame.stamp_ns, frame.frame_id, self._inbox.now_s())
             self._predicted.append(_Predicted(
-                asked, frame, prediction, received.message.header, self._builder.stretch))
+                asked, frame, prediction, inference_s, received.message.header,
+                self._builder.stretch))
 
     def _consider(self, predicted: _Predicted) -> None:
         """Publish what a frame may teach, with its pose or the reason why it has none."""
@@ -100,9 +109,11 @@ class Inference:
                             pose_problem=pose.problem)
             if self._stretches.breaks_at(frame, predicted.stretch):
                 self._pipeline.forget_views()
+            started_s = time.perf_counter()
             candidate = self._pipeline.consider(frame, predicted.prediction)
-            self._publish_candidate(
-                predicted.header, candidate, predicted.prediction.weight_version)
+            self._publish_candidate(predicted.header, candidate, Origin(
+                predicted.prediction.weight_version, predicted.inference_s,
+                time.perf_counter() - started_s))
         except Exception as error:
             self._health.problem('no candidate', f'{type(error).__name__}: {error}')
 

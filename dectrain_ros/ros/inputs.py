@@ -13,6 +13,7 @@ from dectrain_ros.ros.pose_sources import PoseInputs
 from dectrain_ros.ros.problem_counts import Health
 from dectrain_ros.ros.subscriptions import sensor, subscribe
 from dectrain_ros.sensing.lens import is_rectified, lens_from_camera_info
+from dectrain_ros.sensing.stamps import stamp_ns_of
 from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -103,7 +104,7 @@ class Inputs:
         except ValueError as error:
             self._health.problem('invalid camera_info', str(error))
             return
-        self._inbox.put_lens(lens)
+        self._inbox.put_lens(stamp_ns_of(message.header.stamp), lens)
 
     def _on_clock_back(self, jump: TimeJump) -> None:
         self._inbox.clock_went_back(self._node.get_clock().now().nanoseconds)

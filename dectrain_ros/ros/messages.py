@@ -7,10 +7,11 @@ as a KeyValue whose text gives the number back exactly. So that they plot, yes a
 
 from __future__ import annotations
 
-from typing import Any, Dict, Mapping
+import math
+from typing import Any, Dict, Mapping, NamedTuple
 
 from builtin_interfaces.msg import Time
-from dectrain_ros.decision.published.features import feature_set_of, FEATURE_SETS
+from dectrain_ros.decision.feature_sets import feature_set_of, FEATURE_SETS
 from dectrain_ros.frames import Candidate, Decision, StepResult
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
@@ -25,6 +26,21 @@ _DECISION_NUMBERS: Dict[str, type] = {
 _OUTCOME_NUMBERS: Dict[str, type] = {
     'trained': bool, 'weight_version': int, 'loss_before': float, 'grad_norm': float,
     'change': float, 'seconds': float, 'joules': float}
+_ORIGIN_NUMBERS: Dict[str, type] = {
+    'weight_version': int, 'inference_s': float, 'consideration_s': float}
+
+
+class Origin(NamedTuple):
+    """
+    How a candidate came about; policies do not see it.
+
+    weight_version: of the weights that predicted the frame's depth. inference_s: time of the
+    prediction. consideration_s: time to make the candidate of it. Times are nan where unknown.
+    """
+
+    weight_version: int = 0
+    inference_s: float = math.nan
+    consideration_s: float = math.nan
 
 
 def stamp_from_ns(stamp_ns: int) -> Time:
@@ -38,23 +54,23 @@ def ns_from_stamp(stamp: Time) -> int:
 
 
 def candidate_message(
-    candidate: Candidate, frame_id: str = '', weight_version: int = 0
+    candidate: Candidate, frame_id: str = '', origin: Origin = Origin()
 ) -> DiagnosticArray:
     """
-    Put a candidate on the wire.
+    Return the message of a candidate.
 
     :param frame_id: of the camera.
-    :param weight_version: of the weights that gave the frame's depth; policies do not see it.
     """
     features = candidate.features._asdict()
     message = _message(CANDIDATE, candidate.stamp_ns, candidate.refusal,
                        {**features, 'batch_size': candidate.batch_size,
-                        'judges': candidate.judges, 'cost': candidate.cost},
-                       {**dict.fromkeys(features, float), **_CANDIDATE_NUMBERS})
+                        'judges': candidate.judges, 'cost': candidate.cost,
+                        **origin._asdict()},
+                       {**dict.fromkeys(features, float), **_CANDIDATE_NUMBERS,
+                        **_ORIGIN_NUMBERS})
     message.header.frame_id = frame_id
-    message.status[0].values += [
-        KeyValue(key='weight_version', value=str(weight_version)),
-        KeyValue(key='features', value=feature_set_of(candidate.features))]
+    message.status[0].values.append(
+        KeyValue(key='features', value=feature_set_of(candidate.features)))
     return message
 
 
@@ -78,14 +94,13 @@ def candidate_from(message: DiagnosticArray) -> Candidate:
         numbers['cost'])
 
 
-def predicting_version(message: DiagnosticArray) -> int:
+def origin_of(message: DiagnosticArray) -> Origin:
     """
-    Read the version of the weights that gave the depth of a candidate's frame.
+    Read how a candidate came about.
 
-    :raises ValueError: if it is missing or malformed.
+    :raises ValueError: naming the key that is missing or malformed.
     """
-    kinds = {'weight_version': int}
-    return _numbers(_status(message, CANDIDATE), kinds)['weight_version']
+    return Origin(**_numbers(_status(message, CANDIDATE), _ORIGIN_NUMBERS))
 
 
 def decision_message(decision: Decision) -> DiagnosticArray:

@@ -152,7 +152,7 @@ def _refuse_unknown(given: Iterable[str], known: List[str]) -> None:
         if name in known or name in _OF_ROS or name.startswith(qos_overrides.PREFIX):
             continue
         if name in RENAMED:
-            raise ValueError(f'parameter {name!r} is now called {RENAMED[name]!r}: use that name')
+            raise ValueError(f'parameter {name!r} is now called {RENAMED[name]}: use that name')
         close = difflib.get_close_matches(name, known, n=3)
         hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
         raise ValueError(f'there is no parameter {name!r}: {hint}')

@@ -64,7 +64,9 @@ class Training:
         self._node.destroy_publisher(self._candidate)
         self._node.destroy_publisher(self._outcome)
 
-    def publish(self, header: Header, candidate: Candidate, weight_version: int) -> None:
+    def publish(
+        self, header: Header, candidate: Candidate, origin: messages.Origin
+    ) -> None:
         """Offer a candidate to the decision node; refused while training is switched off."""
         if not self.is_on:
             candidate = replace(candidate, refusal=OFF, batch_size=0, judges=0)
@@ -73,7 +75,7 @@ class Training:
         self._health.count('candidates')
         if self._node.context.ok():             # else shutting down
             self._candidate.publish(messages.candidate_message(
-                candidate, header.frame_id, weight_version))
+                candidate, header.frame_id, origin))
 
     def switch(self, on: bool) -> Answer:
         """Train or do not; a step in flight is finished."""

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Protocol
 
-from dectrain_ros.checkpoints.autosave import Keeper
+from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.checkpoints.checkpoint import Contents, Found
 from dectrain_ros.frames import ROLLED_BACK
 from dectrain_ros.training import streams
@@ -101,7 +101,7 @@ class Trainer:
 
     def __init__(
         self, step: TrainingStep, weights: WeightVersions, guard: Guard, recovery: Recovery,
-        limits: OperatingLimits, autosave: Keeper, *, rehearse_every: int = 0,
+        limits: OperatingLimits, autosave: Autosave, *, rehearse_every: int = 0,
         probe: Optional[ForgettingProbe] = None, probe_every: int = 0,
         memories: Mapping[str, Stateful] = {}, record: Mapping[str, Any] = {}
     ):
@@ -186,7 +186,7 @@ class Trainer:
         else:
             self.step.restore(good)
         self._trust()
-        self._autosave.has_news = True      # a restart must not bring the dropped weights back
+        self._autosave.is_unsaved = True      # a restart must not bring the dropped weights back
 
     def save(self, path: Optional[Path] = None) -> Path:
         """
@@ -207,7 +207,7 @@ class Trainer:
         """
         found = self._autosave.find(path)
         self._load(found.contents)
-        self._autosave.has_news = False
+        self._autosave.is_unsaved = False
         return found
 
     def close(self) -> None:

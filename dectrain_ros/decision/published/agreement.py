@@ -6,6 +6,7 @@ import math
 from typing import NamedTuple, Tuple
 
 import numpy as np
+from scipy import stats
 
 
 class Agreement(NamedTuple):
@@ -17,7 +18,7 @@ class Agreement(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """A tenth of the rows by predicted gain: what was predicted and what came, on average."""
+    """A tenth of the rows by predicted gain: mean of the predicted and of the realised gains."""
 
     predicted: float
     realised: float
@@ -26,10 +27,10 @@ class Bin(NamedTuple):
 
 class Signs(NamedTuple):
     """
-    Whether a predicted gain is one.
+    Whether predicted gains are realised in their sign.
 
     precision: share of the rows predicted to gain that did; recall: share of the rows that gained
-    predicted to; base: share of all rows that gained. nan where there are no such rows.
+    and were predicted to; base: share of all rows that gained. nan where there are no such rows.
     """
 
     precision: float
@@ -38,7 +39,7 @@ class Signs(NamedTuple):
 
 
 class Assessment(NamedTuple):
-    """Whether predicted gains come, in size and in sign."""
+    """Whether predicted gains are realised, in size and in sign."""
 
     bins: Tuple[Bin, ...]
     signs: Signs
@@ -56,23 +57,18 @@ def assess(predicted: np.ndarray, realised: np.ndarray, bins: int = 10) -> Asses
 def agreement(ours: np.ndarray, theirs: np.ndarray) -> Agreement:
     """Correlate two columns, (N,); rows where one is not finite are left out."""
     known = np.isfinite(ours) & np.isfinite(theirs)
-    ours, theirs = ours[known], theirs[known]
-    return Agreement(
-        correlation(ours, theirs), correlation(ranks(ours), ranks(theirs)), int(known.sum()))
+    ours, theirs = ours[known].astype(float), theirs[known].astype(float)
+    pearson = stats.pearsonr(ours, theirs)[0] if _vary(ours, theirs) else math.nan
+    return Agreement(float(pearson), rank_correlation(ours, theirs), int(known.sum()))
 
 
-def correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Give Pearson's correlation; nan where either does not vary."""
-    if not len(ours) or ours.min() == ours.max() or theirs.min() == theirs.max():
-        return math.nan
-    return float(np.corrcoef(ours, theirs)[0, 1])
+def rank_correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return Spearman's correlation of two columns, (N,); nan where either does not vary."""
+    return float(stats.spearmanr(ours, theirs)[0]) if _vary(ours, theirs) else math.nan
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
-    """Give ranks from 1, (N,) float64; equal values share their mean rank."""
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(count)
-    return (last - (count - 1) / 2)[place.reshape(-1)]
+def _vary(*columns: np.ndarray) -> bool:
+    return all(len(column) and column.min() < column.max() for column in columns)
 
 
 def _signs(predicted: np.ndarray, realised: np.ndarray) -> Signs:

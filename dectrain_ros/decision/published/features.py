@@ -1,34 +1,13 @@
-"""Feature sets: named numbers in a fixed order, from which the gain of a step is predicted."""
+"""The published features, from which the gain of a step is predicted."""
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Type
+from typing import List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 _SLOTS = 3
-
-
-class NoFeatures(NamedTuple):
-    """Nothing: for policies that look at none."""
-
-
-class LeanFeatures(NamedTuple):
-    """
-    What is known of a frame anyway, by the steps before it.
-
-    [ours] novelty_lately: mean over some ten frames of 1 - the highest cosine similarity of the
-    bottleneck to the replay buffer, 0 to 2. visits_near, visits_around: ln(1 + steps taken on
-    frames that look like this one), a frame at a cosine distance d counting exp(-d / 0.02) and
-    exp(-d / 0.1): what was trained on often gains little more, wherever it is met again.
-
-    Others were tried and left out, as they told nothing of bags not fitted on (ALGORITHMS.md 5.7).
-    """
-
-    novelty_lately: float
-    visits_near: float
-    visits_around: float
 
 
 class ReferenceFeatures(NamedTuple):
@@ -100,7 +79,7 @@ def reference_features(
     epistemic: np.ndarray, loss: float
 ) -> ReferenceFeatures:
     """
-    Give the published features.
+    Compute the published features.
 
     The sequences hold three slots, [replayed, replayed, current], None where a slot is missing.
 
@@ -133,7 +112,7 @@ def reference_features(
 
 def map_statistics(values: np.ndarray) -> List[float]:
     """
-    Give average, unbiased variance, lower median and maximum of all values.
+    Return average, unbiased variance, lower median and maximum of all values.
 
     :raises ValueError: if there are fewer than two.
     """
@@ -146,7 +125,7 @@ def map_statistics(values: np.ndarray) -> List[float]:
 
 
 def _motion(slot: int, world_from_camera: np.ndarray) -> List[float]:
-    """Give avg, max and min of the translations, m, then of the rotations, degrees."""
+    """Return avg, max and min of the translations, m, then of the rotations, degrees."""
     poses = np.asarray(world_from_camera, dtype=np.float64)
     if poses.ndim != 3 or poses.shape[1:] != (4, 4) or len(poses) < 2:
         raise ValueError(
@@ -157,12 +136,3 @@ def _motion(slot: int, world_from_camera: np.ndarray) -> List[float]:
     angles = Rotation.from_matrix(turns).as_euler('zyx', degrees=True)      # (F - 1, 3)
     both = np.linalg.norm(offsets, axis=1), np.abs(angles).sum(axis=1)
     return [f(values) for values in both for f in (np.mean, np.max, np.min)]
-
-
-FEATURE_SETS: Dict[str, Type[NamedTuple]] = {
-    'lean': LeanFeatures, 'reference': ReferenceFeatures, 'none': NoFeatures}
-
-
-def feature_set_of(features: tuple) -> str:
-    """Give the name of the set that features are of."""
-    return next(name for name, kind in FEATURE_SETS.items() if isinstance(features, kind))

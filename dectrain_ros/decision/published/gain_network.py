@@ -1,4 +1,4 @@
-"""The gain network: what a training step is expected to bring, from what is known before it."""
+"""The gain network: predicts the gain of a training step from the features of its frame."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Mapping, NamedTuple, Sequence, Tuple
 
 from dectrain_ros.checkpoints.checkpoint import digest
 from dectrain_ros.checkpoints.files import read_tensors, write_arrays, write_json
-from dectrain_ros.decision.published.features import FEATURE_SETS
-from dectrain_ros.decision.published.statistics import mismatch, read_card
+from dectrain_ros.decision.feature_sets import FEATURE_SETS
+from dectrain_ros.decision.published.step_records import mismatch, read_card
 import numpy as np
 
 HIDDEN = 32
-_FAR = 10.0         # standard deviations: a feature farther out says no more than that
+_FAR = 10.0         # standard deviations: features are clipped there
 _NAMES = ('weight_1', 'bias_1', 'weight_2', 'bias_2', 'weight_3', 'bias_3')
 _SHIPPED = Path(__file__).parents[2] / 'assets'
 _MAKE = 'fit one with `dectrain fit-decision`'
@@ -33,7 +33,7 @@ class Layers(NamedTuple):
     bias_3: np.ndarray
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
-        """Give the output, (...), of inputs (..., F)."""
+        """Return the output, (...), of inputs (..., F)."""
         hidden = np.maximum(inputs @ self.weight_1.T + self.bias_1, 0.0)
         hidden = np.maximum(hidden @ self.weight_2.T + self.bias_2, 0.0)
         return (hidden @ self.weight_3.T + self.bias_3)[..., 0]
@@ -48,24 +48,24 @@ class Scaling(NamedTuple):
     target_deviation: float
 
     def targets(self, change: np.ndarray) -> np.ndarray:
-        """Give what the MLP is to say of changes, (N,) float32."""
+        """Return the MLP's target output for changes, (N,) float32."""
         return ((change - self.target_mean) / self.target_deviation).astype(np.float32)
 
 
-class Told(NamedTuple):
+class Proxy(NamedTuple):
     """
-    The change of the target to expect where a robot is told a change of another kind: a line.
+    A line from the change that a robot measures to the change of the target.
 
-    A robot does not see the error of its depth; it is told how a loss has changed. slope 0: what
-    it is told says nothing of the target.
+    A robot cannot measure the error of its depth, only the change of a loss, a proxy. slope 0:
+    the proxy does not predict the target.
     """
 
     slope: float = 1.0
     intercept: float = 0.0
 
 
-class Outcomes(NamedTuple):
-    """Features (N, F) float32, nan where unknown, and the change that followed, (N,) float32."""
+class Examples(NamedTuple):
+    """Features (N, F) float32, nan where unknown, and the change by a step, (N,) float32."""
 
     features: np.ndarray
     change: np.ndarray
@@ -78,11 +78,11 @@ class GainNetwork:
 
     Features are standardised, a missing one is taken for its mean, and y_hat is the MLP's output
     in the target's units. The gain is g = -(slope * y_hat + intercept) with slope >= 0, the w and
-    b of the source: positive is good. told
-    is the way from the change that online steps report to that of the target.
+    b of the source: positive is good.
 
-    :param stored: offline outcomes that adaptation goes on rehearsing.
-    :param story: how it was fitted, in plain values.
+    :param stored: offline examples that online adaptation rehearses.
+    :param fitted: how it was fitted, in plain values.
+    :param proxy: from the change that is measured online to that of the target.
     """
 
     feature_set: str
@@ -91,9 +91,9 @@ class GainNetwork:
     layers: Layers
     slope: float = 1.0
     intercept: float = 0.0
-    stored: Outcomes = Outcomes(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
-    story: Mapping[str, Any] = field(default_factory=dict)
-    told: Told = Told()
+    stored: Examples = Examples(np.zeros((0, 0), np.float32), np.zeros(0, np.float32))
+    fitted: Mapping[str, Any] = field(default_factory=dict)
+    proxy: Proxy = Proxy()
 
     def predict(self, features: Sequence[float]) -> float:
         """
@@ -113,21 +113,21 @@ class GainNetwork:
         return self._folded(self._known(features))
 
     def standardised(self, features: np.ndarray) -> np.ndarray:
-        """Give what the MLP sees of features, (..., F) float32."""
+        """Return features as the MLP takes them, (..., F) float32."""
         known = (self._known(features) - self.scaling.mean) / self.scaling.deviation
         return known.astype(np.float32)
 
     def replaced(self, **changes: Any) -> 'GainNetwork':
-        """Give the network with some fields replaced."""
+        """Return the network with some fields replaced."""
         return replace(self, **changes)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that it predicts and learns by, but the stored outcomes."""
+        """SHA-256 of all that it predicts and learns by, except the stored examples."""
         mean, deviation, *target = self.scaling
         return digest(
             {**self.layers._asdict(), 'mean': mean, 'deviation': deviation},
-            json.dumps([self.feature_names, target, self.slope, self.intercept, self.told]))
+            json.dumps([self.feature_names, target, self.slope, self.intercept, self.proxy]))
 
     def _known(self, features: np.ndarray) -> np.ndarray:
         known = np.where(np.isfinite(features), features, self.scaling.mean)
@@ -141,7 +141,7 @@ class GainNetwork:
 
     @cached_property
     def _folded(self) -> Layers:
-        """From features to gain with nothing beside the MLP: scaling and slope are folded in."""
+        """The MLP from features to gain, with scaling, slope and intercept folded in."""
         first, bias, second, between, last, end = (np.float64(a) for a in self.layers)
         mean, deviation, target_mean, target_deviation = self.scaling
         first = first / deviation
@@ -151,7 +151,7 @@ class GainNetwork:
             -self.slope * (target_deviation * end + target_mean) - self.intercept)
 
     def save(self, path: Path) -> None:
-        """Write layers and stored outcomes, .safetensors, and the card beside them, .json."""
+        """Write layers and stored examples, .safetensors, and the card beside them, .json."""
         path = _checked(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(path, {
@@ -163,14 +163,14 @@ class GainNetwork:
             'mean': mean.tolist(), 'deviation': deviation.tolist(),
             'target_mean': target_mean, 'target_deviation': target_deviation,
             'w': self.slope, 'b': self.intercept,
-            'told': self.told._asdict(), 'sha256': _digest(path), 'fitted': dict(self.story)})
+            'proxy': self.proxy._asdict(), 'sha256': _digest(path), 'fitted': dict(self.fitted)})
 
     @classmethod
     def load(cls, path: Path, feature_names: Sequence[str]) -> 'GainNetwork':
         """
         Read what save wrote.
 
-        :param feature_names: those it will be asked with, in their order.
+        :param feature_names: those in use, in their order.
         :raises ValueError: if a file is missing or damaged, or for other features.
         """
         path = _checked(path)
@@ -179,7 +179,7 @@ class GainNetwork:
         card = read_card(card_path, {
             'feature_set': str, 'feature_names': list, 'mean': list, 'deviation': list,
             'target_mean': float, 'target_deviation': float, 'w': float, 'b': float,
-            'told': dict, 'sha256': str, 'fitted': dict}, _MAKE)
+            'proxy': dict, 'sha256': str, 'fitted': dict}, _MAKE)
         problem = mismatch(card['feature_names'], feature_names)
         if problem:
             raise ValueError(
@@ -194,13 +194,13 @@ class GainNetwork:
                 Scaling(np.array(card['mean'], float), np.array(card['deviation'], float),
                         card['target_mean'], card['target_deviation']),
                 Layers(*(tensors[name] for name in _NAMES)), card['w'], card['b'],
-                Outcomes(tensors['stored.features'], tensors['stored.change']), card['fitted'],
-                Told(**card['told']))
+                Examples(tensors['stored.features'], tensors['stored.change']), card['fitted'],
+                Proxy(**card['proxy']))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{path} is no gain network ({error}): {_MAKE}') from error
 
     def __post_init__(self):
-        """Refuse what cannot predict."""
+        """Check shapes, finite numbers, and signs."""
         count = len(self.feature_names)
         shapes = ((HIDDEN, count), (HIDDEN,), (HIDDEN, HIDDEN), (HIDDEN,), (1, HIDDEN), (1,))
         for name, array, shape in (
@@ -210,7 +210,7 @@ class GainNetwork:
                 raise ValueError(f'{name} is {array.shape}: it must be {shape}')
             if not np.isfinite(array).all():
                 raise ValueError(f'{name} holds numbers that are not finite')
-        numbers = (self.slope, self.intercept, *self.told, *self.scaling[2:])
+        numbers = (self.slope, self.intercept, *self.proxy, *self.scaling[2:])
         if not np.isfinite(numbers).all() or self.slope < 0:
             raise ValueError(f'w is {self.slope}, b {self.intercept}: both must be finite, w >= 0')
         if not (self.scaling.deviation > 0).all() or not self.scaling.target_deviation > 0:
@@ -219,7 +219,7 @@ class GainNetwork:
 
 def load_gain(path: str, feature_set: str = '') -> GainNetwork:
     """
-    Read the gain network to go by.
+    Read a gain network.
 
     :param path: a .safetensors file with its .json card; '' takes the shipped one.
     :param feature_set: 'lean' or 'reference'; '' takes the one the file is for, lean if shipped.

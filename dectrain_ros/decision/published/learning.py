@@ -1,4 +1,4 @@
-"""How the gain network learns: its loss, its epochs and its calibration."""
+"""Training of the gain network: its loss, its epochs and its calibration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Rows(NamedTuple):
+class TrainingRows(NamedTuple):
     """Standardised features (N, F) and target (N,), float32."""
 
     features: np.ndarray
@@ -20,7 +20,7 @@ class Rows(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """How long to learn; patience counts epochs without improvement."""
+    """How long to train; patience counts epochs without improvement."""
 
     epochs: int = 50
     batch: int = 512
@@ -53,12 +53,13 @@ def new_layers(features: int, rng: np.random.Generator) -> Layers:
 
 
 def regress(
-    layers: Layers, train: Rows, validation: Rows, schedule: Schedule, rng: np.random.Generator
+    layers: Layers, train: TrainingRows, validation: TrainingRows, schedule: Schedule,
+    rng: np.random.Generator
 ) -> Learned:
     """
     Train the MLP by Adam and keep the epoch that is best on the validation rows.
 
-    The layers given count as epoch 0: they come back if no epoch improves on them.
+    The given layers count as epoch 0: they are returned if no epoch improves on them.
     """
     weights = [torch.tensor(a, dtype=torch.float32, requires_grad=True) for a in layers]
     optimizer = torch.optim.Adam(weights, lr=schedule.learning_rate)
@@ -83,7 +84,7 @@ def regress(
 
 
 def loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """Give |1 - correlation| + mean squared error, (); both are (N,)."""
+    """Return |1 - correlation| + mean squared error, (); both are (N,)."""
     ours, theirs = predicted - predicted.mean(), target - target.mean()
     # The small number keeps the gradient finite where all predictions are the same.
     spread = torch.sqrt(ours.square().sum() * theirs.square().sum() + 1e-12)
@@ -92,7 +93,7 @@ def loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def loss_of(predicted: np.ndarray, target: np.ndarray) -> float:
-    """Give the same of arrays, (N,) float32."""
+    """Return the same of arrays, (N,) float32."""
     return float(loss(torch.from_numpy(predicted), torch.from_numpy(target)))
 
 

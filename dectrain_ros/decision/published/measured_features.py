@@ -1,10 +1,12 @@
-"""What the published decision looks at, measured at its full price."""
+"""The published features, measured at their full cost."""
 
 from __future__ import annotations
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 import weakref
 
+from dectrain_ros.decision.features import Considered, FeatureSet
+from dectrain_ros.decision.published.features import reference_features, ReferenceFeatures
 from dectrain_ros.decision.published.landmarks import landmark_count
 from dectrain_ros.depth.estimator import image_batch
 from dectrain_ros.depth.geometry import Cameras
@@ -23,7 +25,7 @@ _SLOTS = 3
 
 class ReferenceInputs(NamedTuple):
     """
-    What the reference features are made of, in the order reference_features takes it.
+    The arguments of reference_features, in their order.
 
     depth: m, (H, W). aleatoric, world_from_camera and landmarks: of slots [replayed, replayed,
     current], None where missing: statistics of the log-variance (4,), poses (F, 4, 4) in m and
@@ -39,34 +41,34 @@ class ReferenceInputs(NamedTuple):
     loss: float
 
 
-class ReferenceProbe:
+class PublishedFeatures(FeatureSet):
     """
-    Measures what the published decision looks at (ALGORITHMS.md section 5.1).
+    Measures the features of the published decision (ALGORITHMS.md section 5.1).
 
-    Every frame with a pose costs a decoder pass with dropout, a step of the cloud and SIFT at full
-    resolution; one with a batch costs another decoder pass, for log-variance and loss. Where the
-    replayed frames' log-variance is measured anew, it costs decoding them too, and encoding those
-    that carry no features. The published price, two decoder passes, has no room for that.
+    Every frame with a pose costs a decoder pass with dropout, an update of the point cloud and
+    SIFT at full resolution; one with a batch costs another decoder pass, for log-variance and
+    loss. The log-variance of replayed frames is the one measured when they were new: the
+    published cost of two decoder passes has no room for decoding them again.
 
-    :param network: what predicts, as the estimator holds it; never changed.
+    :param network: the estimator's; never changed.
     :param seed: of the dropout.
-    :param remeasure: replayed frames' log-variance is that of the current network; else what it
-        was when they were new.
     :param loss_options: the keyword arguments of self_supervised_loss.
     """
 
-    def __init__(
-        self, network: DepthNetwork, *, seed: int, remeasure: bool = True, **loss_options: float
-    ):
+    def __init__(self, network: DepthNetwork, *, seed: int, **loss_options: float):
         """Start with an empty cloud."""
         self._network = network
         self._device = network.mean.device
         self._generator = torch.Generator(self._device).manual_seed(seed)
         self._uncertainty: Optional[UncertaintyFromMotion] = None
-        self._remeasure = remeasure
-        self._landmarks = _ImageNotes()
-        self._aleatoric = _ImageNotes()
+        self._landmarks = _OfImages()
+        self._aleatoric = _OfImages()
         self._loss_options = loss_options
+
+    def of(self, considered: Considered) -> ReferenceFeatures:
+        """Return the features of a frame."""
+        return reference_features(*self.observe(
+            considered.frame, considered.prediction, considered.batch))
 
     def forget(self) -> None:
         """Drop the cloud, as after a jump."""
@@ -89,7 +91,7 @@ class ReferenceProbe:
         pose = frame.world_from_camera
         if pose is not None and np.isfinite(pose).all():
             epistemic = self._epistemic(frame, prediction)
-            self._landmarks.note(prediction.image, landmark_count(frame.image))
+            self._landmarks.add(prediction.image, landmark_count(frame.image))
         aleatoric, poses, landmarks, loss = (), (), (), 0.0
         if batch:
             batch = batch[:_SLOTS]
@@ -101,7 +103,7 @@ class ReferenceProbe:
             epistemic.cpu().numpy(), loss)
 
     def _epistemic(self, frame: Frame, prediction: DepthPrediction) -> Tensor:
-        """Decode with dropout and give the variance so far, m^2, (H, W)."""
+        """Decode with dropout and return the variance so far, m^2, (H, W)."""
         height, width = prediction.depth.shape
         if self._uncertainty is None:
             self._uncertainty = UncertaintyFromMotion(round(_POINTS_PER_PIXEL * height * width))
@@ -114,32 +116,18 @@ class ReferenceProbe:
     def _aleatoric_and_loss(
         self, prediction: DepthPrediction, batch: Sequence[Sample]
     ) -> Tuple[list, float]:
-        """Give the statistics of each sample's log-variance, (4,), and the current one's loss."""
-        decoding = batch if self._remeasure else batch[:1]
-        focal_px = torch.tensor([s.intrinsics.fx for s in decoding], device=self._device)
-        decoded = self._network.decode(self._features(prediction, decoding), focal_px)
-        loss = self._loss(batch[0], decoded)
-        numbers = torch.cat((_statistics(decoded.log_variance).flatten(), loss)).cpu().numpy()
-        aleatoric = list(numbers[:-1].reshape(-1, 4))
-        if not self._remeasure:
-            aleatoric += [self._aleatoric.of(s.image) for s in batch[1:]]
-            self._aleatoric.note(batch[0].image, aleatoric[0])
-        return aleatoric, float(numbers[-1])
-
-    def _features(
-        self, prediction: DepthPrediction, batch: Sequence[Sample]
-    ) -> Tuple[Tensor, ...]:
-        """Give the encoder's features of the batch, shallow to deep, (B, C, ., .)."""
-        each, replayed = [prediction.encoder_features], batch[1:]
-        if any(s.features is None for s in replayed):
-            images = image_batch([s.image for s in replayed], self._device)
-            each.append(self._network.encode(images))
-        else:
-            each += [tuple(f.to(self._device).float() for f in s.features) for s in replayed]
-        return tuple(torch.cat(level) for level in zip(*each))
+        """Return each sample's log-variance statistics, (4,), and the current one's loss."""
+        current, *replayed = batch
+        focal_px = torch.tensor([current.intrinsics.fx], device=self._device)
+        decoded = self._network.decode(prediction.encoder_features, focal_px)
+        loss = self._loss(current, decoded)
+        *own, loss = torch.cat((_statistics(decoded.log_variance)[0], loss)).cpu().numpy()
+        aleatoric = [np.array(own), *(self._aleatoric.of(s.image) for s in replayed)]
+        self._aleatoric.add(current.image, aleatoric[0])
+        return aleatoric, float(loss)
 
     def _loss(self, current: Sample, decoded: Decoded) -> Tensor:
-        """Give the current frame's loss, (1,)."""
+        """Return the current frame's loss, (1,)."""
         sources = image_batch([view.image for view in current.sources], self._device)
         return self_supervised_loss(
             [depth[:1] for depth in decoded.depths], image_batch([current.image], self._device),
@@ -148,13 +136,13 @@ class ReferenceProbe:
             **self._loss_options)
 
     def _counts(self, sample: Sample) -> np.ndarray:
-        """Give the landmarks in a sample's frames, oldest first, (F,)."""
+        """Return the landmarks in a sample's frames, oldest first, (F,)."""
         images = (*(view.image for view in _oldest_first(sample)), sample.image)
         return np.array([self._landmarks.of(image) for image in images])
 
 
-class _ImageNotes:
-    """What is known of images, by identity, as long as they live."""
+class _OfImages:
+    """Values of images, by identity, as long as the images live."""
 
     def __init__(self):
         self._known: Dict[int, Any] = {}
@@ -162,7 +150,7 @@ class _ImageNotes:
     def __len__(self) -> int:
         return len(self._known)
 
-    def note(self, image: np.ndarray, value: Any) -> None:
+    def add(self, image: np.ndarray, value: Any) -> None:
         self._known[id(image)] = value
         weakref.finalize(image, self._known.pop, id(image), None).atexit = False
 
@@ -172,7 +160,7 @@ class _ImageNotes:
         except KeyError:
             raise ValueError(
                 'an image of the batch was never observed: call observe for every frame with a '
-                'pose, and give batches of the very images it was called with') from None
+                'pose, and pass batches of the very images it was called with') from None
 
 
 def _in_slots(items: Sequence) -> tuple:
@@ -186,12 +174,12 @@ def _oldest_first(sample: Sample) -> list:
 
 
 def _poses(sample: Sample) -> np.ndarray:
-    """Give the poses of a sample's frames, oldest first, itself last, (F, 4, 4), m."""
+    """Return the poses of a sample's frames, oldest first, itself last, (F, 4, 4), m."""
     itself = sample.sources[0].world_from_camera @ sample.source_from_target[0]
     return np.stack([*(view.world_from_camera for view in _oldest_first(sample)), itself])
 
 
 def _statistics(maps: Tensor) -> Tensor:
-    """Give average, unbiased variance, lower median and maximum of each map, (B, 4)."""
+    """Return average, unbiased variance, lower median and maximum of each map, (B, 4)."""
     flat = maps.flatten(1)
     return torch.stack((flat.mean(1), flat.var(1), flat.median(1).values, flat.amax(1)), 1)

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-from dectrain_ros.decision.policy import Policy, valid_alpha, Wish
-from dectrain_ros.frames import StepResult
+from dectrain_ros.decision.policy import Policy, Tuning
+from dectrain_ros.frames import Decision, StepResult
 
 
 class Oracle(Policy):
     """
-    Asks for a step on every frame, which the caller takes back unless the oracle keeps it.
+    Asks for a step on every frame; the caller takes back those that keeps refuses.
 
     Offline only (ALGORITHMS.md section 5.5): the caller saves weights and optimiser state before
-    the step, measures the change of the loss by it, and restores both where keeps says no.
-
-    :raises ValueError: if alpha is negative or not finite.
+    the step, measures the change of the loss by it, and restores both where keeps is false.
     """
 
-    takes_back = True
-
-    def __init__(self, alpha: float):
-        """Take the value of gain, in steps."""
-        self._alpha = valid_alpha(alpha)
+    def __init__(self, tuning: Tuning):
+        """Start with alpha, the steps that a gain of 1 is worth."""
+        self._alpha = tuning.alpha
 
     def keeps(self, result: StepResult) -> bool:
-        """Say whether a step was worth its cost; one of unknown change was not."""
+        """Return whether a step was worth its cost; one of unknown change was not."""
         return -self._alpha * result.change > 1.0
 
-    def take_alpha(self, alpha: float) -> None:
-        """Go on with another value of gain."""
-        self._alpha = valid_alpha(alpha)
+    def tune(self, tuning: Tuning) -> None:
+        """Replace alpha."""
+        self._alpha = tuning.alpha
 
-    def _wants(self, candidate):
-        return Wish(True, 'the oracle tries it', cost=candidate.cost,
-                    alpha=self._alpha)
+    def _decide(self, candidate):
+        return Decision(candidate.stamp_ns, True, 'the oracle tries it', cost=candidate.cost,
+                        alpha=self._alpha)

@@ -19,9 +19,9 @@ class ModelCard:
 
     height, width: network input, pixels, multiples of multiple_of. min_depth_m, max_depth_m:
     range of its output, for a camera of focal_px where that is given. mean, std: normalisation of
-    RGB in [0, 1]. focal_px: the focal length (at the network's size, pixels) the weights were trained
-    for; depth scales with the actual one over it. None: depth does not depend on the camera.
-    scale: factor on depth, for checkpoints trained in other units.
+    RGB in [0, 1]. focal_px: the focal length (at the network's size, pixels) the weights were
+    trained for; depth scales with the actual one over it. None: depth does not depend on the
+    camera. scale: factor on depth, for checkpoints trained in other units.
 
     :raises ValueError: if a size is no multiple of multiple_of, the depth range is empty, or a
         number cannot be what it stands for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import itertools
 import sys
@@ -11,11 +12,12 @@ import time
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 from dectrain_ros.bags.reader import Bag, header_stamp_ns, TRANSFORMS
+from dectrain_ros.ros import messages
 from dectrain_ros.ros.executable import end, run
-from dectrain_ros.ros.messages import stamp_from_ns
 from dectrain_ros.ros.tools.playlist import (
     add_topics, kinds, message_type, playlist, READY, topics_of)
 from dectrain_ros.ros.tools.progress_bar import Progress
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, qos_profile_sensor_data, QoSProfile
@@ -32,12 +34,13 @@ class Play(NamedTuple):
     """
     How a bag is played.
 
-    rate: times the recorded speed; 0 gives the next image once depth of the one before arrived,
-    or depth_timeout_s passed. loops: times through the bag, 0 for ever. start_s: where every loop
-    starts, s into the bag. ground_truth: play true depth too. wait_s: longest wait for
-    subscribers, s; 0 starts at once. listener: a node that must be there first, all that it
-    listens to published, and its topic `ready` advertised, so that it misses nothing; '' if there
-    is none.
+    rate: times the recorded speed; 0 plays the next image once depth of the one before arrived,
+    or depth_timeout_s passed. await_training: at rate 0, the next image also waits until the depth
+    node has trained on the one before, or reported that it does not. loops: times through the bag,
+    0 for ever. start_s: where every loop starts, s into the bag. ground_truth: play true depth
+    too. wait_s: longest wait for subscribers, s; 0 starts at once. listener: a node that must be
+    there first, all that it listens to published, and its topic `ready` advertised, so that it
+    misses nothing; '' if there is none.
     """
 
     rate: float = 1.0
@@ -46,6 +49,7 @@ class Play(NamedTuple):
     ground_truth: bool = False
     wait_s: float = 60.0
     depth_timeout_s: float = 10.0
+    await_training: bool = False
     listener: str = ''
 
 
@@ -84,10 +88,12 @@ class BagPlayer(Node):
         self._changed = threading.Condition()
         self._stopped = self._paused = False
         self.create_service(SetBool, '~/pause', self._on_pause)
-        self._depth_ns: Optional[int] = None
-        if play.rate == 0:
+        self._answered_ns: Dict[str, int] = {}      # newest stamp, by awaited topic
+        self._awaited = _awaited(play)
+        for topic, kind in self._awaited.items():
             self.create_subscription(
-                Image, 'depth/image', self._on_depth, qos_profile_sensor_data, raw=True)
+                kind, topic, functools.partial(self._on_answer, topic), qos_profile_sensor_data,
+                raw=True)
         self._thread = threading.Thread(target=self._run, name='play', daemon=True)
         self._thread.start()
 
@@ -122,9 +128,9 @@ class BagPlayer(Node):
         response.message = 'paused' if request.data else 'playing'
         return response
 
-    def _on_depth(self, data: bytes) -> None:
+    def _on_answer(self, topic: str, data: bytes) -> None:
         with self._changed:
-            self._depth_ns = header_stamp_ns(data)
+            self._answered_ns[topic] = header_stamp_ns(data)
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -162,7 +168,6 @@ class BagPlayer(Node):
 
     def _missing(self) -> str:
         """Return what nobody does yet; '' if playing can start."""
-        answers = () if self._play.rate else ('depth/image',)       # which it awaits itself
         unheard = [topic for topic, publisher in self._players.items()
                    if not publisher.get_subscription_count()]
         if unheard:
@@ -170,7 +175,7 @@ class BagPlayer(Node):
         heard = self._heard_by(self._play.listener) if self._play.listener else []
         if self._play.listener and not heard:
             return f'is {self._play.listener} and listens'
-        unsaid = [topic for topic in (*answers, *heard) if not self.count_publishers(topic)]
+        unsaid = [topic for topic in (*self._awaited, *heard) if not self.count_publishers(topic)]
         if unsaid:
             return f'published {", ".join(unsaid)}'
         # That it is published does not say that it is heard: discovery may take a second.
@@ -187,11 +192,11 @@ class BagPlayer(Node):
 
     def _once(self, title: str) -> None:
         """Play the bag from where it starts to its end."""
-        messages = playlist(self._bag, self._topics, start_s=self._play.start_s,
+        recorded = playlist(self._bag, self._topics, start_s=self._play.start_s,
                             hold=self._play.rate == 0)
         start_s, first_ns = time.monotonic(), None
         with Progress(title, len(self._bag), self.get_logger()) as progress:
-            for message in messages:
+            for message in recorded:
                 first_ns = message.stamp_ns if first_ns is None else first_ns
                 if self._play.rate:
                     due_s = start_s + (message.stamp_ns - first_ns) * 1e-9 / self._play.rate
@@ -199,11 +204,12 @@ class BagPlayer(Node):
                 start_s += self._pause()
                 if self._over:
                     return
-                self._clock_publisher.publish(Clock(clock=stamp_from_ns(message.stamp_ns)))
+                self._clock_publisher.publish(
+                    Clock(clock=messages.stamp_from_ns(message.stamp_ns)))
                 self._players[message.topic].publish(bytes(message.data))
                 if message.topic == self._bag.topics.image:
                     self.images += 1
-                    self._await_depth(header_stamp_ns(message.data))
+                    self._await_answers(header_stamp_ns(message.data))
                     progress.advance()
 
     def _pause(self) -> float:
@@ -213,14 +219,15 @@ class BagPlayer(Node):
             self._changed.wait_for(lambda: self._stopped or not self._paused)
         return time.monotonic() - started_s
 
-    def _await_depth(self, stamp_ns: int) -> None:
-        if self._play.rate:
-            return
+    def _await_answers(self, stamp_ns: int) -> None:
+        """Wait for what follows from an image: its depth, and the outcome of training on it."""
         timeout_s = self._play.depth_timeout_s
-        if not self._wait(lambda: self._depth_ns == stamp_ns, timeout_s):
+        if not self._wait(lambda: all(
+                self._answered_ns.get(topic) == stamp_ns for topic in self._awaited), timeout_s):
             self.without_depth += 1
-            self.get_logger().warning(f'no depth for the image of stamp {stamp_ns} ns in '
-                                      f'{timeout_s:g} s ({self.without_depth} so far)')
+            self.get_logger().warning(
+                f'nothing on {" or ".join(self._awaited)} for the image of stamp {stamp_ns} ns in '
+                f'{timeout_s:g} s ({self.without_depth} so far)')
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Wait for something at most so long; true if it came about or playing was stopped."""
@@ -232,12 +239,22 @@ class BagPlayer(Node):
         self.get_logger().info(f'played {self.images} images{lost}')
 
 
+def _awaited(play: Play) -> Dict[str, type]:
+    """Return the topics, and their types, on which an image is answered before the next one."""
+    if play.rate:
+        return {}
+    return {'depth/image': Image,
+            **({messages.OUTCOME: DiagnosticArray} if play.await_training else {})}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser('bag_player', description=__doc__)
     default = Play()
     parser.add_argument('bag', help='rosbag2 folder, .mcap or .db3 file')
     parser.add_argument('--rate', type=float, default=default.rate, help='times the recorded '
                         'speed; 0: every image as soon as depth of the one before arrived')
+    parser.add_argument('--await-training', action='store_true', help='with --rate 0: wait until '
+                        'the nodes have trained on each image, or decided not to')
     parser.add_argument('--loop', type=int, default=default.loops,
                         help='times through the bag; 0: for ever')
     parser.add_argument('--start', type=float, default=default.start_s,
@@ -259,7 +276,8 @@ def main(args: Optional[List[str]] = None) -> int:
 
     def make() -> BagPlayer:
         play = Play(options.rate, options.loop, options.start, options.ground_truth,
-                    options.wait, listener=options.listener)
+                    options.wait, await_training=options.await_training,
+                    listener=options.listener)
         made.append(BagPlayer(Bag(options.bag, topics_of(options), pose=None), play, end))
         return made[0]
     status = run('bag_player', make, args)

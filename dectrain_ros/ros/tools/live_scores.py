@@ -1,20 +1,20 @@
-"""Measures live nodes against the bag they are fed from."""
+"""Measure live nodes against the bag that is played to them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 import math
 import time
-from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterator, List, Optional, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded
-from dectrain_ros.composition import compose
-from dectrain_ros.config import CheckpointsConfig
-from dectrain_ros.evaluation.measure import measure, picture
-from dectrain_ros.evaluation.results import Amounts, FrameRecord, Picture, RunResult
+from dectrain_ros.config import Config
+from dectrain_ros.evaluation.measure import measure
+from dectrain_ros.evaluation.results import Amounts, FrameRecord, RunResult
 from dectrain_ros.frames import Decision, StepResult
 from dectrain_ros.ros import messages
+from dectrain_ros.ros.tools.live_costs import (
+    mean_ms, Pictured, ShippedPipeline, steps_by_batch_size)
 from dectrain_ros.ros.tools.node_parameters import Settings
 from dectrain_ros.ros.tools.playlist import LISTENER, READY
 from diagnostic_msgs.msg import DiagnosticArray
@@ -35,39 +35,34 @@ _LOOK_S = 0.05          # how often publishers are looked for
 _SILENCE_S = 5.0        # after the player's end, no depth for so long means there is no more
 _OUTCOME_S = 10.0       # longest wait after the last depth for outcomes of candidates
 _DEPTH_NODE, _DECISION_NODE = 'depth_node', 'decision_node'
-# Keys of /diagnostics: what those start with that count images without depth, and memory.
+# Keys of /diagnostics: the prefix of those that count images without depth, and memory.
 _DROPPED, _MEMORY = 'dropped: ', 'memory_mb'
-
-
-class _Seen(NamedTuple):
-    """A frame to look at, and the depth that came."""
-
-    index: int
-    recorded: Recorded
-    depth: np.ndarray
 
 
 class LiveEvaluation(Node):
     """
-    Listens to a depth node and a decision node that are fed from a bag, and keeps score.
+    Scores a depth node and a decision node while a bag is played to them.
 
-    A depth image is compared with the ground truth of its stamp as it comes; depth is published
-    before any training on its frame, so the score is prequential.
+    Every depth image is compared with the ground truth of its stamp. Depth is published before any
+    training on its frame, so the score is prequential. The bag is read with the pose options of
+    the nodes.
 
-    :param bag: what the nodes are fed from, once; its images must come in recorded order.
+    :param bag: is played once, its images in recorded order.
     :param ros: rclpy.node.Node's keyword arguments.
     """
 
     def __init__(self, bag: Bag, **ros):
-        """Listen."""
+        """Subscribe."""
         super().__init__(LISTENER, **ros)
-        self._recorded: Iterator[Tuple[int, Recorded]] = enumerate(bag.frames())
+        self._recorded = self._read()
         self._next: Optional[Tuple[int, Recorded]] = None       # read and not yet used
         last = len(bag) - 1
         self._wanted = [int(k) for k in np.linspace(last / _PICTURES, last, _PICTURES)]
-        self._seen: List[_Seen] = []
+        self._pictured: List[Pictured] = []
         self._records: List[FrameRecord] = []
-        self._versions: Dict[int, int] = {}     # that predicted, by the stamp of the candidate
+        # By the stamp of the candidate:
+        self._origins: Dict[int, messages.Origin] = {}
+        self._batch_sizes: Dict[int, int] = {}
         self._decisions: Dict[int, Decision] = {}
         self._outcomes: Dict[int, StepResult] = {}
         self._skipped: Counter = Counter()
@@ -89,11 +84,20 @@ class LiveEvaluation(Node):
             _LOOK_S, self._look_for_publishers, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def _look_for_publishers(self) -> None:
-        """Advertise `~/ready` once every topic is heard: the player waits for that."""
+        """
+        Advertise `~/ready`, which the player waits for.
+
+        By then every topic has a publisher, and the nodes have answered with their parameters.
+        """
         self._unheard = [heard for heard in self._unheard if not self._publishers_of(heard)]
-        if not self._unheard:
+        if not self._unheard and self._settings.complete:
             self._looking.cancel()
             self.create_publisher(Empty, f'~/{READY}', 1)
+
+    def _read(self) -> Iterator[Tuple[int, Recorded]]:
+        """Read the frames as the nodes make them, each with its number."""
+        self._bag = self._bag.with_pose(self.config.pose)
+        yield from enumerate(self._bag.frames())
 
     def _publishers_of(self, heard: Subscription) -> int:
         """Count publishers that a subscription is matched with; before Jazzy, that are known."""
@@ -107,19 +111,40 @@ class LiveEvaluation(Node):
 
     @property
     def played(self) -> bool:
-        """Whether the player has been there."""
+        """Whether a player has been seen."""
         self._played |= self.count_publishers(self._bag.topics.image) > 0
         return self._played
 
     @property
     def finished(self) -> bool:
-        """Whether the player has come and gone, and all that its images led to is there."""
+        """Whether the player has come and gone, and depth and outcomes of its images are here."""
         if not self.played or self.count_publishers(self._bag.topics.image):
             return False
         silent_s = time.monotonic() - self._heard_s
-        all_came = self.settled and self._settings.are_told and (
+        all_came = self.settled and (
             self.frames == len(self._bag) or silent_s > _SILENCE_S)
         return all_came or silent_s > _OUTCOME_S
+
+    @property
+    def ended_early(self) -> str:
+        """Which node that has answered is gone, '' if none is."""
+        here = self.get_namespace()
+        present = {name for name, where in self.get_node_names_and_namespaces() if where == here}
+        gone = [name for name in (_DEPTH_NODE, _DECISION_NODE) if name not in present]
+        if not gone or not self._settings.complete:
+            return ''
+        return f'{" and ".join(gone)} ended while the bag was played: its log says why'
+
+    @property
+    def no_depth(self) -> str:
+        """Why there is nothing to score, as far as is known, '' if there is."""
+        if self._records:
+            return ''
+        reason, count = (self._drops.most_common(1) or [('', 0)])[0]
+        return (f'no depth of the {len(self._bag)} images came'
+                + (f', {count} were dropped, most often {reason}' if count else '')
+                + ': see what /diagnostics says, and that the depth node is remapped to '
+                f'{self._bag.topics.image}')
 
     @property
     def frames(self) -> int:
@@ -134,62 +159,62 @@ class LiveEvaluation(Node):
     @property
     def settled(self) -> bool:
         """Whether every depth image's candidate came, and every candidate's outcome."""
-        return (len(self._versions) >= len(self._records)
-                and self._versions.keys() <= self._outcomes.keys())
+        return (len(self._origins) >= len(self._records)
+                and self._origins.keys() <= self._outcomes.keys())
 
     @property
-    def config(self):
-        """Give the nodes' configuration; raises ValueError if one did not tell it."""
+    def config(self) -> Config:
+        """The nodes' configuration; raises ValueError if a node has not answered with its own."""
         return self._settings.config
 
     def result(self, name: str) -> RunResult:
         """
-        Give the score; what the nodes' work costs is not seen from here and stays nan.
+        Return the score so far.
 
-        The most memory held is that of the depth node as it told once a second.
+        The peak memory is that of the depth node, which reports it once a second.
 
         :param name: of the bag, for the report.
-        :raises ValueError: if a node did not tell its parameters.
+        :raises ValueError: if a node has not answered with its parameters.
         """
         config = self.config
-        silent = self._skipped[NO_DEPTH] + (self._next is not None) + sum(
-            1 for _ in self._recorded)
-        self._next = None
+        self._skipped[NO_DEPTH] += (self._next is not None) + sum(1 for _ in self._recorded)
+        self._next, silent = None, self._skipped[NO_DEPTH]
         skipped = self._skipped + Counter(self._bag.skipped)
-        skipped[NO_DEPTH] = silent
         for reason, count in self._drops.items():       # the depth node knows why
             known = min(count, skipped[NO_DEPTH])
             skipped[f'{_DROPPED}{reason}'] += known
             skipped[NO_DEPTH] -= known
+        records = tuple(self._with_training(record) for record in self._records)
+        pictures, gflops = (), _UNMEASURED
+        if self._pictured:
+            shipped = ShippedPipeline(config)
+            pictures = shipped.pictures(self._pictured)
+            gflops = shipped.gflops(
+                self._pictured[0].recorded,
+                steps_by_batch_size(self._batch_sizes, self._outcomes), len(records))
         return RunResult(
-            name, config.decision.policy, config.seed,
-            tuple(self._with_training(r) for r in self._records),
-            {reason: count for reason, count in skipped.items() if count}, _UNMEASURED,
-            _UNMEASURED, self._peak_bytes, self._pictures(config), dropped=silent)
-
-    def _pictures(self, config) -> Tuple[Picture, ...]:
-        """Return pictures of depth by the shipped weights beside the depth that came."""
-        if not self._seen:
-            return ()
-        untouched = compose(replace(        # resuming would load adapted weights
-            config.replaced('decision.features', 'none'), checkpoints=CheckpointsConfig()))
-        return tuple(picture(
-            seen.index, seen.recorded.frame.image, untouched.observe(seen.recorded.frame).depth,
-            seen.depth, seen.recorded.ground_truth) for seen in self._seen)
+            name, config.decision.policy, config.seed, records,
+            {reason: count for reason, count in skipped.items() if count}, gflops,
+            mean_ms(records, self._origins), self._peak_bytes, pictures, dropped=silent)
 
     def _with_training(self, record: FrameRecord) -> FrameRecord:
-        """Add what was decided on a frame, and what came of it."""
-        record = record._replace(weight_version=self._versions.get(record.stamp_ns, 0))
-        decision, outcome = (
-            found.get(record.stamp_ns) for found in (self._decisions, self._outcomes))
+        """Add the decision on a frame, its outcome, and the times that the nodes measured."""
+        stamp_ns = record.stamp_ns
+        decision, outcome = self._decisions.get(stamp_ns), self._outcomes.get(stamp_ns)
+        if stamp_ns in self._origins:
+            origin = self._origins[stamp_ns]
+            record = record._replace(
+                weight_version=origin.weight_version, inference_ms=1e3 * origin.inference_s)
         if decision is not None:
             record = record._replace(
                 predicted_gain=decision.predicted_gain, cost=decision.cost, alpha=decision.alpha)
         if outcome is None:
             return record
+        took_step = not math.isnan(outcome.seconds)
         return record._replace(
             trained=outcome.trained, reason=outcome.reason, loss_before=outcome.loss_before,
-            change=outcome.change)
+            change=outcome.change, training_ms=1e3 * outcome.seconds if took_step else 0.0,
+            training_joules=outcome.joules if took_step else 0.0)
 
     def _on_depth(self, message: Image) -> None:
         self._heard_s = time.monotonic()
@@ -202,13 +227,14 @@ class LiveEvaluation(Node):
         depth = np.frombuffer(message.data, np.float32).reshape(message.height, message.width)
         metrics = measure(depth, recorded.ground_truth)
         self._records.append(FrameRecord(
-            index, stamp_ns, False, 'no outcome received', *metrics[:3], _NAN, 0, _NAN, _NAN))
+            index, stamp_ns, False, 'no outcome received', *metrics[:3], _NAN, 0, _NAN, 0.0,
+            training_joules=0.0))
         if self._wanted and index >= self._wanted[0]:       # or the next one that has depth
             self._wanted = [wanted for wanted in self._wanted if wanted > index]
-            self._seen.append(_Seen(index, recorded, depth))
+            self._pictured.append(Pictured(index, recorded, depth))
 
     def _find(self, stamp_ns: int) -> Optional[Tuple[int, Recorded]]:
-        """Give number and recorded frame of a stamp; those before it got no depth."""
+        """Return number and recorded frame of a stamp; frames before it got no depth."""
         while True:
             self._next = self._next or next(self._recorded, None)
             if self._next is None or self._next[1].frame.stamp_ns > stamp_ns:
@@ -220,7 +246,8 @@ class LiveEvaluation(Node):
 
     def _on_candidate(self, message: DiagnosticArray) -> None:
         candidate = messages.candidate_from(message)
-        self._versions[candidate.stamp_ns] = messages.predicting_version(message)
+        self._origins[candidate.stamp_ns] = messages.origin_of(message)
+        self._batch_sizes[candidate.stamp_ns] = candidate.batch_size
         if candidate.refusal:
             self._skipped[candidate.refusal] += 1
 
@@ -233,7 +260,7 @@ class LiveEvaluation(Node):
         self._outcomes[outcome.stamp_ns] = outcome
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        """Take note of what the depth node says of itself; others are let pass."""
+        """Read the counters and the memory of the depth node; ignore other nodes."""
         own = f'{self.get_namespace()}/{_DEPTH_NODE}'.lstrip('/')
         for status in message.status:
             if status.name.partition(':')[0] != own:

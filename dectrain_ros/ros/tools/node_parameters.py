@@ -1,4 +1,4 @@
-"""What running nodes are set to, asked by their parameter services."""
+"""Read the parameters of running nodes through their parameter services."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _EVERY_S = 0.5
 
 class Settings:
     """
-    Asks nodes for their parameters, once each is there.
+    The parameters of running nodes, each asked for once the node is there.
 
-    :param node: asks, and must be spun.
+    :param node: asks for them, and must be spun.
     :param others: names of the nodes to ask, in its namespace.
     """
 
     def __init__(self, node: Node, others: Sequence[str]):
-        """Look for them now and then."""
+        """Look for the nodes now and then."""
         self._values: Dict[str, Dict[str, Any]] = {}            # of the nodes that answered
         self._lists = {other: node.create_client(ListParameters, f'{other}/list_parameters')
                        for other in others}
@@ -32,21 +32,21 @@ class Settings:
         node.create_timer(_EVERY_S, self._ask, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
-    def are_told(self) -> bool:
+    def complete(self) -> bool:
         """Whether every node has answered."""
         return self._values.keys() == self._lists.keys()
 
     @property
     def config(self) -> Config:
         """
-        Give the configuration of all nodes together.
+        The configuration of all nodes together.
 
         :raises ValueError: if a node has not answered.
         """
         silent = [other for other in self._lists if other not in self._values]
         if silent:
-            raise ValueError(f'{" and ".join(silent)} did not tell the parameters: is it running, '
-                             'in this namespace?')
+            raise ValueError(f'{" and ".join(silent)} did not answer with parameters: is it '
+                             'running, in this namespace?')
         config, known = Config(), {o.name for o in options()}
         for values in self._values.values():
             for name in known & values.keys():
@@ -55,7 +55,7 @@ class Settings:
         return config.with_seed(seeds[0]) if seeds else config
 
     def _ask(self) -> None:
-        """Ask those that have not answered; an answer that was lost is asked for anew."""
+        """Ask the nodes that have not answered; if an answer was lost, ask again."""
         for other in self._lists.keys() - self._values.keys():
             if self._lists[other].service_is_ready() and self._gets[other].service_is_ready():
                 self._lists[other].call_async(ListParameters.Request()).add_done_callback(

@@ -8,48 +8,66 @@ import importlib
 from typing import Deque, Dict, Iterable, Iterator, List, Optional
 
 from dectrain_ros.bags.reader import Bag, header_stamp_ns, RawMessage, Topics, TRANSFORMS
+from dectrain_ros.sensing.per_image import PerImage
 
 LISTENER = 'live_evaluation'        # name of the node for which a player may wait
 READY = 'ready'         # topic, under its name, that a listener advertises once it hears all
-_HELD_IMAGES = 30       # most images that wait for a pose after their stamp
+_HELD_IMAGES = 30       # most images that wait for their camera_info and pose
 
 
 def playlist(bag: Bag, topics: List[str], *, start_s: float, hold: bool) -> Iterator[RawMessage]:
     """
-    Give a bag's messages in the order to play them.
+    Return a bag's messages in the order to play them.
+
+    The last camera_info before the start comes first, as if logged there: a bag may hold no other
+    one, where the driver latched it.
 
     :param start_s: where to start, s into the bag.
-    :param hold: let every image follow its pose, as hold_images does.
+    :param hold: move every image behind what its depth and training need, as hold_images does.
     """
     recorded: Iterable[RawMessage] = bag.messages(topics)
     if hold:
-        recorded = hold_images(recorded, bag.topics.image, bag.topics.pose)
+        recorded = hold_images(recorded, bag.topics)
     first_ns: Optional[int] = None
+    latched: Optional[RawMessage] = None
     for message in recorded:
         first_ns = message.stamp_ns if first_ns is None else first_ns
         if message.stamp_ns - first_ns >= start_s * 1e9:
+            if latched is not None:
+                yield latched._replace(stamp_ns=message.stamp_ns)
+                latched = None
             yield message
+        elif message.topic == bag.topics.camera_info:
+            latched = message
 
 
-def hold_images(recorded: Iterable[RawMessage], image: str, pose: str) -> Iterator[RawMessage]:
+def hold_images(recorded: Iterable[RawMessage], topics: Topics) -> Iterator[RawMessage]:
     """
-    Reorder messages so that an image follows the first pose not before its stamp.
+    Move every image behind its camera_info and the first pose that is not before its stamp.
 
-    Who waits for an image's depth before going on would else never send the pose it waits for.
+    A player that waits for an image's depth would else never send what the depth node waits for.
 
-    :param image: name of the image topic.
-    :param pose: name of the pose topic, of messages with a header or of transforms.
+    :param topics: of image, camera_info and pose, the last of messages with a header or of
+        transforms.
     """
     held: Deque[RawMessage] = deque()
+    infos: PerImage[RawMessage] = PerImage()
     newest_ns = -1
+
+    def can_go(image: RawMessage) -> bool:
+        stamp_ns = header_stamp_ns(image.data)
+        return len(held) > _HELD_IMAGES or stamp_ns <= newest_ns and infos.is_decided(stamp_ns)
     for message in recorded:
-        if message.topic == image:
+        if message.topic == topics.image:
             held.append(message)
         else:
             yield message
-            if message.topic == pose:
+            if message.topic == topics.pose:
                 newest_ns = max(newest_ns, _pose_stamp_ns(message))
-        while held and (len(held) > _HELD_IMAGES or header_stamp_ns(held[0].data) <= newest_ns):
+            if message.topic == topics.camera_info:
+                infos.add(header_stamp_ns(message.data), message)
+        while held and can_go(held[0]):
+            infos.take(header_stamp_ns(held[0].data))
             yield held.popleft()
     yield from held
 
@@ -63,7 +81,7 @@ def _pose_stamp_ns(message: RawMessage) -> int:
 
 
 def kinds(bag: Bag, topics: List[str]) -> Dict[str, str]:
-    """Look up the message types of a bag's topics, each of which has messages."""
+    """Return the message types of a bag's topics, each of which has messages."""
     found: Dict[str, str] = {}
     recorded = bag.messages(topics)
     while len(found) < len(topics):

@@ -1,4 +1,4 @@
-"""What recorded training steps brought, and what was known before each: the gain's lesson."""
+"""Recorded training steps: the features before each, and the change it brought."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MAKE = 'make it with `dectrain collect`'
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class StepRecords:
     """
-    Training steps: features before each and the change it brought, in rows of sequences.
+    A row for every step, from which a gain network is fitted.
 
-    features (N, F) float32, nan where unknown, named by feature_names; change (N,) float32, the
-    target in the words of target, negative is good; sequence (N,) int64 counts in sequences, the
-    names of what was driven. more holds further float32 columns (N,) for the report, nan where
-    unknown; command and versions say how it was made.
+    features (N, F) float32, nan where unknown, named by feature_names; change (N,) float32 of the
+    target, which target describes, negative is good; sequence (N,) int64, index into sequences,
+    the names of the recordings. more: further float32 columns (N,) for the report, nan where
+    unknown. command and versions: how the rows were made.
 
     :raises ValueError: if sizes differ, a change is not finite, a sequence unknown.
     """
@@ -39,7 +39,7 @@ class Statistics:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        """Refuse columns that do not belong together."""
+        """Check that the columns belong together."""
         rows, names = len(self.change), len(self.feature_names)
         if self.features.shape != (rows, names):
             raise ValueError(
@@ -57,19 +57,19 @@ class Statistics:
                 f'point into the {len(self.sequences)} named sequences')
 
     def __len__(self) -> int:
-        """Count the rows."""
+        """Return the number of rows."""
         return len(self.change)
 
-    def rows(self, chosen: np.ndarray) -> 'Statistics':
-        """Give some of the rows, by a mask (N,) or by indices."""
-        return Statistics(
+    def rows(self, chosen: np.ndarray) -> 'StepRecords':
+        """Return some of the rows, by a mask (N,) or by indices."""
+        return StepRecords(
             self.features[chosen], self.change[chosen], self.sequence[chosen],
             self.feature_set, self.feature_names, self.sequences,
             self.target, {k: v[chosen] for k, v in self.more.items()}, self.command,
             self.versions)
 
     def write(self, path: Path) -> None:
-        """Write the rows, .safetensors, and beside them what they mean, .json."""
+        """Write the rows, .safetensors, and a card that describes them beside it, .json."""
         path = _checked(path)
         write_json(path.with_suffix('.json'), {
             'feature_set': self.feature_set, 'feature_names': list(self.feature_names),
@@ -81,7 +81,7 @@ class Statistics:
                 for name, column in self._columns().items()}})
 
     @classmethod
-    def read(cls, path: Path) -> 'Statistics':
+    def read(cls, path: Path) -> 'StepRecords':
         """
         Read what write wrote.
 
@@ -89,7 +89,7 @@ class Statistics:
         """
         path = _checked(path)
         columns = read_tensors(path, 'np')
-        said = read_card(path.with_suffix('.json'), {
+        card = read_card(path.with_suffix('.json'), {
             'feature_set': str, 'feature_names': list, 'target': str, 'sequences': list,
             'command': str, 'versions': dict}, _MAKE)
         lacking = [name for name in _COLUMNS if name not in columns]
@@ -99,16 +99,16 @@ class Statistics:
             raise ValueError(f'{path} holds steps of several kinds, as before: {_MAKE} anew')
         try:
             return cls(
-                *(columns.pop(name) for name in _COLUMNS), said['feature_set'],
-                tuple(said['feature_names']), tuple(said['sequences']), said['target'],
-                columns, said['command'], said['versions'])
+                *(columns.pop(name) for name in _COLUMNS), card['feature_set'],
+                tuple(card['feature_names']), tuple(card['sequences']), card['target'],
+                columns, card['command'], card['versions'])
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from error
 
     @classmethod
-    def joined(cls, parts: Sequence['Statistics']) -> 'Statistics':
+    def joined(cls, parts: Sequence['StepRecords']) -> 'StepRecords':
         """
-        Put the rows of several one after the other; a sequence of the same name is the same.
+        Concatenate rows; sequences of the same name are one.
 
         :raises ValueError: if they are of different features, targets or columns.
         """
@@ -118,7 +118,7 @@ class Statistics:
             part.require(first.feature_set, first.feature_names)
             if part.target != first.target or set(part.more) != set(first.more):
                 raise ValueError(
-                    f'the statistics are of different targets or columns ({part.target!r} with '
+                    f'the step records are of different targets or columns ({part.target!r} with '
                     f'{", ".join(part.more)}; {first.target!r} with {", ".join(first.more)}): '
                     'collect them with the same --target')
         number = [np.array([names.index(name) for name in part.sequences], np.int64)[part.sequence]
@@ -134,22 +134,22 @@ class Statistics:
 
     def require(self, feature_set: str, feature_names: Sequence[str]) -> None:
         """
-        Refuse statistics of other features than these.
+        Raise unless the features are these.
 
         :raises ValueError: if the set's name, a feature or their order is another.
         """
         problem = mismatch(self.feature_names, feature_names)
         if self.feature_set != feature_set or problem:
             raise ValueError(
-                f'the statistics are of another version of the {self.feature_set!r} features than '
-                f'the {feature_set!r} in use: {problem or "another set"}; {_MAKE} anew')
+                f'the step records are of another version of the {self.feature_set!r} features '
+                f'than the {feature_set!r} in use: {problem or "another set"}; {_MAKE} anew')
 
     def _columns(self) -> Mapping[str, np.ndarray]:
         return {'change': self.change, 'sequence': self.sequence, **self.more}
 
 
 def mismatch(found: Sequence[str], wanted: Sequence[str]) -> str:
-    """Say how feature names differ from those wanted; '' if they do not."""
+    """Return how feature names differ from those wanted; '' if they do not."""
     for k, (ours, theirs) in enumerate(zip(found, wanted)):
         if ours != theirs:
             return f'feature {k} is {ours!r}, not {theirs!r}'

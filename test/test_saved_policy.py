@@ -1,13 +1,14 @@
-"""What a policy has learnt survives a restart, and is taken for that of no other."""
+"""The state of a policy survives a restart, and is loaded into no other policy."""
 
 from typing import NamedTuple
 
-from dectrain_ros.decision.persistent import Kept
 from dectrain_ros.decision.policies import make_policy
+from dectrain_ros.decision.policy import Tuning
 from dectrain_ros.decision.published.fit import fit
 from dectrain_ros.decision.published.online import OnlineGain
+from dectrain_ros.decision.saved_policy import SavedPolicy
 from dectrain_ros.frames import Candidate, StepResult
-from gain_parts import linear_statistics, NAMES, truth
+from gain_parts import linear_records, NAMES, truth
 import numpy as np
 import pytest
 
@@ -18,15 +19,15 @@ Features = NamedTuple('Features', [(name, float) for name in NAMES])
 
 @pytest.fixture(scope='module')
 def network():
-    return fit(linear_statistics(rows=40, noise=0.3), restarts=1).network
+    return fit(linear_records(rows=40, noise=0.3), restarts=1).network
 
 
 def kept(network, text='paced', **keeping):
-    """Give a policy that goes by the network, trusted after 10 outcomes only if they agree."""
+    """Return a policy by the network, which is trusted after 10 steps only if they agree."""
     def make_gain():
         return OnlineGain(network, judged_from=10, window=20)
-    policy = make_policy(text, make_gain=make_gain, alpha=80.0, epsilon=0.2)
-    return Kept(text.partition(':')[0], policy, **{**NO_FOLDER, **keeping})
+    policy = make_policy(text, make_gain=make_gain, tuning=Tuning(80.0, 0.2, 0.2))
+    return SavedPolicy(text.partition(':')[0], policy, **{**NO_FOLDER, **keeping})
 
 
 def driven(policy, first, end, signal=1.0):
@@ -46,9 +47,9 @@ def driven(policy, first, end, signal=1.0):
 
 
 def remembered(policy):
-    """Give all that a policy remembers, as text of full precision."""
+    """Return all that a policy remembers, as text of full precision."""
     return {name: value.tolist() if isinstance(value, np.ndarray) else str(value)
-            for name, value in policy._policy.memory().items()}
+            for name, value in policy.policy.state_dict().items()}
 
 
 @pytest.mark.parametrize('signal', [1.0, -1.0], ids=['trusted', 'fallen back'])
@@ -57,14 +58,14 @@ def test_a_policy_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(
         network, tmp_path, text, signal):
     straight, path = kept(network, text), tmp_path / 'one.safetensors'
     driven(straight, 0, 150, signal)
-    assert straight.predictor.trusted == (signal > 0)
-    assert straight.predictor.accepted + straight.predictor.rejected > 10
+    assert straight.policy.predictor.trusted == (signal > 0)
+    assert straight.policy.predictor.accepted + straight.policy.predictor.rejected > 10
     assert straight.save(path) == path
     resumed = kept(network, text)
     driven(resumed, 3, 60)                  # of which nothing must be left
     assert resumed.load(path).path == path and resumed.steps == straight.steps > 10
     if text.endswith('/s'):                 # it does not know how long it was away
-        straight._policy._stamp_ns = resumed._policy._stamp_ns = None
+        straight.load(path)
     assert driven(resumed, 150, 300) == driven(straight, 150, 300)
     assert remembered(resumed) == remembered(straight)
 
@@ -82,18 +83,18 @@ def test_what_came_after_the_last_save_is_saved_at_the_end(network, tmp_path):
     assert first.saved == before            # nothing is new
 
 
-def test_what_was_learnt_of_gain_goes_on_under_another_budget_and_the_purse_does_not(
+def test_what_was_learnt_of_gain_goes_on_under_another_budget_and_the_bucket_does_not(
         network, tmp_path):
     quarter, tenth, fresh = (
         kept(network, text) for text in ('budget:0.25', 'budget:0.1', 'budget:0.1'))
     driven(quarter, 0, 100)
     quarter.save(tmp_path / 'one.safetensors')
     tenth.load(tmp_path / 'one.safetensors')
-    assert tenth.predictor.network.digest == quarter.predictor.network.digest
-    found, purse = remembered(tenth), remembered(fresh)
+    assert tenth.policy.predictor.network.digest == quarter.policy.predictor.network.digest
+    found, unused = remembered(tenth), remembered(fresh)
     assert found['recent'] == remembered(quarter)['recent']
-    assert [found[name] for name in ('purse', 'steps', 'until_probe')] == [
-        purse[name] for name in ('purse', 'steps', 'until_probe')]
+    assert [found[name] for name in ('bucket', 'steps', 'until_probe')] == [
+        unused[name] for name in ('bucket', 'steps', 'until_probe')]
 
 
 def test_a_checkpoint_of_another_policy_network_or_feature_set_is_refused_by_name(
@@ -109,16 +110,16 @@ def test_a_checkpoint_of_another_policy_network_or_feature_set_is_refused_by_nam
             other.load(path)
 
 
-def test_a_memory_that_does_not_fit_is_refused_and_nothing_is_changed(
+def test_a_state_that_does_not_fit_is_refused_and_nothing_is_changed(
         network, tmp_path, monkeypatch):
     odd, policy = kept(network), kept(network)
-    memory = odd._policy.memory()
-    monkeypatch.setattr(odd._policy, 'memory', lambda: {
-        **{name: m for name, m in memory.items() if name != 'worth'}, 'share': 0.9})
+    state = odd.policy.state_dict()
+    monkeypatch.setattr(odd.policy, 'state_dict', lambda: {
+        **{name: m for name, m in state.items() if name != 'worth'}, 'share': 0.9})
     odd.save(tmp_path / 'one.safetensors')
     driven(policy, 0, 30)
     before, steps = remembered(policy), policy.steps
-    with pytest.raises(ValueError, match="one.safetensors is no memory of policy paced .'worth'"):
+    with pytest.raises(ValueError, match="one.safetensors is no state of policy paced .'worth'"):
         policy.load(tmp_path / 'one.safetensors')
     assert (remembered(policy), policy.steps) == (before, steps)
 
