@@ -174,6 +174,11 @@ def test_weights_that_are_not_trained_are_in_memory_once(folders):
     shadow = pipeline.trainer.step.parameters
     assert len(shadow) == len(names)
     assert sum(p.numel() for p in shadow) < adapters + 2000
+    step, image = pipeline.trainer.step, frame(0).image
+    before = step.depth_of(image, 80.0)
+    with torch.no_grad():
+        network.encoder.embeddings.cls_token.add_(1)    # the copy shares it
+    assert not np.array_equal(step.depth_of(image, 80.0), before)
 
 
 @needs_transformers
@@ -250,6 +255,8 @@ def test_scale_and_shift_come_from_frames_of_known_depth_and_this_is_said(folder
     with torch.no_grad():
         depth = network(inside, torch.tensor([70.0])).depths[0]
     torch.testing.assert_close(1 / depth, inverse, rtol=1e-3, atol=1e-4)
+    composed = compose(configured(folders('relative_depth_anything'))).estimator.network
+    assert composed.decoder.output.log_scale != 0       # by stored frames
     metric = load_network('transformers', str(folders('depth_anything')))
     before = metric.decoder.output.log_factor.clone()
     metric.fit_scale([Seen(image, np.full((28, 35), 9, np.float32))])
