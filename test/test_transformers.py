@@ -12,6 +12,7 @@ from dectrain_ros.depth.estimator import pooled_feature
 from dectrain_ros.depth.flops import flop_counter
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.loading import load_network
+from dectrain_ros.depth.networks.low_rank import adapter_names, add_adapters
 from dectrain_ros.depth.networks.transformers import InverseOutput, MetricOutput
 from dectrain_ros.frames import Decision
 from dectrain_ros.training.update import make_update
@@ -190,6 +191,23 @@ def test_adapters_change_nothing_until_they_are_trained(folders):
         make_update('lora:8').prepare(network, seed=3)
         for a, b in zip(plain, network.encode(image)):
             assert torch.equal(a, b)
+
+
+def test_an_adapter_adds_a_product_of_two_thin_matrices():
+    attention = torch.nn.Sequential(torch.nn.Linear(3, 2))
+    network = torch.nn.ModuleDict({'attention': attention, 'mlp': torch.nn.Linear(3, 3)})
+    add_adapters(network, 1, seed=0)
+    adapted = attention[0]
+    with torch.no_grad():
+        adapted.adapter_up.copy_(torch.tensor([[1.0], [-2.0]]))
+    x = torch.randn(5, 3)
+    expected = torch.nn.functional.linear(
+        x, adapted.weight + torch.tensor([[1.0], [-2.0]]) @ adapted.adapter_down, adapted.bias)
+    torch.testing.assert_close(adapted(x), expected)
+    assert sorted(adapter_names(network)) == [
+        'attention.0.adapter_down', 'attention.0.adapter_up']
+    with pytest.raises(ValueError, match='no linear layers of attention: choose another scope'):
+        add_adapters(torch.nn.ModuleDict({'mlp': torch.nn.Linear(3, 3)}), 1, seed=0)
 
 
 def test_lora_and_head_are_refused_where_there_is_none():
