@@ -45,6 +45,9 @@ setup(
         'opencv': ['opencv-python-headless>=4.5'],
         'ray': ['ray>=2.9'],
         'test': ['pytest'],     # by which colcon test knows what runs the suite
+        # People's own models; it brings neither a torch nor torchvision. Folders that version 4
+        # wrote are read by 5.
+        'transformers': ['transformers>=5.0,<6'],
     },
     zip_safe=False,
     entry_points={

@@ -101,7 +101,8 @@ def fared(bag: Bag, config: Config, policy_text: str, fault: Fault, options) -> 
     pipeline, policy = compose(config), make_policy(policy_text, config.seed)
     poses = PoseStream(Limits(
         config.pose.max_gap_s, config.pose.max_speed, config.pose.max_turn_rate))
-    card = load_network(config.depth.network, config.depth.weights).card
+    card = load_network(
+        config.depth.network, config.depth.weights, config.depth.input_size).card
     first, errors, is_sound, trained, stamp_ns = None, [], True, 0, 0
     for k, recorded in enumerate(bag.frames(0, options.frames)):
         if first is None and recorded.frame.world_from_camera is not None:

@@ -48,9 +48,13 @@ def compose(config: Config) -> Pipeline:
     if config.depth.threads:
         torch.set_num_threads(config.depth.threads)
     training, update = config.training, make_update(config.training.scope)
-    network = load_network(config.depth.network, config.depth.weights)
+    network = load_network(config.depth.network, config.depth.weights, config.depth.input_size)
+    # Checkpoints store trained weights only: they belong to the source weights they started from.
+    source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     estimator = Estimator(network, resolve_device(config.depth.device))
     size = choose_subnet(network, config.depth.subnet, config.depth.latency_ms)
+    network.fit_scale(read_frames())
+    update.prepare(network, config.seed)
     step = _step(config, network, update)
     features = _features(config, network)
     flops = (step.flops(1 + training.replay_frames)
@@ -59,7 +63,8 @@ def compose(config: Config) -> Pipeline:
     replay: ReplayBuffer[Sample] = ReplayBuffer(
         capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
         max_similarity=training.replay_similarity)
-    trainer = _trainer(config, step, network, update, features, replay)
+    weights = WeightVersions([p for _, p in update.parameters(network)])
+    trainer = _trainer(config, step, weights, source, features, replay)
     batches = BatchMaker(
         trainer, views, replay, RehearsalBuffer(
             config.safety.rehearse_every, training.replay_similarity, config.seed),
@@ -115,14 +120,12 @@ def _views(config: Config) -> ViewHistory:
 
 
 def _trainer(
-    config: Config, step: TrainingStep, network: DepthNetwork, update: Update,
+    config: Config, step: TrainingStep, weights: WeightVersions, source: str,
     features: FeatureSet, replay: ReplayBuffer
 ) -> Trainer:
     safety = config.safety
-    # Checkpoints store trained weights only: they belong to the source weights they started from.
-    source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     return Trainer(
-        step, WeightVersions([p for _, p in update.parameters(network)]), _guard(config, step),
+        step, weights, _guard(config, step),
         Recovery(safety.cooldown_frames), OperatingLimits(**config.limits.of_training),
         Autosave(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
                                'source': source}, **asdict(config.checkpoints)),

@@ -72,10 +72,15 @@ class DepthConfig(Room):
 
     room = 'depth'
     network: str = option(
-        'lite', 'Depth network.', choices=('lite', 'elastic', 'resnet18', 'resnet50'))
+        'lite', 'Depth network; transformers is any depth model of a Hugging Face folder.',
+        choices=('lite', 'elastic', 'resnet18', 'resnet50', 'transformers'))
     weights: str = option(
-        '', 'Weights: a .safetensors file with its .json card, or a folder with encoder.pth and '
-        'depth.pth; empty: the shipped weights.')
+        '', 'Weights: a .safetensors file with its .json card, a folder with encoder.pth and '
+        'depth.pth, or a Hugging Face folder; empty: the shipped weights.')
+    input_size: str = option(
+        '', "Size of the network's input, WIDTHxHEIGHT, of network transformers: smaller is "
+        'faster and coarser, and the shape should be that of the images; empty: as the '
+        "folder's preprocessor has it.")
     subnet: str = option(
         'largest', 'Size of an elastic network: largest; auto, the best whose predictions fit '
         'depth.latency_ms on this device; or decoder width x encoder depth.',
@@ -100,8 +105,10 @@ class TrainingConfig(Room):
 
     room = 'training'
     scope: str = option(
-        'full', 'Trained parameters: the full network, or the depth decoder at half the cost.',
-        choices=('decoder', 'full'))
+        'full', 'Trained parameters: the full network, or the depth decoder at half the cost; of '
+        'network transformers also its head, or lora:R, the head and low-rank adapters of rank R '
+        'in the attention.',
+        choices=('decoder', 'full', 'head', 'lora:4', 'lora:8', 'lora:16'))
     learning_rate: float = option(
         1.5e-4, 'Adam learning rate; 3e-4 suits the decoder alone.', low=0.0, high=1.0, live=True)
     max_grad_norm: float = option(

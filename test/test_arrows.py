@@ -116,6 +116,8 @@ def test_each_outside_library_keeps_to_its_place(path):
         assert not {t for t in tops if t in ROS or t.endswith(('_msgs', '_srvs'))}
     if room != 'bags':
         assert 'rosbags' not in tops
+    if not name_of(path).startswith('depth/networks/transformers'):
+        assert not tops & {'transformers', 'huggingface_hub', 'tokenizers', 'PIL'}
     if room in ('frames', 'config', 'decision', 'sensing', 'checkpoints'):
         # For types only; and a decision is taken by NumPy alone, its network learns by torch.
         assert 'torch' not in tops or name_of(path) in (

@@ -6,9 +6,11 @@ import sys
 
 from dectrain_ros.depth.networks.base import ModelCard
 from dectrain_ros.depth.networks.loading import load_network
-from dectrain_ros.depth.networks.resnet import load_resnet, ResnetNetwork
+from dectrain_ros.depth.networks.resnet import ResnetNetwork
+from dectrain_ros.depth.networks.resnet_checkpoint import load_resnet
 from dectrain_ros.training.update import DECODER, FULL
 import pytest
+from safetensors.torch import save_file
 import torch
 from torch.nn import functional as F
 
@@ -267,6 +269,63 @@ def test_lightning_files_are_read(tmp_path, resnet18):
     assert_loads_as(
         resnet18, {'epoch': 3, 'state_dict': under('model.', weights), **SIZES},
         {'epoch': 3, 'state_dict': under('model.', {**decoder, **SIZES})}, tmp_path)
+
+
+def test_sizes_stored_as_tensors_and_stereo_are_read(tmp_path, resnet18):
+    encoder, decoder = resnet18
+    sizes = {k: torch.tensor(v) for k, v in SIZES.items()}
+    assert_loads_as(resnet18, {**encoder, **sizes}, decoder, tmp_path)
+    stereo = {**encoder, **sizes, 'use_stereo': torch.tensor(True)}
+    assert load_resnet('resnet18', written(tmp_path / 's', stereo, decoder)).card.scale == 5.4
+
+
+@pytest.mark.parametrize('as_text', [True, False])
+def test_half_precision_safetensors_are_read(tmp_path, resnet18, as_text):
+    encoder, decoder = ({k: t.half() if t.is_floating_point() else t for k, t in part.items()
+                         if isinstance(t, torch.Tensor)} for part in resnet18)
+    sizes = {} if as_text else {k: torch.tensor(v) for k, v in SIZES.items()}
+    notes = {**{k: str(v) for k, v in SIZES.items()}, 'use_stereo': 'False'} if as_text else {}
+    save_file({**encoder, **sizes}, tmp_path / 'encoder.safetensors', {'format': 'pt', **notes})
+    save_file(decoder, tmp_path / 'depth.safetensors', {'format': 'pt'})
+    loaded = load_resnet('resnet18', str(tmp_path))
+    assert loaded.card == ModelCard('resnet18', **SIZES)
+    state = loaded.state_dict()
+    for name, tensor in {**encoder, **decoder}.items():
+        if 'encoder.fc.' not in name:
+            assert torch.equal(state[name], tensor.to(state[name].dtype)), name
+    assert {t.dtype for t in loaded.parameters()} == {torch.float32}
+
+
+def lightning(resnet18, **others):
+    """Return a file of a whole module: the depth network's two parts, and others."""
+    encoder, decoder = resnet18
+    weights = {k: t for k, t in encoder.items() if isinstance(t, torch.Tensor)}
+    return {'epoch': 3, 'hyper_parameters': {**SIZES, 'lr': 1e-4}, 'state_dict': {
+        **under('model.depth_encoder.', weights), **under('model.depth_decoder.', decoder),
+        **others}}
+
+
+def test_a_lightning_file_of_both_networks_is_read(tmp_path, resnet18):
+    torch.save(lightning(resnet18, **{
+        'model.pose_encoder.encoder.conv1.weight': torch.zeros(64, 6, 7, 7),
+        'model.pose.net.0.weight': torch.zeros(2)}), tmp_path / 'last.ckpt')
+    loaded = load_network('resnet18', str(tmp_path / 'last.ckpt'))
+    assert loaded.card == ModelCard('resnet18', **SIZES)
+    state = loaded.state_dict()
+    for part in resnet18:
+        for name, tensor in part.items():
+            if isinstance(tensor, torch.Tensor) and 'encoder.fc.' not in name:
+                assert torch.equal(state[name], tensor), name
+
+
+def test_a_file_of_two_depth_networks_or_none_is_refused_by_name(tmp_path, resnet18):
+    path = tmp_path / 'last.ckpt'
+    torch.save(lightning(resnet18, **{
+        'teacher.encoder.conv1.weight': torch.zeros(64, 3, 7, 7)}), path)
+    refused('last.ckpt holds 2 networks with encoder.conv1.weight, and must hold one: make a '
+            'folder with encoder.pth and depth.pth', str(path))
+    torch.save({'state_dict': {'net.weight': torch.zeros(1)}}, path)
+    refused('last.ckpt holds 0 networks with encoder.conv1.weight', str(path))
 
 
 def test_torchvisions_names_are_read(tmp_path, resnet18):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Callable, Dict, Hashable, Optional
 
+from dectrain_ros.depth.flops import flop_counter
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 
 class Costs:
@@ -41,7 +41,7 @@ class Costs:
         """
         if kind is None or kind not in self._flops_of:
             started = self._now()
-            with FlopCounterMode(display=False) as counter:
+            with flop_counter() as counter:
                 result = work()
             flops = counter.get_total_flops()
             self.last_ms = float('nan')

@@ -193,7 +193,7 @@ def _check(plan: SweepPlan, config: Config, points: Tuple[Point, ...]) -> None:
     """Refuse before the first run what a run would refuse."""
     if not plan.bags:
         raise ValueError('no bag is named: give at least one')
-    load_network(config.depth.network, config.depth.weights)
+    load_network(config.depth.network, config.depth.weights, config.depth.input_size)
     for point in points:
         policy_of(point.policy, _config_of(point, config))
     opened(Plan(plan.bags, tuple(p.policy for p in points), plan.seeds, plan.start, plan.frames,

@@ -8,6 +8,7 @@ import math
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from dectrain_ros.depth.estimator import image_batch, network_image
+from dectrain_ros.depth.flops import flop_counter
 from dectrain_ros.depth.geometry import Cameras
 from dectrain_ros.depth.losses import self_supervised_loss
 from dectrain_ros.depth.networks.base import DepthNetwork
@@ -20,7 +21,6 @@ from dectrain_ros.training.update import Update
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 # Adam's usual 0.9 remembers ten steps: where one is taken every few frames, that is of views long
 # passed, and the first steps, the largest, go too far (ALGORITHMS.md section 1).
@@ -69,7 +69,7 @@ class TrainingStep:
     rehearsal_factor: views rehearsed may come this many times further or nearer than they were.
     max_step_rms: no tensor steps further than this in the root mean square, in learning rates.
 
-    :param network: what predicts; copied. A frozen encoder is shared with the copy.
+    :param network: that predicts; copied. Parameters that are not trained are shared.
     :param update: the parameters that a step changes.
     :param loss_options: the keyword arguments of self_supervised_loss.
     """
@@ -82,7 +82,10 @@ class TrainingStep:
     ):
         """Copy what is trained and start Adam."""
         frozen = update.keeps_features
-        keep = {id(network.encoder): network.encoder} if frozen else {}
+        trained = {id(p) for _, p in update.parameters(network)}
+        keep = {id(p): p for p in network.parameters() if id(p) not in trained}
+        if frozen:
+            keep[id(network.encoder)] = network.encoder
         self._shadow = copy.deepcopy(network, keep).eval()
         for parameter in self._shadow.parameters():
             parameter.requires_grad_(False)
@@ -165,7 +168,7 @@ class TrainingStep:
                 features = self._shadow.encode(
                     image_batch([image], self.device))
         sample = Sample(image, camera, (view, view), motion, features)
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             self.take(TrainingBatch(sample, (sample,) * (batch_size - 1)))
         self.restore(before)
         self.learning_rate = rate

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 import math
-from typing import NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, NamedTuple, Optional, Protocol, Sequence, Tuple
 
+import numpy as np
 import torch
 from torch import nn, Tensor
 
@@ -16,14 +17,14 @@ class ModelCard:
     """
     What a set of weights expects and promises.
 
-    height, width: network input, pixels, multiples of 32. min_depth_m, max_depth_m: range of its
-    output, for a camera of focal_px where that is given. mean, std: normalisation of RGB in
-    [0, 1]. focal_px: the focal length (at the network's size, pixels) the weights were trained
-    for; depth scales with the actual one over it. None: depth does not depend on the camera.
-    scale: factor on depth, for checkpoints trained in other units.
+    height, width: network input, pixels, multiples of multiple_of. min_depth_m, max_depth_m:
+    range of its output, for a camera of focal_px where that is given. mean, std: normalisation of
+    RGB in [0, 1]. focal_px: the focal length (at the network's size, pixels) the weights were
+    trained for; depth scales with the actual one over it. None: depth does not depend on the
+    camera. scale: factor on depth, for checkpoints trained in other units.
 
-    :raises ValueError: if a size is no multiple of 32, the depth range is empty, or a number
-        cannot be what it stands for.
+    :raises ValueError: if a size is no multiple of multiple_of, the depth range is empty, or a
+        number cannot be what it stands for.
     """
 
     network: str
@@ -35,13 +36,17 @@ class ModelCard:
     std: Tuple[float, float, float] = (0.225, 0.225, 0.225)
     focal_px: Optional[float] = None
     scale: float = 1.0
+    multiple_of: int = 32
 
     def __post_init__(self):
         """Refuse sizes and ranges no network can have."""
-        if any(type(n) is not int or n <= 0 or n % 32 for n in (self.height, self.width)):
+        if type(self.multiple_of) is not int or self.multiple_of < 1:
+            raise ValueError(f'multiple_of is {self.multiple_of}: it must be at least 1 pixel')
+        if any(type(n) is not int or n <= 0 or n % self.multiple_of
+               for n in (self.height, self.width)):
             raise ValueError(
                 f'network input is {self.width}x{self.height}: width and height must be '
-                'positive multiples of 32')
+                f'positive multiples of {self.multiple_of}')
         if not 0.0 < self.min_depth_m < self.max_depth_m < math.inf:
             raise ValueError(
                 f'depth range is {self.min_depth_m} to {self.max_depth_m} m: '
@@ -56,9 +61,16 @@ class ModelCard:
                 raise ValueError(f'{name} is {value}: it must be positive and finite')
 
 
+class TrueDepth(Protocol):
+    """An image, uint8 RGB (h, w, 3), and its true depth, m, float32 (h', w')."""
+
+    image: np.ndarray
+    depth: np.ndarray
+
+
 class Decoded(NamedTuple):
     """
-    What the decoder gives.
+    The decoder's result.
 
     depths: metres, finest first, each (B, 1, h, w) of its own size. log_variance: of the finest
     depth, ln m^2, (B, 1, h, w).
@@ -68,7 +80,7 @@ class Decoded(NamedTuple):
     log_variance: Tensor
 
 
-# What gives the sigmoid's input, and the features it is given: a depth nobody wants costs nothing.
+# The last module of a depth and its input: a depth that is not asked for costs nothing.
 Stage = Tuple[nn.Module, Tensor]
 
 
@@ -76,8 +88,8 @@ class DepthNetwork(nn.Module, ABC):
     """
     An encoder, a depth decoder and a log-variance head.
 
-    Subclasses set `encoder`, `decoder` and `variance_head`, and say how they are run. subnet: the
-    size that is run, of a network that has several; None of others.
+    Subclasses set `encoder`, `decoder` and `variance_head`, and define how they are run. subnet:
+    the size that is run, of a network that has several; None of others.
     """
 
     encoder: nn.Module
@@ -95,7 +107,7 @@ class DepthNetwork(nn.Module, ABC):
 
     def encode(self, image: Tensor) -> Tuple[Tensor, ...]:
         """
-        Give features, shallow to deep; the last is the bottleneck.
+        Return features, shallow to deep; the last is the bottleneck.
 
         :param image: RGB in [0, 1], (B, 3, H, W) at the card's size.
         """
@@ -103,9 +115,9 @@ class DepthNetwork(nn.Module, ABC):
 
     def decode(self, features: Sequence[Tensor], focal_px: Tensor) -> Decoded:
         """
-        Give metric depth of every scale and its log-variance from features.
+        Return metric depth of every scale and its log-variance from features.
 
-        :param features: what encode gave.
+        :param features: of encode.
         :param focal_px: horizontal focal length at the network's input size, (B,), pixels.
         """
         scale, stages = self._scale(focal_px), self._decoded(features)
@@ -114,28 +126,31 @@ class DepthNetwork(nn.Module, ABC):
         return Decoded(tuple(self._depth(stage, scale) for stage in stages), log_variance)
 
     def depths(self, features: Sequence[Tensor], focal_px: Tensor) -> Tuple[Tensor, ...]:
-        """Give decode's depths alone; training needs no more."""
+        """Return decode's depths alone; training needs no more."""
         scale = self._scale(focal_px)
         return tuple(self._depth(stage, scale) for stage in self._decoded(features))
 
     def depth(self, features: Sequence[Tensor], focal_px: Tensor) -> Tensor:
-        """Give decode's finest depth alone, (B, 1, h, w); prediction needs no more."""
+        """Return decode's finest depth alone, (B, 1, h, w); prediction needs no more."""
         return self._depth(self._decoded(features)[0], self._scale(focal_px))
 
     def forward(self, image: Tensor, focal_px: Tensor) -> Decoded:
         """Encode and decode."""
         return self.decode(self.encode(image), focal_px)
 
+    def fit_scale(self, frames: Iterable[TrueDepth]) -> None:
+        """Set what a relative network does not know of depth by frames; others know it."""
+
     @abstractmethod
     def _encoded(self, normalised: Tensor) -> Tuple[Tensor, ...]:
-        """Give features of a normalised image."""
+        """Return features of a normalised image."""
 
     @abstractmethod
     def _decoded(self, features: Sequence[Tensor]) -> Sequence[Stage]:
-        """Give the decoder's stages that have a depth, finest first."""
+        """Return the decoder's stages that have a depth, finest first."""
 
     def _scale(self, focal_px: Tensor) -> Tensor:
-        """Give the factor on depth, (B, 1, 1, 1)."""
+        """Return the factor on depth, (B, 1, 1, 1)."""
         scale = torch.full_like(focal_px, self.card.scale)
         if self.card.focal_px is not None:
             scale = scale * focal_px / self.card.focal_px

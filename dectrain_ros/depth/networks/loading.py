@@ -10,22 +10,32 @@ from dectrain_ros.checkpoints.files import read_tensors
 from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.depth.networks.elastic import ElasticNetwork
 from dectrain_ros.depth.networks.lite import LiteNetwork
-from dectrain_ros.depth.networks.resnet import load_resnet
+from dectrain_ros.depth.networks.resnet_checkpoint import load_resnet
+from dectrain_ros.depth.networks.transformers_folder import load_transformers
 from dectrain_ros.depth.networks.weights_file import card_from, fill
 import torch
 
 _SHIPPED = Path(__file__).parents[2] / 'assets' / 'lite.safetensors'
 
 
-def load_network(network: str, weights: str) -> DepthNetwork:
+def load_network(network: str, weights: str, input_size: str = '') -> DepthNetwork:
     """
     Build a depth network with its weights, in evaluation mode.
 
-    :param network: 'lite', 'elastic', 'resnet18' or 'resnet50'.
-    :param weights: a .safetensors file with its .json card beside it (lite, elastic), or a folder
-        with encoder.pth and depth.pth (resnets); '' takes the shipped weights of lite.
-    :raises ValueError: if the weights are missing, damaged, or another network's.
+    :param network: 'lite', 'elastic', 'resnet18', 'resnet50' or 'transformers'.
+    :param weights: a .safetensors file with its .json card beside it (lite, elastic), a folder
+        with encoder.pth and depth.pth (resnets), or one of a Hugging Face model (transformers);
+        '' takes the shipped weights of lite.
+    :param input_size: 'WIDTHxHEIGHT' of the input, of transformers alone; '' takes its own.
+    :raises ValueError: if the weights are missing, damaged, or another network's, or the size is
+        not the network's to choose.
     """
+    if network == 'transformers':
+        return load_transformers(weights, input_size).eval()
+    if input_size:
+        raise ValueError(
+            f'depth.input_size is {input_size!r}, but {network} has the size of its weights: '
+            'leave it empty')
     if network == 'lite':
         loaded = _load(LiteNetwork, network, Path(weights) if weights else _SHIPPED)
     elif network == 'elastic':

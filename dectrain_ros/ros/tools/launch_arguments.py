@@ -69,8 +69,8 @@ STREAM = (
 
 OF_A_CAMERA = (
     Argument('network', '', 'Depth network.', _CHOICES['depth.network']),
-    Argument('weights', '', 'Weights: a .safetensors file, or a folder with encoder.pth and '
-             'depth.pth; empty: as in params_file.'),
+    Argument('weights', '', 'Weights: a .safetensors file, a folder with encoder.pth and '
+             'depth.pth, or a Hugging Face folder; empty: as in params_file.'),
     Argument('policy', '', 'When to train: never, always, periodic:K, random:P, pattern:1100, '
              'dectrain, paced, budget:B.'),
     Argument('log_level', 'info', 'Least severity that is logged.',
