@@ -170,7 +170,7 @@ def test_a_camera_info_before_the_start_is_played_first_in_every_loop(ros, bag, 
     infos, images = ros.listen(CameraInfo, INFO, raw=True), ros.listen(Image, IMAGE)
     clock = ros.listen(Clock, '/clock')
     _, ended = play(ros, once, start_s=0.01, loops=2, rate=0.01)        # 1 s between images
-    assert ended.wait(15.0) and stamps(images) == [10, 20, 10, 20]
+    assert ended.wait(15.0) and images.wait_for(4) and stamps(images) == [10, 20, 10, 20]
     recorded, = [bytes(m.data) for m in once.messages([INFO])]
     assert infos.wait_for(2) == [recorded] * 2
     assert min(ns_from_stamp(m.clock) for m in clock.messages) == T0 + 10 * MS

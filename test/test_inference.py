@@ -135,14 +135,16 @@ def test_an_image_becomes_a_frame_with_camera_pose_and_name(bench):
     bench.pose(3 * S, x=3.0)
     bench.image(2 * S, red=7)
     received, seen, prediction = bench.published.wait_for()[0]
-    header, candidate, version = bench.candidates.wait_for()[0]
+    header, candidate, origin = bench.candidates.wait_for()[0]
     frame = bench.pipeline.considered[0]
     assert header is received.message.header
     assert (header.frame_id, frame.frame_id, frame.stamp_ns) == ('cam', 'cam', 2 * S)
     assert frame.intrinsics == CAMERA and (frame.image[..., 0] == 7).all()
     assert frame.image is seen.image and seen.world_from_camera is None
     assert frame.world_from_camera[0, 3] == 2.0 and frame.pose_problem == ''
-    assert (prediction.depth == 7).all() and (candidate.stamp_ns, version) == (2 * S, 7)
+    assert (prediction.depth == 7).all()
+    assert (candidate.stamp_ns, origin.weight_version) == (2 * S, 7)
+    assert origin.inference_s > 0 and origin.consideration_s > 0
 
 
 def test_the_newest_image_wins_while_one_is_in_work(bench):
