@@ -1,6 +1,6 @@
 """Decision features: their order, and every number worked out by hand."""
 
-from dectrain_ros.decision.features import (
+from dectrain_ros.decision.published.features import (
     map_statistics, reference_features, ReferenceFeatures)
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ import time
 from dectrain_ros.cli import main
 from dectrain_ros.config import parsed
 from dectrain_ros.decision.features import LeanFeatures
-from dectrain_ros.evaluation.engines import Ended, LocalEngine, make_engine, told
+from dectrain_ros.evaluation.engines import Ended, LocalEngine, make_engine, one_line
 from dectrain_ros.evaluation.run import evaluate, Plan
 from dectrain_ros.evaluation.sweep import run_job, Sweep, SweepPlan
 from dectrain_ros.evaluation.sweep_plots import pareto
@@ -51,7 +51,7 @@ class Here:
             try:
                 yield Ended(index, work(job))
             except ValueError as error:
-                yield Ended(index, failure=told(error))
+                yield Ended(index, failure=one_line(error))
 
 
 def unheard(job, why):

@@ -1,8 +1,8 @@
 """
 Render the source frames that forgetting is measured on.
 
-Run as `python -m dectrain_ros.synthetic.source_frames PATH`; the shipped ones are of seed
-1000, which the shipped network was not trained on.
+Run as `python -m dectrain_ros.synthetic.source_frames PATH`; seed 1000 is not trained on. The
+shipped frames were rendered with the shipped network, before rooms and views were varied more.
 """
 
 from __future__ import annotations
