@@ -1,5 +1,6 @@
 """Keeping score of live nodes: by stamp, whatever comes or does not."""
 
+import contextlib
 import json
 import math
 import signal
@@ -283,47 +284,43 @@ def test_a_node_that_is_gone_and_depth_that_never_came_are_named(ros, bag):
     assert live.ended_early.startswith('depth_node ended while the bag was played')
 
 
-def test_live_evaluation_of_a_node_that_ends_is_one_line_and_no_report(bag, tmp_path):
+@contextlib.contextmanager
+def played(bag, rate):
+    """Run both nodes and a player that waits for live_evaluation; yield the three processes."""
     topics = bag.topics
     nodes = [start('depth_node', '--ros-args', '-p', 'image.transport:=compressed', '-r',
                    f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
                    f'pose:={topics.pose}'),
              start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
-             start('tools.bag_player', str(bag.path), '--rate', '0.01', '--listener',
+             start('tools.bag_player', str(bag.path), '--rate', str(rate), '--listener',
                    'live_evaluation')]
     try:
+        yield tuple(nodes)
+    finally:
+        for node in nodes:
+            node.send_signal(signal.SIGINT)
+            output(node)
+
+
+def test_live_evaluation_of_a_node_that_ends_is_one_line_and_no_report(bag, tmp_path):
+    with played(bag, rate=0.01) as (depth, _, player):
         live = start('tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out'))
-        for line in nodes[2].stderr:
+        for line in player.stderr:
             if 'loop 1' in line:        # it plays
                 break
-        nodes[0].send_signal(signal.SIGINT)
+        depth.send_signal(signal.SIGINT)
         status, errors = output(live)
         assert status == 1 and errors.count('[FATAL]') == 1 and 'Traceback' not in errors, errors
         assert 'depth_node ended while the bag was played' in errors
         assert not (tmp_path / 'out').exists()
-    finally:
-        for node in nodes:
-            node.send_signal(signal.SIGINT)
-            output(node)
 
 
 def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
-    topics = bag.topics
-    nodes = [start('depth_node', '--ros-args', '-p', 'image.transport:=compressed', '-r',
-                   f'image:={topics.image}', '-r', f'camera_info:={topics.camera_info}', '-r',
-                   f'pose:={topics.pose}'),
-             start('decision_node', '--ros-args', '-p', 'decision.policy:=never'),
-             start('tools.bag_player', str(bag.path), '--rate', '0', '--listener',
-                   'live_evaluation')]
-    try:
+    with played(bag, rate=0) as (_, _, player):
         status, errors = output(start(
             'tools.live_evaluation', str(bag.path), '--out', str(tmp_path / 'out')))
         assert status == 0, errors
-        assert output(nodes.pop())[0] == 0
-    finally:
-        for node in nodes:
-            node.send_signal(signal.SIGINT)
-            output(node)
+        assert player.wait(30.0) == 0
     report = json.loads((tmp_path / 'out' / 'report.json').read_text())
     run, = report['runs']
     assert (run['bag'], run['policy'], run['frames'], run['dropped']) == ('bag', 'never', 5, 0)
@@ -334,7 +331,7 @@ def test_live_nodes_get_the_report_of_an_offline_evaluation(bag, tmp_path):
     assert run['ms_per_frame']['training'] == run['gflops_per_frame']['training'] == 0
     assert run['gflops_per_frame']['total'] == run['gflops_per_frame']['inference'] > 0
     assert report['config']['decision']['policy'] == 'never'
-    assert report['config']['plan']['topics']['image'] == topics.image
+    assert report['config']['plan']['topics']['image'] == bag.topics.image
     assert (tmp_path / 'out' / 'report.html').stat().st_size > 10_000
     assert len((tmp_path / 'out' / 'frames_bag_never_0.csv').read_text().splitlines()) == 6
 

@@ -92,7 +92,7 @@ class Budget:
             self._bucket.fill(self._target.rate * passed_s, self._amount())
 
     def judge(self, step: Step, tuning: Tuning) -> Ruling:
-        """Take the step where the price is met and the bucket holds it, or where one is due."""
+        """Rule to train if gain meets the price within the budget, or if a step is due."""
         amount = self._amount()
         if math.isnan(amount):
             return self._probe()
@@ -164,7 +164,7 @@ class Budget:
         return 1.0 if self._target.unit == 'frames' else self._steps.median
 
     def _probe(self) -> Ruling:
-        """Take a step now and then as long as it is not known what one takes."""
+        """Rule to train now and then while the cost of a step is unknown, to measure it."""
         if self._until_probe:
             return Ruling(False, f'the {self._target.unit} of a step are not known yet')
         self._until_probe = _PROBE_EVERY

@@ -48,7 +48,7 @@ class TokenBucket:
             self._level = min(start, self._capacity)
 
     def spend(self, amount: float) -> None:
-        """Take out an amount, down to a debt of the capacity; a negative one is put back."""
+        """Remove an amount, down to a debt of the capacity; a negative amount is added."""
         self._level = max(min(self._level - amount, self._capacity), -self._capacity)
 
     @property

@@ -106,7 +106,7 @@ class Pretraining:
         return self.device.type == 'cuda' and 2 * size < torch.cuda.mem_get_info(self.device)[0]
 
     def run(self) -> Iterator[Progress]:
-        """Take the remaining steps, saving checkpoints on the way; yields progress after each."""
+        """Run the remaining steps and save checkpoints; yield the progress after each."""
         running = None
         while self.step < self.recipe.end:
             loss = self._take_step()

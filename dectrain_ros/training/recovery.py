@@ -33,7 +33,7 @@ class Recovery:
         self.rollbacks: Counts[str] = Counter()
 
     def frame(self) -> bool:
-        """Take note of a frame; tell whether training pauses."""
+        """Count a frame; return whether training pauses."""
         self._seen += 1
         return self.pauses
 
@@ -44,7 +44,7 @@ class Recovery:
 
     @property
     def frames_left(self) -> int:
-        """Give how many frames the pause still has."""
+        """Return the number of frames that remain of the pause."""
         return max(0, self._until - self._seen)
 
     def rolled_back(self, reason: str) -> None:
@@ -56,6 +56,6 @@ class Recovery:
         self._streak += 1
 
     def passed(self) -> None:
-        """Take note of a check that was passed."""
+        """Count a check that was passed."""
         self._streak = max(0, self._streak - 1)
         self.rate = min(1.0, self.rate * 2)

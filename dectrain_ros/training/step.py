@@ -126,7 +126,7 @@ class TrainingStep:
 
     def take(self, batch: TrainingBatch) -> StepOutcome:
         """
-        Take one Adam step on the mean loss of a batch's samples; fresh ones are not looked at.
+        Run one Adam step on the mean loss of a batch's samples, except fresh ones.
 
         A loss or gradient that is not finite is not applied; weights and moments stay as they are.
         Judges cost a forward pass before and after. The outcome's loss is without the rehearsal.
@@ -238,7 +238,7 @@ class TrainingStep:
     @torch.no_grad()
     def _advance(self) -> None:
         """
-        Take Adam's step, and shorten it in tensors where it is too long.
+        Apply Adam's step, shortened in tensors where it is too long.
 
         Where gradients grow all at once it can be (1 - beta_1) / sqrt(1 - beta_2) = 16 learning
         rates. As StableAdamW (Wortsman et al., NeurIPS 2023) does, but by what it came to.

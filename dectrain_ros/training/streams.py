@@ -77,7 +77,7 @@ class Handover:
         self._made = torch.cuda.current_stream(self._device).record_event() if on_stream else None
 
     def take(self) -> List[Tensor]:
-        """Give them to the calling thread, whose stream waits for them."""
+        """Make the stream of the calling thread wait for them, and return them."""
         if self._made is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(self._made)

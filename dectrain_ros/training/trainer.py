@@ -151,7 +151,7 @@ class Trainer:
 
     def train(self, batch: TrainingBatch) -> Attempt:
         """
-        Take one guarded step; measure forgetting and save where it is time.
+        Run one guarded step; measure forgetting and save when due.
 
         When it returns the device is done, so that a caller can time it. A step that raises is
         taken back where there is a guard. Running out of memory is a problem like others, and
@@ -259,7 +259,7 @@ class Trainer:
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
-        """Take a step back that raises half way."""
+        """Undo a step that raises half way."""
         try:
             yield
         except Exception:

@@ -158,7 +158,7 @@ class TransformersNetwork(DepthNetwork):
     def __init__(
         self, card: ModelCard, model: nn.Module, body: Body, *, is_metric: bool, is_relative: bool
     ):
-        """Take the model apart."""
+        """Split the model into encoder and decoder."""
         super().__init__(card)
         self._is_relative = is_relative
         self.encoder = getattr(model, body.name)
