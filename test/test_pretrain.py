@@ -93,6 +93,16 @@ def test_the_likelihood_moves_the_log_variance_only():
     torch.testing.assert_close(*gradients)
 
 
+def test_a_log_variance_out_of_bounds_is_pulled_back_and_stays_finite():
+    target = torch.full((1, 1, 4, 6), 2.0)
+    target[..., :3] = 0.0
+    depth = torch.full((1, 1, 4, 6), 3.0)
+    spread = torch.full((1, 1, 4, 6), -200.0, requires_grad=True)
+    supervised_loss((depth,), spread, target).backward()
+    assert (spread.grad[..., :3] == 0).all()
+    assert (spread.grad[..., 3:] < 0).all() and torch.isfinite(spread.grad).all()
+
+
 def test_augmentation_keeps_image_depth_and_focal_length_of_one_scene():
     before = markers()
     mirrored = 0

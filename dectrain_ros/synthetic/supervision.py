@@ -10,6 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
+_BOUNDS = -12.0, 12.0           # of log-variance, ln m^2: deviations of 2.5 mm to 400 m
+
+
 def distillation_loss(depth: Tensor, largest: Decoded) -> Tensor:
     """
     Compare log depth and its slopes with the largest subnet's, where that is sure of itself.
@@ -41,7 +44,10 @@ def supervised_loss(depths, log_variance: Tensor, target: Tensor) -> Tensor:
         total = total + _depth_loss(depth, *_known(target, depth.shape[-2:])) / 2 ** scale
     wanted, known = _known(target, depths[0].shape[-2:])
     error = (wanted - depths[0].detach()) * known
-    spread = 0.5 * torch.exp(-log_variance) * error ** 2 + 0.5 * log_variance * known
+    # Nothing holds it where depth is unknown, and its exponential must not overflow anywhere; what
+    # is beyond the bounds is still pulled back.
+    inside = log_variance + (log_variance.clamp(*_BOUNDS) - log_variance).detach()
+    spread = 0.5 * torch.exp(-inside) * error ** 2 + 0.5 * inside * known
     return total + 0.05 * spread.sum() / known.sum().clamp_min(1)
 
 
