@@ -64,9 +64,10 @@ def measure(folder: str, size: str, scope: str, frames: int) -> Dict[str, float]
     with flop_counter() as counter:
         pipeline.estimator.predict(frame(0), 0)
     for k in range(frames):
-        seen = pipeline.observe(frame(k))
+        shown = frame(k)
+        seen = pipeline.observe(shown)
         began = time.process_time()
-        pipeline.estimator.predict(frame(k), 0)
+        pipeline.estimator.predict(shown, 0)
         inference_ms.append(1e3 * (time.process_time() - began))
         began = time.process_time()
         result = pipeline.train(Decision(

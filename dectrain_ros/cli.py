@@ -271,7 +271,7 @@ def _out() -> Console:
     """Return the console for results, wide enough for tables if it is not a terminal."""
     console = Console(highlight=False, soft_wrap=True)
     return console if console.is_terminal else Console(
-        highlight=False, soft_wrap=True, width=max(console.width, 260))
+        highlight=False, soft_wrap=True, width=max(console.width, 160))
 
 
 def _check_folder(path: Path) -> None:

@@ -86,7 +86,7 @@ class Pipeline:
             return StepResult(
                 stamp_ns, False, self.trainer.held_back, self.trainer.weights.newest)
         started = time.perf_counter()
-        self.trainer.step.follow(self.estimator.network)
+        self.trainer.follow(self.estimator.network)
         outcome, version, problem = self.trainer.train(batch)
         elapsed_s = time.perf_counter() - started
         self.trainer.limits.stepped(elapsed_s)

@@ -89,7 +89,10 @@ def test_steps_are_taken_at_the_rate_that_recovery_allows(network):
     learner.train(batch([sample(network)]))
     assert trainer.learning_rate == 0.5e-3
     learner.learning_rate = 2e-3
-    assert trainer.learning_rate == 2e-3 * learner.recovery.rate
+    assert trainer.learning_rate == 0.5e-3      # a step in work is not disturbed
+    rate = learner.recovery.rate
+    learner.train(batch([sample(network)]))
+    assert trainer.learning_rate == 2e-3 * rate
 
 
 def test_a_check_comes_every_so_many_steps_and_at_once_where_weights_moved_far(network):

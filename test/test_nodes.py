@@ -192,6 +192,11 @@ def test_the_time_a_prediction_may_take_changes_while_running_and_one_too_short_
     refused, = node.set_parameters([Parameter('depth.latency_ms', value=0.01)])
     assert not refused.successful and 'the nearest, ' in refused.reason
     assert pipeline_of(node).size.latency_ms == 2e4
+    cost = pipeline_of(node).cost
+    answer = node.set_parameters_atomically([
+        Parameter('decision.cost', value='milliseconds'),
+        Parameter('depth.latency_ms', value=0.01)])
+    assert not answer.successful and pipeline_of(node).cost is cost
 
 
 def test_what_tells_the_cost_may_change_while_running_and_a_missing_sensor_is_refused(

@@ -3,13 +3,14 @@
 import json
 
 import cv2
+from dectrain_ros.depth.networks.base import Decoded
 from dectrain_ros.depth.networks.loading import load_network
 from dectrain_ros.synthetic.augmentation import _shaken, augmented, Batch, compressed
 from dectrain_ros.synthetic.beginning import CARD
 from dectrain_ros.synthetic.datasets import Views, ViewsSpec
 from dectrain_ros.synthetic.pretrain import cooling, Pretraining
 from dectrain_ros.synthetic.recipe import Recipe
-from dectrain_ros.synthetic.supervision import supervised_loss
+from dectrain_ros.synthetic.supervision import distillation_loss, supervised_loss
 import numpy as np
 import pytest
 import torch
@@ -101,6 +102,20 @@ def test_a_log_variance_out_of_bounds_is_pulled_back_and_stays_finite():
     supervised_loss((depth,), spread, target).backward()
     assert (spread.grad[..., :3] == 0).all()
     assert (spread.grad[..., 3:] < 0).all() and torch.isfinite(spread.grad).all()
+
+
+def test_distillation_stays_finite_where_the_log_variance_is_out_of_bounds():
+    spread = torch.zeros(1, 1, 4, 6)
+    spread[..., :3] = -200.0
+    depth = torch.full((1, 1, 4, 6), 3.0, requires_grad=True)
+    loss = distillation_loss(depth, Decoded((torch.full((1, 1, 4, 6), 2.0),), spread))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(depth.grad).all() and depth.grad.abs().sum() > 0
+
+
+def test_a_cool_down_beyond_the_steps_has_no_smaller_sizes_of_lite_to_train():
+    cooled = Recipe(1, 100, network='lite', cool_from=90, cool_steps=50)
+    assert cooled.end == cooled.shrink_from == 140
 
 
 def test_augmentation_keeps_image_depth_and_focal_length_of_one_scene():

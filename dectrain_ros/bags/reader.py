@@ -120,7 +120,7 @@ class Bag:
                 f'asked of {len(self)} images on {self.topics.image}: choose a range within')
         self.skipped.clear()
         stop = len(self) if count is None else start + count
-        used = seen = number = 0
+        used = number = 0
         stream = self._frame_stream()
         for topic, log_ns, message in self._decoded(self._frame_topics(), start, stop):
             number += topic == self.topics.image

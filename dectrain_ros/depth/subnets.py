@@ -61,9 +61,12 @@ class SubnetChoice:
     """
     Runs the best size whose 95th percentile fits the time allowed; what takes longer is better.
 
-    Where predictions come to take longer than at start-up, all sizes are taken to be slower by the
-    same factor. A size is kept for 30 frames at least, and a larger one must fit with a tenth to
-    spare, so that two do not take turns (ALGORITHMS.md section 9).
+    Where predictions take more or less time than at start-up, all sizes are assumed to differ by
+    the same factor. A size is kept for 30 frames at least, and a larger one must fit with a tenth
+    to spare, so that two do not take turns (ALGORITHMS.md section 9).
+
+    The network's size is set by the thread that predicts alone, between two predictions; any
+    other may set latency_ms.
 
     :param network: elastic; its size is set.
     :param latencies: of all sizes, at start-up.
@@ -77,6 +80,7 @@ class SubnetChoice:
         self._network, self._latencies = network, dict(latencies)
         self._recent: Deque[float] = deque(maxlen=_FRAMES)
         self.latency_ms = latency_ms
+        self._set(self._wanted)
 
     @property
     def latency_ms(self) -> float:
@@ -86,7 +90,7 @@ class SubnetChoice:
     @latency_ms.setter
     def latency_ms(self, value: float) -> None:
         """
-        Allow another time, and set the size that suits it by what start-up measured.
+        Allow another time; the next prediction's end sets the size that suits it.
 
         :raises ValueError: if none does; nothing is changed then.
         """
@@ -97,26 +101,27 @@ class SubnetChoice:
                 f'depth.latency_ms is {value:g}: no size of the network is as fast on this '
                 f'device; the nearest, {subnet_name(fastest)}, takes '
                 f'{self._latencies[fastest].p95:.1f} ms (95th percentile): allow that')
-        self._latency_ms = value
-        self._set(best)
+        self._latency_ms, self._wanted = value, best
 
     def predicted(self, seconds: float) -> None:
         """Record how long a prediction took, and change the size for the next where it must be."""
+        wanted = self._wanted
+        if wanted is not None:
+            self._set(wanted)
+            return
         self._recent.append(1e3 * seconds)
         if len(self._recent) < _FRAMES:
             return
         now = self._network.subnet
-        factor = float(np.percentile(self._recent, 95)) / self._latencies[now].p95
+        factor = sorted(self._recent)[int(0.95 * _FRAMES)] / self._latencies[now].p95
         best = self._best(self._latency_ms, factor) or self._fastest
         if self._takes(best) > self._takes(now):
-            best = self._best(_MARGIN * self._latency_ms, factor) or now
-            if self._takes(best) <= self._takes(now):
-                return
+            best = max(now, self._best(_MARGIN * self._latency_ms, factor) or now, key=self._takes)
         if best != now:
             self._set(best)
 
     def _set(self, subnet: Subnet) -> None:
-        self._network.subnet = subnet
+        self._network.subnet, self._wanted = subnet, None
         self._recent.clear()
 
     def _takes(self, subnet: Subnet) -> float:
@@ -151,7 +156,7 @@ NetworkSize = Union[SubnetChoice, FixedSize]
 
 def choose_subnet(network: DepthNetwork, subnet: str, latency_ms: float) -> NetworkSize:
     """
-    Set the size of a network on its device, and return what keeps it fit.
+    Set the size of a network on its device, and return what adjusts it from then on.
 
     :param subnet: 'largest', 'auto', or a name in NAMES.
     :param latency_ms: time that 'auto' may take.
@@ -165,5 +170,5 @@ def choose_subnet(network: DepthNetwork, subnet: str, latency_ms: float) -> Netw
         return FixedSize()
     if subnet == AUTO:
         return SubnetChoice(network, measured_latencies(network), latency_ms)
-    network.subnet = NAMES.get(subnet, LARGEST)
+    network.subnet = LARGEST if subnet == LARGEST_NAME else NAMES[subnet]
     return FixedSize()

@@ -38,6 +38,9 @@ HEADINGS = Row(
     'Policy', 'Frames', 'Trained', 'delta1', 'AbsRel', 'RMSE (m)', '2nd half delta1',
     '2nd half AbsRel', 'training GFLOP/frame', 'training ms/frame', 'training J/frame',
     'all GFLOP/frame', 'all ms/frame')
+# What fits a terminal of 100 columns; the page has everything.
+_IN_TERMINAL = ('policy', 'frames', 'trained', 'delta1', 'absrel', 'late_delta1', 'late_absrel',
+                'training_gflops', 'training_ms')
 
 
 def _text(values: Sequence[Optional[float]], form: str, spread: bool) -> str:
@@ -78,7 +81,7 @@ def recovery_rows(runs: Sequence[RunResult]) -> List[Tuple[str, str, str]]:
     shares = recovery(runs), recovery(runs, 'absrel')
     if all(value is None for share in shares for value in share.values()):
         return []
-    return [(policy, *(MISSING if share[policy] is None else f'{100 * share[policy]:.0f} %'
+    return [(policy, *(MISSING if share[policy] is None else f'{round(100 * share[policy])} %'
                        for share in shares)) for policy in shares[0]]
 
 
@@ -93,18 +96,22 @@ def missing_energy(runs: Sequence[RunResult]) -> str:
     return 'Energy is not known: set decision.cost to joules to have the power sensor read.'
 
 
+def _in_terminal(row: Row) -> Tuple[str, ...]:
+    return tuple(getattr(row, name) for name in _IN_TERMINAL)
+
+
 def results_table(runs: Sequence[RunResult]) -> RenderableType:
     """Return the results for a terminal: the answer, and a line a bag and policy."""
     lines = rows(runs, spread=False)
     several = len({bag for bag, _ in lines}) > 1
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in (('Bag',) if several else ()) + tuple(HEADINGS):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for heading in (('Bag',) if several else ()) + _in_terminal(HEADINGS):
         table.add_column(heading, justify='left' if heading in ('Bag', 'Policy') else 'right')
     last = lines[0][0] if lines else ''
     for bag, line in lines:
         if bag != last:
             table.add_section()
-        table.add_row(*((bag,) if several else ()), *line)
+        table.add_row(*((bag,) if several else ()), *_in_terminal(line))
         last = bag
     found = answer(runs)
     return Group(Text(found.headline, style='bold'), Text(found.details), table,

@@ -124,12 +124,13 @@ class DepthNode(ManagedNode):
 
     def _change(self, config: Config) -> None:
         if self._pipeline is not None:
-            if self._cost != config.decision.cost:      # first, as it may raise ValueError
-                self._pipeline.cost = make_cost_model(
-                    config.decision.cost, self._pipeline.step_flops)
-                self._cost = config.decision.cost
+            # First what may raise ValueError: a refused change must change nothing.
+            cost = self._pipeline.cost
+            if self._cost != config.decision.cost:
+                cost = make_cost_model(config.decision.cost, self._pipeline.step_flops)
             if config.depth.latency_ms != self._options.config.depth.latency_ms:
-                self._pipeline.size.latency_ms = config.depth.latency_ms    # may be refused, too
+                self._pipeline.size.latency_ms = config.depth.latency_ms
+            self._pipeline.cost, self._cost = cost, config.decision.cost
             self._pipeline.trainer.learning_rate = config.training.learning_rate
             self._pipeline.trainer.step.anchor = config.safety.anchor
             if config.limits != self._options.config.limits:

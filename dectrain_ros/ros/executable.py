@@ -25,13 +25,10 @@ NOT_STARTED = 2
 
 class _Signals:
     """
-    What SIGINT and SIGTERM do within this context: rclpy's handler takes the ROS context away.
+    SIGINT and SIGTERM within this context only set came; rclpy's handler ends the ROS context.
 
-    Python's own one would raise KeyboardInterrupt wherever the main thread is, and leave objects
-    of rclpy half made. What is made of a context that is gone fails all the same; that such an
-    object cannot be deleted properly is then no error, either.
-
-    came: whether there was a signal.
+    Python's default would raise KeyboardInterrupt anywhere, and leave objects of rclpy half made.
+    After a signal, errors from deleting such objects are not reported.
     """
 
     def __init__(self):

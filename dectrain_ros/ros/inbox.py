@@ -154,8 +154,8 @@ class Inbox:
 
     def clock_went_back(self, now_ns: int) -> None:
         """Record that the clock was set back, and drop later poses."""
-        self.rewind(now_ns, 0)
-        with self._condition:
+        with self._condition:           # as one: the next image must find both done
+            self.rewind(now_ns, 0)
             self._went_back = True
             self._condition.notify_all()
 

@@ -25,4 +25,9 @@ def _run(name: str) -> int:
         os._exit(0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, leave)
-    return importlib.import_module(f'dectrain_ros.ros.{name}').main()
+    try:
+        return importlib.import_module(f'dectrain_ros.ros.{name}').main()
+    finally:
+        # run() restored leave, which must not change the exit status while Python ends.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)

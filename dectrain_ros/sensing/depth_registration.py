@@ -41,8 +41,9 @@ class DepthRegistration:
         """
         if self._rays.shape[:2] != depth.shape:
             self._rays = _rays(self._lens.resized(*depth.shape[::-1]))
-        z = depth[np.isfinite(depth)].astype(np.float64)
-        rays = self._rays[np.isfinite(depth)]                       # (N, 2)
+        valid = np.isfinite(depth)
+        z = depth[valid].astype(np.float64)
+        rays = self._rays[valid]                                    # (N, 2)
         points = np.column_stack([rays * z[:, None], z])            # (N, 3), m
         points = points @ self._camera_from_depth[:3, :3].T + self._camera_from_depth[:3, 3]
         x, y, z = points[points[:, 2] > 0].T

@@ -80,7 +80,7 @@ def _shaken(image: Tensor, rng: np.random.Generator, share: float = 0.3, reach: 
 
 def compressed(image: Tensor, rng: np.random.Generator, share: float = 0.5) -> Tensor:
     """
-    Return a share of the images what a camera's driver does to them: noise, sharpening and JPEG.
+    Apply to a share of the images what a camera's driver does: noise, sharpening and JPEG.
 
     :param image: RGB in [0, 1], (B, 3, H, W); returned as 8-bit values of the same shape.
     """

@@ -55,7 +55,7 @@ class Recipe(NamedTuple):
     @property
     def shrink_from(self) -> int:
         """Return the first step that trains smaller subnets; none of lite's does."""
-        return int(self.alone * self.steps) if self.network == 'elastic' else self.steps
+        return int(self.alone * self.steps) if self.network == 'elastic' else self.end
 
     def is_full_size(self, step: int) -> bool:
         """Whether a step sees images at full size."""

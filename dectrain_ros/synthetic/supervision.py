@@ -22,7 +22,7 @@ def distillation_loss(depth: Tensor, largest: Decoded) -> Tensor:
     """
     wanted = largest.depths[0].detach()
     # The variance of log depth is that of depth over its square.
-    weight = wanted ** 2 * torch.exp(-largest.log_variance.detach().float())
+    weight = wanted ** 2 * torch.exp(-largest.log_variance.detach().float().clamp(*_BOUNDS))
     weight = (weight / weight.mean((1, 2, 3), keepdim=True).clamp_min(1e-6)).clamp_max(4.0)
     error = depth.log() - wanted.log()
     return (weight * error.abs()).mean() + 0.5 * _slope(error, weight.sqrt())
@@ -44,8 +44,8 @@ def supervised_loss(depths, log_variance: Tensor, target: Tensor) -> Tensor:
         total = total + _depth_loss(depth, *_known(target, depth.shape[-2:])) / 2 ** scale
     wanted, known = _known(target, depths[0].shape[-2:])
     error = (wanted - depths[0].detach()) * known
-    # Nothing holds it where depth is unknown, and its exponential must not overflow anywhere; what
-    # is beyond the bounds is still pulled back.
+    # Where depth is unknown, no term limits the log-variance: it is clamped so that exp() stays
+    # finite, and the gradient passes through the clamp.
     inside = log_variance + (log_variance.clamp(*_BOUNDS) - log_variance).detach()
     spread = 0.5 * torch.exp(-inside) * error ** 2 + 0.5 * inside * known
     return total + 0.05 * spread.sum() / known.sum().clamp_min(1)

@@ -64,7 +64,7 @@ class ForgettingProbe:
     def __init__(self, step: TrainingStep, frames: Sequence[SourceFrame]):
         """Measure the present weights, the source."""
         self._step, self._frames = step, frames
-        self.error = self.source_error = self._measured()
+        self.error = self.source_error = self._measured(of_source=False)
 
     @property
     def forgetting(self) -> float:
@@ -73,9 +73,14 @@ class ForgettingProbe:
 
     def measure(self) -> None:
         """Measure the present weights; costs a prediction for every source frame."""
-        self.error = self._measured()
+        self.error = self._measured(of_source=False)
 
-    def _measured(self) -> float:
-        return float(np.mean([
-            depth_metrics(self._step.depth_of(frame.image, frame.focal_px), frame.depth).absrel
+    def remeasure(self) -> None:
+        """Measure source and present weights, after the network was set to another size."""
+        self.source_error = self._measured(of_source=True)
+        self.measure()
+
+    def _measured(self, of_source: bool) -> float:
+        return float(np.mean([depth_metrics(
+            self._step.depth_of(frame.image, frame.focal_px, of_source), frame.depth).absrel
             for frame in self._frames]))

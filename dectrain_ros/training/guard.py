@@ -95,6 +95,9 @@ class Guard:
     def accept_unchecked(self) -> None:
         """Make the present weights the good version, as after loading or a reset."""
 
+    def remeasure(self) -> None:
+        """Read the held-out samples anew, after the network was set to another size."""
+
 
 class HeldOutGuard(Guard):
     """
@@ -176,9 +179,13 @@ class HeldOutGuard(Guard):
 
     def accept_unchecked(self) -> None:
         """Make the present weights the good version, as after loading or a reset."""
-        self._held_out = self._read(self.held_out) if self._held_out else ()
+        self.remeasure()
         self._good = self._step.snapshot(self._good)
         self._steps = 0
+
+    def remeasure(self) -> None:
+        """Read the held-out samples anew: readings of two sizes must not be compared."""
+        self._held_out = self._read(self.held_out) if self._held_out else ()
 
     def _problem(self, readings: List[Reading]) -> str:
         """Compare the readings with those of loaded and good weights; return the problem or ''."""

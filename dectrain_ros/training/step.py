@@ -62,9 +62,8 @@ class TrainingStep:
 
     Batch norm stays in evaluation mode: three frames are no statistics.
 
-    anchor is the strength of the pull to the weights it was made with, the source: every step
-    takes the weights it trains nearer by this times the learning rate of the way. It may be
-    changed between steps.
+    anchor: every step moves the weights towards the source, the weights it was made with, by this
+    times the learning rate times the distance. It may be changed between steps.
 
     rehearsal_factor: views rehearsed may come this many times further or nearer than they were.
     max_step_rms: no tensor steps further than this in the root mean square, in learning rates.
@@ -120,9 +119,10 @@ class TrainingStep:
         for group in self._optimizer.param_groups:
             group['lr'] = value
 
-    def follow(self, network: DepthNetwork) -> None:
-        """Train the size that a network predicts with, where there are several."""
-        self._shadow.subnet = network.subnet
+    def follow(self, network: DepthNetwork) -> bool:
+        """Train the size that a network predicts with; return whether it is another one."""
+        before, self._shadow.subnet = self._shadow.subnet, network.subnet
+        return before != network.subnet
 
     def take(self, batch: TrainingBatch) -> StepOutcome:
         """
@@ -154,7 +154,7 @@ class TrainingStep:
 
     def flops(self, batch_size: int) -> float:
         """Count the FLOPs of a step by taking one and taking it back."""
-        before, rate = self.snapshot(), self.learning_rate
+        before = self.snapshot()
         card = self._shadow.card
         image = np.random.default_rng(0).integers(
             0, 256, (card.height, card.width, 3), dtype=np.uint8)
@@ -171,22 +171,25 @@ class TrainingStep:
         with flop_counter() as counter:
             self.take(TrainingBatch(sample, (sample,) * (batch_size - 1)))
         self.restore(before)
-        self.learning_rate = rate
         return float(counter.get_total_flops())
 
     @torch.no_grad()
-    def depth_of(self, image: np.ndarray, focal_px: float) -> np.ndarray:
+    def depth_of(
+        self, image: np.ndarray, focal_px: float, of_source: bool = False
+    ) -> np.ndarray:
         """
         Predict by the shadow's present weights, m, (h', w').
 
         :param image: uint8 RGB of any size, resized to the network's.
         :param focal_px: horizontal focal length at the image's size.
+        :param of_source: use the source weights instead.
         """
         card, device = self._shadow.card, self.device
         sized = network_image(image, card)
         focal = torch.tensor([focal_px * card.width / image.shape[1]], device=device)
-        features = self._shadow.encode(image_batch([sized], device))
-        return self._shadow.depth(features, focal)[0, 0].cpu().numpy()
+        with self._source_weights() if of_source else nullcontext():
+            features = self._shadow.encode(image_batch([sized], device))
+            return self._shadow.depth(features, focal)[0, 0].cpu().numpy()
 
     @torch.no_grad()
     def read(self, samples: Sequence[Sample], of_source: bool = False) -> List[Reading]:

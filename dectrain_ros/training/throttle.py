@@ -21,7 +21,8 @@ class OperatingLimits:
     """
     Decides whether the machine's limits allow a training step now.
 
-    Thread-safe for one thread each that calls predicted, change, and the other methods.
+    Thread-safe for one thread each that calls predicted, change, and the other methods; any may
+    call reason.
 
     :param max_train_share: greatest share of time for steps, 0 to 1; 1 is no limit. Every step is
         followed by a pause of matching length.

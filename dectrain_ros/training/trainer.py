@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Protocol
 
 from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.checkpoints.checkpoint import Contents, Found
+from dectrain_ros.depth.networks.base import DepthNetwork
 from dectrain_ros.frames import ROLLED_BACK
 from dectrain_ros.training import streams
 from dectrain_ros.training.batch import TrainingBatch
@@ -126,8 +127,7 @@ class Trainer:
 
     @learning_rate.setter
     def learning_rate(self, value: float) -> None:
-        self._learning_rate = value
-        self.step.learning_rate = value * self.recovery.rate
+        self._learning_rate = value         # for the next step
 
     @property
     def rehearses(self) -> bool:
@@ -148,6 +148,13 @@ class Trainer:
             self.recovery.frames_left, self.recovery.rate,
             self._probe.forgetting if self._probe else math.nan, self._autosave.saved,
             self._autosave.failures, self.limits.reason())
+
+    def follow(self, network: DepthNetwork) -> None:
+        """Train the size that a network predicts with; what was measured of another is renewed."""
+        if self.step.follow(network):
+            self.guard.remeasure()
+            if self._probe:
+                self._probe.remeasure()
 
     def train(self, batch: TrainingBatch) -> Attempt:
         """

@@ -139,7 +139,7 @@ class DepthNetwork(nn.Module, ABC):
         return self.decode(self.encode(image), focal_px)
 
     def fit_scale(self, frames: Iterable[TrueDepth]) -> None:
-        """Set what a relative network does not know of depth by frames; others know it."""
+        """Fit scale and shift of a relative network to frames; other networks do nothing."""
 
     @abstractmethod
     def _encoded(self, normalised: Tensor) -> Tuple[Tensor, ...]:

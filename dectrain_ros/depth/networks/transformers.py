@@ -62,7 +62,7 @@ class InverseOutput(nn.Module):
         """
         Set scale and shift to least squares.
 
-        Where larger outputs do not go with nearer pixels, medians alone are matched.
+        Where larger outputs do not go with nearer pixels, the median depth becomes 3 m.
 
         :param raw: the model's output, (N,).
         :param inverse_depth: true, 1/m, (N,).
@@ -148,7 +148,8 @@ class TransformersNetwork(DepthNetwork):
     """
     A depth model of the Hugging Face library behind this package's interface.
 
-    Maps of tokens, (B, N, C), travel as features (B, C, 1, N). Its variance is 1 m^2.
+    Maps of tokens, (B, N, C), travel as features (B, C, 1, N). Variance is not predicted: it is 1
+    m^2 times the square of the depth's scale.
 
     :param model: of AutoModelForDepthEstimation; taken apart.
     :param is_metric: whether its output is depth, not inverse depth.

@@ -183,11 +183,12 @@ def _card(
     path: Path, config: Any, kind: _Kind, input_size: str
 ) -> Tuple[ModelCard, str]:
     """Return the card of a folder and its output, from the preprocessor and card.json."""
+    preprocessor = _json(path, 'preprocessor_config.json')
     values: Dict[str, Any] = {
         'network': 'transformers', 'min_depth_m': _RANGE_M[0], 'max_depth_m': _RANGE_M[1],
-        **_normalisation(_json(path, 'preprocessor_config.json'))}
+        **_normalisation(preprocessor)}
     multiple = _multiple(config)
-    size = _asked(input_size) or _preferred(_json(path, 'preprocessor_config.json'))
+    size = _asked(input_size) or _preferred(preprocessor)
     height, width = (max(1, round(n / multiple)) * multiple for n in size)
     values.update(height=height, width=width, multiple_of=multiple)
     output = kind.output
