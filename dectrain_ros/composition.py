@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 import math
 import os
+from typing import Sequence
 
 from dectrain_ros.checkpoints.autosave import Autosave
 from dectrain_ros.checkpoints.checkpoint import digest
@@ -23,7 +24,7 @@ from dectrain_ros.memory.samples import Sample
 from dectrain_ros.memory.views import ViewHistory
 from dectrain_ros.pipeline import Pipeline
 from dectrain_ros.training.batch_maker import BatchMaker
-from dectrain_ros.training.forgetting import ForgettingProbe, read_frames
+from dectrain_ros.training.forgetting import ForgettingProbe, read_frames, SourceFrame
 from dectrain_ros.training.guard import Guard, HeldOutGuard, Tolerances
 from dectrain_ros.training.recovery import Recovery
 from dectrain_ros.training.step import TrainingStep
@@ -53,7 +54,8 @@ def compose(config: Config) -> Pipeline:
     source = digest({k: v.cpu().numpy() for k, v in network.state_dict().items()})
     estimator = Estimator(network, resolve_device(config.depth.device))
     size = choose_subnet(network, config.depth.subnet, config.depth.latency_ms)
-    network.fit_scale(read_frames())
+    frames = read_frames()
+    network.fit_scale(frames)
     update.prepare(network, config.seed)
     step = _step(config, network, update)
     features = _features(config, network)
@@ -64,7 +66,7 @@ def compose(config: Config) -> Pipeline:
         capacity=training.replay_capacity, max_bytes=training.replay_megabytes * 1e6,
         max_similarity=training.replay_similarity)
     weights = WeightVersions([p for _, p in update.parameters(network)])
-    trainer = _trainer(config, step, weights, source, features, replay)
+    trainer = _trainer(config, step, weights, source, frames, features, replay)
     batches = BatchMaker(
         trainer, views, replay, RehearsalBuffer(
             config.safety.rehearse_every, training.replay_similarity, config.seed),
@@ -121,7 +123,7 @@ def _views(config: Config) -> ViewHistory:
 
 def _trainer(
     config: Config, step: TrainingStep, weights: WeightVersions, source: str,
-    features: FeatureSet, replay: ReplayBuffer
+    frames: Sequence[SourceFrame], features: FeatureSet, replay: ReplayBuffer
 ) -> Trainer:
     safety = config.safety
     return Trainer(
@@ -130,7 +132,7 @@ def _trainer(
         Autosave(_CHECKPOINT, {'network': config.depth.network, 'scope': config.training.scope,
                                'source': source}, **asdict(config.checkpoints)),
         rehearse_every=safety.rehearse_every,
-        probe=ForgettingProbe(step, read_frames()) if safety.forgetting_every else None,
+        probe=ForgettingProbe(step, frames) if safety.forgetting_every else None,
         probe_every=safety.forgetting_every,
         memories={'replay': replay, 'features': features}, record={'config': config.as_dict()})
 

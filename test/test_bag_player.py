@@ -124,6 +124,18 @@ def test_at_rate_0_the_next_image_can_wait_for_training_on_the_one_before(ros, b
     assert ended.wait(10.0) and player.without_depth == 0
 
 
+def test_an_outcome_that_does_not_come_is_not_taken_for_depth(ros, bag):
+    ros.listen(CameraInfo, INFO), ros.listen(PoseStamped, POSE)
+    images = ros.listen(Image, IMAGE, BEST_EFFORT)
+    depth = ros.tester.create_publisher(Image, 'depth/image', 10)
+    ros.tester.create_publisher(DiagnosticArray, OUTCOME, 10)
+    player, ended = play(ros, bag, rate=0.0, await_training=True, depth_timeout_s=1.0)
+    wait_until(lambda: depth.get_subscription_count())
+    for count in (1, 2, 3):
+        depth.publish(Image(header=images.wait_for(count)[-1].header))
+    assert ended.wait(10.0) and (player.images, player.without_depth) == (3, 0)
+
+
 def test_at_rate_0_depth_that_does_not_come_is_counted_and_playing_goes_on(ros, bag):
     for topic, kind in ((IMAGE, Image), (INFO, CameraInfo), (POSE, PoseStamped)):
         ros.listen(kind, topic)

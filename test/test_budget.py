@@ -159,6 +159,19 @@ def test_a_step_that_was_not_taken_is_put_back():
     assert all(d.train for d in asked)
 
 
+@pytest.mark.parametrize('seconds, is_put_back', [(0.03, False), (math.nan, True)])
+def test_a_step_that_was_taken_back_has_cost_its_time(seconds, is_put_back):
+    policy, trained = budget('60ms/s', exploration=0.0), []
+    for k in range(400):                        # 2.4 ms a frame: one step of 30 ms in 12.5
+        decision = policy.decide(candidate(k * FRAME_NS, 0.0))
+        if decision.train:
+            trained.append(k)
+            is_first = len(trained) == 1        # tells how long a step takes
+            policy.learn(outcome(decision, trained=is_first,
+                                 seconds=0.03 if is_first else seconds))
+    assert (len(trained) > 100) == is_put_back
+
+
 def test_device_time_is_met_within_five_percent_over_any_window():
     # 25 frames a second, 120 ms for each: 4.8 ms a frame; steps of 20 to 40 ms
     policy, random = budget('120ms/s', exploration=0.0), np.random.default_rng(7)

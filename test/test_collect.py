@@ -1,5 +1,7 @@
 """Collecting what steps bring: trials on the way, columns that mean what they say."""
 
+from dataclasses import replace
+
 from dectrain_ros.bags.reader import Bag, BagWriter
 from dectrain_ros.cli import main
 from dectrain_ros.composition import compose
@@ -38,10 +40,11 @@ def bag(tmp_path_factory):
     return write(tmp_path_factory.mktemp('bags') / 'wall', np.float32(WALL_M))
 
 
-def write(path, depth=None):
+def write(path, depth=None, gap_ns=0):
     with BagWriter(path) as writer:
         for number in range(FRAMES):
             seen = frame(number)
+            seen = replace(seen, stamp_ns=seen.stamp_ns + gap_ns * (number >= FRAMES // 2))
             truth = None if depth is None else np.full(seen.image.shape[:2], depth, np.float32)
             writer.write(seen, truth)
     return path
@@ -60,6 +63,12 @@ def test_trials_are_taken_on_the_way(bag, settings):
     assert found.sequences == ('wall',) and found.sequence.tolist() == [0] * 2
     visits = found.features[:, LeanFeatures._fields.index('visits_around')]
     assert visits.tolist() == [0, 0]     # under never, no step is ever counted
+
+
+def test_views_before_a_jump_teach_nothing_after_it(settings, tmp_path):
+    found = [gathered(write(tmp_path / name, np.float32(WALL_M), gap_ns), settings, every=1)
+             for name, gap_ns in (('whole', 0), ('parted', 6 * 10 ** 9))]
+    assert len(found[1].sequence) == len(found[0].sequence) - 1     # its first frame has no views
 
 
 def test_the_target_is_the_change_of_later_error_by_a_step(bag, settings):

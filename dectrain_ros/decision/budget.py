@@ -112,14 +112,19 @@ class Budget:
         """Do nothing: the bucket is filled at the beginning of a frame."""
 
     def settle(self, charged: float, result: StepResult) -> None:
-        """Put back what was not spent, or take out what was spent beyond the charge."""
-        if not result.trained:
-            self._bucket.spend(-charged)
-        elif self._target.unit != 'frames':
-            amount = getattr(result, self._target.unit)
+        """
+        Put back what was not spent, or remove what was spent beyond the charge.
+
+        A step that was taken back was computed all the same: its time and energy are spent.
+        """
+        is_share = self._target.unit == 'frames'
+        amount = math.nan if is_share else getattr(result, self._target.unit)
+        if math.isfinite(amount):
             self._steps.add(amount)
-            if math.isfinite(amount) and charged:
+            if charged:
                 self._bucket.spend(amount - charged)
+        elif not result.trained:
+            self._bucket.spend(-charged)
 
     def state_dict(self) -> Dict[str, Any]:
         """Return target, recent gains, bucket, and what steps took."""

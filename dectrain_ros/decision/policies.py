@@ -17,13 +17,11 @@ class _ByGain(NamedTuple):
     """
     A policy by predicted gain.
 
-    rule: makes it from the text after the colon. by_alpha: whether alpha steers it. predictor:
-    makes the predictor of gain; None for the one that make_policy is given.
+    rule: makes it from the text after the colon. by_alpha: whether alpha steers it.
     """
 
     rule: Callable[[str], Rule]
     by_alpha: bool
-    predictor: Optional[Callable[[], GainPredictor]] = None
 
 
 _FIXED: Dict[str, Callable[[str, int], Policy]] = {
@@ -67,17 +65,16 @@ def make_policy(
     if (name not in {*_FIXED, *_BY_GAIN, *_OFFLINE}
             or (name in _WITH_ARGUMENT) != bool(colon)):
         raise ValueError(f'{text!r} is not a policy: use {_FORMS}')
-    try:
-        if name in _FIXED:
-            return _FIXED[name](argument, seed)
-        rule = _BY_GAIN[name].rule(argument) if name in _BY_GAIN else None
-    except ValueError as error:
-        raise ValueError(f'{text!r} is not a policy: use {_FORMS}') from error
-    if rule is None:
+    if name in _OFFLINE:
         if not offline:
             raise ValueError("policy 'oracle' runs offline only: it takes steps back")
         return Oracle(tuning)
-    make_gain = _BY_GAIN[name].predictor or make_gain
+    try:
+        if name in _FIXED:
+            return _FIXED[name](argument, seed)
+        rule = _BY_GAIN[name].rule(argument)
+    except ValueError as error:
+        raise ValueError(f'{text!r} is not a policy: use {_FORMS}') from error
     if make_gain is None:
         raise ValueError(f'policy {text!r} needs a predictor of gain, and none was given')
     return GainPolicy(make_gain(), rule, tuning, seed)

@@ -137,6 +137,8 @@ class _Collector:
 
     def _frame(self, recorded: Recorded, ahead: Deque[Recorded]) -> Iterator[_Trial]:
         """Try steps if a trial is due and frames follow; then do as the policy decides."""
+        if recorded.begins_segment:
+            self._pipeline.forget_views()
         candidate = self._pipeline.observe(recorded.frame).candidate
         self._since += bool(ahead)
         if ahead and candidate.trainable and self._since >= self._plan.every:

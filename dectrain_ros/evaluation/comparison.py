@@ -79,8 +79,8 @@ def answer(runs: Sequence[RunResult]) -> Answer:
     """
     Return how accurate the best policy is, and how much it trained.
 
-    The best policy is that of the greatest mean delta1 but never and always. Where one of these
-    two was not run, or no other, the sentence compares what there is.
+    The best policy is the one with the greatest mean delta1, never and always left out. If never,
+    always or all other policies are missing, the sentence compares those that were run.
     """
     groups = by_policy(runs)
     found = {policy: _standing(group) for policy, group in groups.items()}
@@ -119,7 +119,7 @@ def _against_always(never: _Standing, always: _Standing, best: _Standing) -> Ans
     for metric in RECOVERED:
         gain, part = (_improvement(metric, standing, never) for standing in (always, best))
         if gain > 0:
-            share = part / gain
+            share = share_recovered(*(getattr(s, metric) for s in (best, never, always)))
             recovered.append(f'{100 * share:.0f} % in {_LABELS[metric]}')
             levels.append((share > 1 + _SAME) - (share < 1 - _SAME))
         else:

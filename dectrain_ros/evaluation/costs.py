@@ -36,8 +36,8 @@ class Costs:
 
         :param kind: names work of the same shapes; None is work whose shapes differ from call to
             call: it is counted every time, and timed with the counting.
-        :param whole: whether a result comes of the whole work; work that broke off is not counted
-            for its kind.
+        :param whole: whether the work was done to its end; FLOPs of work that broke off are not
+            reused for its kind.
         """
         if kind is None or kind not in self._flops_of:
             started = self._now()

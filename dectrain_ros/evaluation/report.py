@@ -129,7 +129,7 @@ class Report:
 
     def write(self, runs: Sequence[RunResult]) -> Path:
         """
-        Write the report, each file whole or not at all; only bags with new runs are drawn anew.
+        Write the report, each file whole or not at all; pictures of bags with new runs alone.
 
         :param runs: those of the last call, and new ones after them.
         :returns: the path of report.html, which embeds everything it shows.
@@ -154,9 +154,10 @@ class Report:
         for number, bag in enumerate(_bags(runs)):
             if bag in grown:
                 self._draw_pictures(number, [run for run in runs if run.bag == bag])
-        images = {**_overviews(runs), **self._pictures}
-        for name, data in images.items():
+        overviews = _overviews(runs)
+        for name, data in overviews.items():
             write_bytes(self._directory / name, data)
+        images = {**overviews, **self._pictures}
         report = report_json(runs, self._config, self._plan)
         text = json.dumps(report, indent=2, allow_nan=False)
         write_bytes(self._directory / 'report.json', text.encode())
@@ -165,9 +166,11 @@ class Report:
         return page
 
     def _draw_pictures(self, number: int, runs: Sequence[RunResult]) -> None:
-        """Draw the pictures of one bag."""
+        """Draw and write the pictures of one bag."""
         for part, drawn in enumerate(galleries(runs)):
-            self._pictures[f'pictures_{number}_{part}.png'] = drawn
+            name = f'pictures_{number}_{part}.png'
+            write_bytes(self._directory / name, drawn)
+            self._pictures[name] = drawn
 
     def _remove_earlier(self) -> None:
         """Remove an earlier report: its files must not be taken for this one's."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 import math
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Protocol, Tuple
+from typing import Dict, Hashable, Iterator, List, NamedTuple, Optional, Protocol, Tuple
 
 from dectrain_ros.bags.reader import Bag, Recorded, Topics
 from dectrain_ros.composition import compose
@@ -149,14 +149,15 @@ class _Run:
         self._policy = SavedPolicy(
             policy.partition(':')[0], policy_of(policy, config), **asdict(config.checkpoints))
         self._oracle = self._policy.policy if isinstance(self._policy.policy, Oracle) else None
-        self._pipeline = compose(_for_policy(config, self._policy.policy))
+        own = _for_policy(config, self._policy.policy)
+        self._pipeline = compose(own)
         device = self._pipeline.estimator.device
         self._peak = PeakMemory(device)
         self._costs = (Costs(device), Costs(device), Costs(device))  # infer, decide, train
         # The published features take more or less work from frame to frame.
-        self._considering = None if config.decision.features == 'reference' else 0
+        self._considering = None if own.decision.features == 'reference' else 0
         self._records: List[FrameRecord] = []
-        self._pictures: List[Picture] = []
+        self._pictured: List[Tuple[int, Recorded, np.ndarray]] = []
         self._skipped: Counter = Counter()
 
     def over(self, bag: Bag, plan: Plan, watcher: Watcher) -> RunResult:
@@ -180,7 +181,8 @@ class _Run:
         frame = recorded.frame
         if recorded.begins_segment:
             self._pipeline.forget_views()
-        prediction, depth = inference.charge(0, lambda: self._inferred(frame))
+        prediction, depth = inference.charge(
+            ('prediction', self._size), lambda: self._inferred(frame))
         candidate: Candidate = deciding.charge(
             self._considering, lambda: self._pipeline.consider(frame, prediction))
         decision: Decision = deciding.charge(1, lambda: self._policy.decide(candidate))
@@ -196,7 +198,7 @@ class _Run:
             decision.predicted_gain, decision.cost, decision.alpha, result.change,
             0.0 if math.isnan(result.seconds) else result.joules))
         if index in wanted:
-            self._picture(index, recorded, depth)
+            self._pictured.append((index, recorded, depth))
 
     def _inferred(self, frame: Frame) -> Tuple[DepthPrediction, np.ndarray]:
         """Return the prediction, and its depth at the size to publish."""
@@ -212,7 +214,7 @@ class _Run:
             return self._pipeline.train(decision)
         before = self._pipeline.trainer.step.snapshot() if self._oracle else None
         result: StepResult = training.charge(
-            (candidate.batch_size, candidate.judges, self._pipeline.due),
+            (candidate.batch_size, candidate.judges, self._pipeline.due, self._size),
             lambda: self._pipeline.train(decision),
             lambda taken: taken.trained)
         if before and result.trained and not self._oracle.keeps(result):
@@ -221,22 +223,31 @@ class _Run:
         deciding.charge(2, lambda: self._policy.learn(result))
         return result
 
-    def _picture(self, index: int, recorded: Recorded, depth: np.ndarray) -> None:
-        """Keep a frame's image and depths for the report."""
-        if index not in self._before:
+    @property
+    def _size(self) -> Hashable:
+        """The size of an elastic network that the next frame is predicted with."""
+        return self._pipeline.estimator.network.subnet
+
+    def _pictures(self) -> Tuple[Picture, ...]:
+        """Return images and depths for the report, beside the depth of the loaded weights."""
+        missing = [p for p in self._pictured if p[0] not in self._before]
+        if missing:
             untouched = compose(replace(
                 _without_features(self._config), checkpoints=CheckpointsConfig()))
-            self._before[index] = untouched.observe(recorded.frame).depth
-        self._pictures.append(picture(
-            index, recorded.frame.image, self._before[index], depth, recorded.ground_truth))
+            for index, recorded, _ in missing:
+                self._before[index] = untouched.observe(recorded.frame).depth
+        return tuple(picture(
+            index, recorded.frame.image, self._before[index], depth, recorded.ground_truth)
+            for index, recorded, depth in self._pictured)
 
     def _result(self) -> RunResult:
         frames = max(len(self._records), 1)
         gflops = Amounts(*(c.flops / frames / 1e9 for c in self._costs))
         ms = Amounts(*(c.ms / frames for c in self._costs))
+        peak = self._peak.read()            # before another network is loaded for the pictures
         return RunResult(
             self._name, self._policy_text, self._config.seed, tuple(self._records),
-            dict(self._skipped), gflops, ms, self._peak.read(), tuple(self._pictures))
+            dict(self._skipped), gflops, ms, peak, self._pictures())
 
 
 def _picture_indices(frames: int, loops: int) -> frozenset:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import lru_cache
 import hashlib
 import json
 import logging
@@ -110,7 +111,8 @@ class Sweep:
         self.bags = tuple(distinct_names(plan.bags))
         self.jobs = tuple(self._list())
         self._folder = directory / 'runs'
-        self._keys = {job: _key(job) for job in self.jobs}
+        digest = lru_cache(maxsize=None)(_digest)       # many jobs share few files
+        self._keys = {job: _key(job, digest) for job in self.jobs}
         stored = {job: _stored(self._file(job), key) for job, key in self._keys.items()}
         self._found = {job: summary for job, summary in stored.items() if summary is not None}
 
@@ -200,7 +202,7 @@ def _check(plan: SweepPlan, config: Config, points: Tuple[Point, ...]) -> None:
                 plan.loops, ground_truth_unit_m=plan.ground_truth_unit_m), config)
 
 
-def _key(job: Job) -> dict:
+def _key(job: Job, digest: Callable[[Path], str]) -> dict:
     """Return everything that determines a run's numbers, in the types that JSON reads back."""
     config, depth, decision = job.config.as_dict(), job.config.depth, job.config.decision
     files = [Path(depth.weights) if depth.weights else _SHIPPED / 'lite.safetensors']
@@ -215,7 +217,7 @@ def _key(job: Job) -> dict:
         'policy': job.point.policy, 'alpha': job.point.alpha, 'seed': job.seed,
         'start': job.plan.start, 'frames': job.plan.frames, 'loops': job.plan.loops,
         'ground_truth_unit_m': job.plan.ground_truth_unit_m,
-        'config': config, 'contents': [_digest(path) for path in files],
+        'config': config, 'contents': [digest(path) for path in files],
         'versions': versions()}))
 
 

@@ -114,5 +114,5 @@ def results_table(runs: Sequence[RunResult]) -> RenderableType:
         table.add_row(*((bag,) if several else ()), *_in_terminal(line))
         last = bag
     found = answer(runs)
-    return Group(Text(found.headline, style='bold'), Text(found.details), table,
-                 Text(missing_energy(runs)))
+    details = [Text(found.details)] if found.details else []
+    return Group(Text(found.headline, style='bold'), *details, table)

@@ -27,6 +27,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_DEPTH = 'depth/image'
 _SETTLE_S = 0.5         # the remote end of a topic may match later than this one
 
 
@@ -223,12 +224,15 @@ class BagPlayer(Node):
     def _await_answers(self, stamp_ns: int) -> None:
         """Wait for what follows from an image: its depth, and the outcome of training on it."""
         timeout_s = self._play.depth_timeout_s
-        if not self._wait(lambda: all(
-                self._answered_ns.get(topic) == stamp_ns for topic in self._awaited), timeout_s):
-            self.without_depth += 1
+
+        def missing() -> List[str]:
+            return [t for t in self._awaited if self._answered_ns.get(t) != stamp_ns]
+        if not self._wait(lambda: not missing(), timeout_s):
+            silent = missing()
+            self.without_depth += _DEPTH in silent
             self.get_logger().warning(
-                f'nothing on {" or ".join(self._awaited)} for the image of stamp {stamp_ns} ns in '
-                f'{timeout_s:g} s ({self.without_depth} so far)')
+                f'nothing on {" and ".join(silent)} for the image of stamp {stamp_ns} ns in '
+                f'{timeout_s:g} s ({self.without_depth} without depth so far)')
 
     def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Wait for a condition or a stop; return false after the timeout."""
@@ -244,7 +248,7 @@ def _awaited(play: Play) -> Dict[str, type]:
     """Return the topics, and their types, on which an image is answered before the next one."""
     if play.rate:
         return {}
-    return {'depth/image': Image,
+    return {_DEPTH: Image,
             **({messages.OUTCOME: DiagnosticArray} if play.await_training else {})}
 
 
